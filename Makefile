@@ -1,0 +1,27 @@
+.PHONY: setup demo test lint clean
+PYTHON ?= python3
+WORKDIR ?= runs/demo
+BIN := .venv/bin
+
+# Everything lives in .venv: nothing system-wide. The stamp makes later calls free until a requirement changes.
+setup: .venv/ready
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -e '.[dev,box2d]'
+	touch $@
+
+demo: setup
+	$(BIN)/python launch.py record --config=configs/demo.py --workdir=$(WORKDIR)
+	$(BIN)/python launch.py train --config=configs/demo.py --workdir=$(WORKDIR)
+	$(BIN)/python launch.py imagine --workdir=$(WORKDIR)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,87 @@
+"""What every room of the house agrees on: clips of experience, action spaces, and a world you can step in."""
+
+import dataclasses
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+class Clip(NamedTuple):
+    """A batch of windows of experience, in the RLDS alignment.
+
+    `actions[:, t]` was done after seeing `frames[:, t]` and led to `frames[:, t + 1]`, with reward `rewards[:, t]`.
+
+    Attributes:
+      frames: uint8 [batch, time, height, width, channel], 0..255.
+      actions: int32 [batch, time] (discrete) or float32 [batch, time, dim] (continuous, in the environment's units).
+      rewards: float32 [batch, time].
+      is_first: bool [batch, time], true where an episode begins.
+      is_last: bool [batch, time], true at an episode's last step, whose action and reward mean nothing.
+      is_terminal: bool [batch, time], true where the environment ended the episode (false when it was cut).
+    """
+
+    frames: Array
+    actions: Array
+    rewards: Array
+    is_first: Array
+    is_last: Array
+    is_terminal: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionSpec:
+    """An action space.
+
+    Attributes:
+      kind: "discrete" (int32 scalars in [0, size)) or "continuous" (float32 vectors of `size` numbers).
+      size: number of actions, or length of the vector.
+      low, high: for continuous actions, the bounds that map to [-1, 1]; tuples of `size` floats.
+    """
+
+    kind: str
+    size: int
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> "ActionSpec":
+        """The inverse of `dataclasses.asdict`, from JSON (lists become tuples)."""
+        return cls(d["kind"], int(d["size"]), tuple(d.get("low", ())), tuple(d.get("high", ())))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one action."""
+        return () if self.kind == "discrete" else (self.size,)
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy dtype of an action."""
+        return np.int32 if self.kind == "discrete" else np.float32
+
+
+class Prediction(NamedTuple):
+    """What a world model says about the step just made; a model leaves out what it does not predict.
+
+    Attributes:
+      rewards: float32 [batch] or None.
+      terminals: float32 [batch], probability that the episode ended, or None.
+    """
+
+    rewards: Array | None = None
+    terminals: Array | None = None
+
+
+class WorldModel(Protocol):
+    """A world you can step in. All methods are pure and can be traced by `jax.jit`; `State` is any pytree."""
+
+    def observe(self, frames: Array, actions: Array, rng: Array) -> Any:
+        """Conditions on a context: uint8 frames [batch, time, h, w, c] and the time − 1 actions between them."""
+
+    def step(self, state: Any, action: Array, rng: Array) -> tuple[Any, Prediction]:
+        """One step of the world under `action` [batch, ...]."""
+
+    def decode(self, state: Any) -> Array:
+        """The present frame of `state`: uint8 [batch, height, width, channel]."""
