@@ -1,0 +1,219 @@
+"""Next-frame diffusion from a stack of past frames and actions: the world model of DIAMOND (Alonso et al. 2024)."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
+from world_models.nn.unet import UNet
+from world_models.types import ActionSpec, Array, Clip, Prediction
+from world_models.video_diffusion import edm
+
+FRAME_STD = 0.5  # of frames in [-1, 1]; context frames are divided by it
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of the model and its sampler; the defaults are the published ones.
+
+    Attributes:
+      context_frames: frames (and actions) that the next frame is predicted from.
+      channels, blocks, condition: of the U-Net.
+      target: "frame" diffuses the next frame; "change" its difference from the last one, so that an untrained
+        network already copies the last frame. Its σ's are those of the change.
+      sigma_data: standard deviation of the diffused quantity; frames are scaled to [-1, 1].
+      offset_noise: noise shared by all pixels of a channel.
+      sigma_mean, sigma_std: of ln σ in training; sigma_low, sigma_high: bounds of σ in training.
+      num_steps, order, sigma_min, sigma_max, rho: of the sampler.
+      initial_noise: "sigma_max" starts the sampler from σ_max·N(0, 1); "unit" from N(0, 1), as the released DIAMOND
+        code does, which leaves samples with too little spread.
+      dtype: of the network's computation.
+    """
+
+    context_frames: int = 4
+    channels: tuple[int, ...] = (64, 64, 64, 64)
+    blocks: int = 2
+    condition: int = 256
+    target: str = "frame"
+    sigma_data: float = 0.5
+    offset_noise: float = 0.3
+    sigma_mean: float = -0.4
+    sigma_std: float = 1.2
+    sigma_low: float = 2e-3
+    sigma_high: float = 20.0
+    num_steps: int = 3
+    order: int = 1
+    sigma_min: float = 2e-3
+    sigma_max: float = 5.0
+    rho: float = 7.0
+    initial_noise: str = "sigma_max"
+    dtype: str = "float32"
+
+
+class State(NamedTuple):
+    """What the model remembers: float32 frames [batch, context, h, w, c] in [-1, 1], the actions between them."""
+
+    frames: Array
+    actions: Array
+
+
+class VideoDiffusion(nnx.Module):
+    """A `WorldModel` that draws each next frame by diffusion."""
+
+    def __init__(self, options: Options, frame_shape: tuple[int, int, int], actions: ActionSpec, *, rngs: nnx.Rngs):
+        """Builds the model for frames of (height, width, channel) and an action space."""
+        self.options = options
+        self.actions = actions
+        dtype, width, channels = jnp.dtype(options.dtype), options.condition, frame_shape[-1]
+        self.noise_embedding = FourierFeatures(width, rngs=rngs)
+        self.action_embedding = ActionEmbedding(actions, width // options.context_frames, dtype=dtype, rngs=rngs)
+        self.condition_in = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.condition_out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.unet = UNet(
+            (options.context_frames + 1) * channels,
+            channels,
+            channels=options.channels,
+            blocks=options.blocks,
+            condition=width,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def network(self, noisy: Array, c_noise: Array, context: Array, actions: Array) -> Array:
+        """The raw network F.
+
+        Args:
+          noisy: [batch, h, w, c], scaled to unit variance.
+          c_noise: [batch].
+          context: [batch, context, h, w, c] in [-1, 1].
+          actions: [batch, context, ...], each done after seeing the context frame of its index.
+
+        Returns:
+          float32 [batch, h, w, c].
+        """
+        batch, time, height, width, channels = context.shape
+        past = jnp.moveaxis(context, 1, 3).reshape(batch, height, width, time * channels) / FRAME_STD
+        condition = self.noise_embedding(c_noise) + self.action_embedding(actions).reshape(batch, -1)
+        condition = self.condition_out(nnx.silu(self.condition_in(condition)))
+        dtype = jnp.dtype(self.options.dtype)
+        x = jnp.concatenate([past, noisy], axis=-1).astype(dtype)
+        return self.unet(x, condition).astype(jnp.float32)
+
+    def denoise(self, noisy: Array, sigma: Array, context: Array, actions: Array) -> Array:
+        """The denoiser D: best guess of the clean target, quantised as frames are.
+
+        Args:
+          noisy: target plus noise, [batch, h, w, c].
+          sigma: noise level, [batch].
+          context, actions: as for `network`.
+        """
+        scale = edm.preconditioning(sigma[:, None, None, None], self.options.sigma_data, self.options.offset_noise)
+        output = self.network(scale.c_in * noisy, scale.c_noise[:, 0, 0, 0], context, actions)
+        return self._quantise(scale.c_skip * noisy + scale.c_out * output, context)
+
+    def loss(self, clip: Clip, keys: Array) -> tuple[Array, dict[str, Array]]:
+        """Denoising loss of a batch.
+
+        The clip's length sets the steps: with `context_frames` + k frames the model predicts k frames in turn, from
+        the second on with its own denoised frame (without gradient) in place of the true one as context.
+
+        Args:
+          clip: windows of at least `context_frames` + 1 steps.
+          keys: a random key an example, [batch].
+
+        Returns:
+          (loss, metrics): mean squared error of F against its target, which has unit variance; the same by name.
+        """
+        context_frames = self.options.context_frames
+        frames = to_unit(clip.frames)
+        context = frames[:, :context_frames]
+        losses = []
+        for step in range(frames.shape[1] - context_frames):
+            actions = clip.actions[:, step : step + context_frames]
+            step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+            error, denoised = self._denoising_error(frames[:, step + context_frames], context, actions, step_keys)
+            losses.append(error)
+            context = jnp.concatenate([context[:, 1:], denoised[:, None]], axis=1)
+        loss = jnp.mean(jnp.stack(losses))
+        return loss, {"loss": loss}
+
+    def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
+        """(mean squared error [batch], the frame as denoised, without gradient)."""
+        options = self.options
+        target = frame - context[:, -1] if options.target == "change" else frame
+        noise, sigma = jax.vmap(self._training_noise, (0, None))(keys, frame.shape[1:])
+        noisy = target + noise
+        scale = edm.preconditioning(sigma[:, None, None, None], options.sigma_data, options.offset_noise)
+        output = self.network(scale.c_in * noisy, scale.c_noise[:, 0, 0, 0], context, actions)
+        wanted = (target - scale.c_skip * noisy) / scale.c_out
+        denoised = self._quantise(scale.c_skip * noisy + scale.c_out * output, context)
+        return jnp.mean((output - wanted) ** 2, axis=(1, 2, 3)), jax.lax.stop_gradient(self._frame(denoised, context))
+
+    def _training_noise(self, key: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
+        """(noise [h, w, c], its level σ without the offset) of one example."""
+        options = self.options
+        level, offset, pixels = jax.random.split(key, 3)
+        sigma = jnp.exp(options.sigma_mean + options.sigma_std * jax.random.normal(level))
+        sigma = jnp.clip(sigma, options.sigma_low, options.sigma_high)
+        shared = options.offset_noise * jax.random.normal(offset, (1, 1, shape[-1]))
+        return shared + sigma * jax.random.normal(pixels, shape), sigma
+
+    def _frame(self, target: Array, context: Array) -> Array:
+        return target + context[:, -1] if self.options.target == "change" else target
+
+    def _quantise(self, target: Array, context: Array) -> Array:
+        """Makes the frame that `target` stands for one of 256 levels in [-1, 1]; no gradient is meant to pass."""
+        frame = from_unit(self._frame(target, context))
+        return to_unit(frame) - (context[:, -1] if self.options.target == "change" else 0)
+
+    def observe(self, frames: Array, actions: Array, rng: Array) -> State:
+        """Conditions on the last `context_frames` of uint8 frames [batch, time, h, w, c].
+
+        Args:
+          frames: at least `context_frames` of them.
+          actions: those between the frames, [batch, time − 1, ...].
+          rng: unused; the context is taken as it is.
+
+        Raises:
+          ValueError: if there are too few frames, or the actions are not one fewer.
+        """
+        length = self.options.context_frames
+        if frames.shape[1] < length or actions.shape[1] != frames.shape[1] - 1:
+            raise ValueError(
+                f"observe got {frames.shape[1]} frames and {actions.shape[1]} actions; it needs at least {length} "
+                "frames and the actions between them, one fewer than frames."
+            )
+        return State(to_unit(frames[:, -length:]), actions[:, actions.shape[1] - (length - 1) :])
+
+    def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
+        """Draws the next frame under `action` [batch, ...]."""
+        options = self.options
+        actions = jnp.concatenate([state.actions, action[:, None].astype(state.actions.dtype)], axis=1)
+        sigmas = edm.sigma_schedule(options.num_steps, options.sigma_min, options.sigma_max, options.rho)
+        start = options.sigma_max if options.initial_noise == "sigma_max" else 1.0
+        noise = start * jax.random.normal(rng, state.frames.shape[:1] + state.frames.shape[2:])
+
+        def denoise(x: Array, sigma: Array) -> Array:
+            return self.denoise(x, jnp.broadcast_to(sigma, x.shape[:1]), state.frames, actions)
+
+        target = edm.sample(denoise, noise, sigmas, options.order)
+        frame = self._frame(self._quantise(target, state.frames), state.frames)
+        frames = jnp.concatenate([state.frames[:, 1:], frame[:, None]], axis=1)
+        return State(frames, actions[:, 1:]), Prediction()
+
+    def decode(self, state: State) -> Array:
+        """The newest frame, uint8 [batch, h, w, c]."""
+        return from_unit(state.frames[:, -1])
+
+
+def to_unit(frames: Array) -> Array:
+    """uint8 frames in 0..255 -> float32 in [-1, 1]."""
+    return frames.astype(jnp.float32) / 127.5 - 1
+
+
+def from_unit(frames: Array) -> Array:
+    """Frames in [-1, 1] (clipped if outside) -> uint8 in 0..255."""
+    return jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
