@@ -41,20 +41,28 @@ def window_starts(
 class Windows:
     """All windows of a split, by index. `load` makes a batch of them."""
 
-    def __init__(self, episodes: Episodes, clip_length: int, stride: int = 1, *, across_episodes: bool = False):
-        """See `window_starts`.
+    def __init__(
+        self,
+        episodes: Episodes,
+        clip_length: int,
+        stride: int = 1,
+        *,
+        across_episodes: bool = False,
+        field: str = "config.data.clip_length",
+    ):
+        """See `window_starts`; `field` is the name of the length in error messages.
 
         Raises:
           UserError: if no episode is long enough for a window.
         """
         if clip_length < 1 or stride < 1:
-            raise UserError(f"config.data.clip_length={clip_length} and stride={stride} must be at least 1.")
+            raise UserError(f"{field}={clip_length} and config.data.stride={stride} must be at least 1.")
         self.episodes = episodes
         self.clip_length = clip_length
         self.episode, self.start = window_starts(episodes.lengths, clip_length, stride, across_episodes=across_episodes)
         if len(self.episode) == 0:
             raise UserError(
-                f"clip_length={clip_length} is longer than every episode of {episodes.name} "
+                f"{field}={clip_length} is longer than every episode of {episodes.name} "
                 f"(the longest has {int(episodes.lengths.max())} steps): choose at most that."
             )
 

@@ -1,0 +1,100 @@
+"""The verb `imagine`: futures from held-out contexts, measured and shown beside what really happened."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from experiments import report, rollouts
+from experiments import workdir as workdirs
+from experiments.loading import LoadedRun
+from experiments.progress import finite_or_none, read_metrics
+from world_models.types import ActionSpec
+
+
+def imagine(run: LoadedRun) -> pathlib.Path:
+    """Imagines futures and writes imagine/: metrics.json, videos, pictures and report.html.
+
+    Returns:
+      Path of the report.
+    """
+    options, data = run.config.imagine, run.config.data
+    length = options.num_context + options.horizon
+    windows = run.windows(data.test_split, length, field="config.imagine.num_context + config.imagine.horizon")
+    training = run.windows(data.train_split, 1)
+    key = jax.random.key(run.config.seed)
+    results = rollouts.run_rollouts(
+        run.graphdef, run.weights, windows, options.num_context, options.num_contexts, jax.random.fold_in(key, 0)
+    )
+    metrics = rollouts.measure(results, rollouts.mean_frame(training), options.changed_threshold)
+    folder = run.workdir / "imagine"
+    provenance = workdirs.provenance(
+        step=run.step, seed=run.config.seed, data=windows.episodes.name, data_fingerprint=windows.episodes.fingerprint
+    )
+    metrics |= {"split": data.test_split, "step": run.step, "provenance": provenance}
+    metrics = finite_or_none(metrics)
+    workdirs.write_json(folder / "metrics.json", metrics)
+    report.write_media(folder, _futures(run, results), fps=options.fps)
+    return report.write_report(
+        folder,
+        title=f"Imagined futures: {run.workdir.name}",
+        config=json.loads((run.workdir / "config.json").read_text()),
+        provenance=provenance,
+        metrics=metrics,
+        history=read_metrics(run.workdir),
+        fps=options.fps,
+    )
+
+
+def _futures(run: LoadedRun, results: rollouts.Rollouts) -> report.Futures:
+    """What the report shows: some of the measured futures, branches under different actions, and samples."""
+    options, clip = run.config.imagine, results.clip
+    shown = rollouts.spread(results.imagined, options.num_shown)
+    liveliest = int(np.argmax(np.abs(np.diff(clip.frames.astype(np.int16), axis=1)).mean(axis=(1, 2, 3, 4))))
+    context = clip.frames[liveliest, : options.num_context]
+    past = clip.actions[liveliest, : options.num_context - 1]
+    future = clip.actions[liveliest, options.num_context - 1 : -1]
+    labels, choices = held_actions(run.spec.actions, options.num_branches)
+
+    def roll(actions: np.ndarray, seed: int) -> np.ndarray:
+        """Futures of the one context under each row of `actions` [k, horizon, ...]."""
+        before = np.broadcast_to(past, (len(actions), *past.shape))
+        frames = np.broadcast_to(context, (len(actions), *context.shape))
+        return np.asarray(run.imagine(frames, np.concatenate([before, actions], axis=1), seed))
+
+    held = np.repeat(choices[:, None], options.horizon, axis=1)
+    repeated = np.broadcast_to(future, (options.num_samples, *future.shape))
+    return report.Futures(
+        num_context=options.num_context,
+        truth=clip.frames[shown],
+        imagined=results.imagined[shown],
+        branch_truth=clip.frames[liveliest],
+        branches=roll(held, 1),
+        branch_labels=labels,
+        sample_truth=clip.frames[liveliest],
+        samples=roll(repeated, 2),
+    )
+
+
+def held_actions(spec: ActionSpec, count: int) -> tuple[list[str], np.ndarray]:
+    """Up to `count` actions to hold for a whole future, with labels.
+
+    Discrete spaces give their first actions. Continuous ones give, for each dimension in turn, its low and its high
+    end with all others neutral (0, or the nearest bound); ends that equal the neutral value are left out.
+
+    Returns:
+      (labels, actions [n, ...]).
+    """
+    if spec.kind == "discrete":
+        actions = np.arange(min(spec.size, count), dtype=np.int32)
+        return [f"action {a}" for a in actions], actions
+    low, high = np.array(spec.low, np.float32), np.array(spec.high, np.float32)
+    neutral = np.clip(np.zeros_like(low), low, high)
+    labels, actions = [], []
+    for dim in range(spec.size):
+        for end in (low[dim], high[dim]):
+            if end != neutral[dim]:
+                labels.append(f"action[{dim}] = {end:g}")
+                actions.append(np.where(np.arange(spec.size) == dim, end, neutral))
+    return labels[:count], np.array(actions[:count], np.float32)
