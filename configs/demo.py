@@ -61,6 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "channels": (32, 64, 64),
             "blocks": 1,
             "condition": 128,
+            "patch": 2,
             "target": "change",
             "sigma_data": 0.2,
             "offset_noise": 0.1,

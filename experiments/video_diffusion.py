@@ -49,11 +49,12 @@ class Experiment:
 
 def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
     height, width, _ = spec.frame_shape
-    shrink = 2 ** (len(options.channels) - 1)
+    shrink = options.patch * 2 ** (len(options.channels) - 1)
     if height % shrink or width % shrink:
         raise UserError(
-            f"Frames of {height}x{width} must be multiples of 2^(levels - 1) = {shrink}, as "
-            f"config.model.channels={options.channels} has {len(options.channels)} levels: set config.data.image_size."
+            f"Frames of {height}x{width} must be multiples of config.model.patch x 2^(levels - 1) = "
+            f"{shrink}, with {len(options.channels)} levels in config.model.channels={options.channels}: "
+            "set config.data.image_size."
         )
     if any(c % 32 and c > 32 for c in options.channels) or min(options.channels) < 8 or options.channels[-1] % 8:
         raise UserError(

@@ -131,23 +131,29 @@ def open_records(builder: tfds.core.DatasetBuilder, split: str):
 
 
 class _ArrayRecords:
-    """ArrayRecord files under one index, with a clear word for files that are cut short."""
+    """ArrayRecord files under one index, with a clear word for files that are damaged."""
 
     def __init__(self, instructions):
-        try:
-            self._source = ArrayRecordDataSource(instructions)
-            self._source[0]
-        except Exception as error:
-            raise UserError(
-                f"config.data: {instructions[0].filename} is damaged or cut short ({str(error)[:120]}): "
-                "make the data again."
-            ) from error
+        self._name = pathlib.Path(instructions[0].filename).parent
+        self._source = ArrayRecordDataSource(instructions)
+        self[0], self[len(self) - 1]
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> bytes:
-        return self._source[int(index)]
+        try:
+            record = self._source[int(index)]
+        except Exception as error:
+            raise UserError(self._damaged(index, error)) from error
+        if not record:
+            raise UserError(self._damaged(index, "no bytes"))
+        return record
+
+    def _damaged(self, index: int, reason: object) -> str:
+        return (
+            f"config.data: record {index} in {self._name} is damaged or cut short ({str(reason)[:120]}): copy it again."
+        )
 
 
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:

@@ -22,6 +22,7 @@ class Options:
     Attributes:
       context_frames: frames (and actions) that the next frame is predicted from.
       channels, blocks, condition: of the U-Net.
+      patch: the U-Net works on patches of this side, folded into channels; 2 makes it four times cheaper.
       target: "frame" diffuses the next frame; "change" its difference from the last one, so that an untrained
         network already copies the last frame. Its σ's are those of the change.
       sigma_data: standard deviation of the diffused quantity; frames are scaled to [-1, 1].
@@ -37,6 +38,7 @@ class Options:
     channels: tuple[int, ...] = (64, 64, 64, 64)
     blocks: int = 2
     condition: int = 256
+    patch: int = 1
     target: str = "frame"
     sigma_data: float = 0.5
     offset_noise: float = 0.3
@@ -73,8 +75,8 @@ class VideoDiffusion(nnx.Module):
         self.condition_in = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.condition_out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.unet = UNet(
-            (options.context_frames + 1) * channels,
-            channels,
+            (options.context_frames + 1) * channels * options.patch**2,
+            channels * options.patch**2,
             channels=options.channels,
             blocks=options.blocks,
             condition=width,
@@ -100,7 +102,7 @@ class VideoDiffusion(nnx.Module):
         condition = self.condition_out(nnx.silu(self.condition_in(condition)))
         dtype = jnp.dtype(self.options.dtype)
         x = jnp.concatenate([past, noisy], axis=-1).astype(dtype)
-        return self.unet(x, condition).astype(jnp.float32)
+        return unfold(self.unet(fold(x, self.options.patch), condition), self.options.patch).astype(jnp.float32)
 
     def denoise(self, noisy: Array, sigma: Array, context: Array, actions: Array) -> Array:
         """The denoiser D: best guess of the clean target, quantised as frames are.
@@ -207,6 +209,20 @@ class VideoDiffusion(nnx.Module):
     def decode(self, state: State) -> Array:
         """The newest frame, uint8 [batch, h, w, c]."""
         return from_unit(state.frames[:, -1])
+
+
+def fold(x: Array, patch: int) -> Array:
+    """[batch, h, w, c] -> [batch, h / patch, w / patch, patch²·c]: every patch becomes one pixel."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // patch, width // patch, patch**2 * channels)
+
+
+def unfold(x: Array, patch: int) -> Array:
+    """The inverse of `fold`."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, patch, patch, channels // patch**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, channels // patch**2)
 
 
 def to_unit(frames: Array) -> Array:

@@ -1,0 +1,93 @@
+"""Toy data sets and configs that many tests share."""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+import numpy as np
+import pytest
+
+from experiments import runtime
+from world_models.data import rlds
+from world_models.data.episodes import Episode, encode
+
+SIZE = 16
+
+
+def pytest_configure(config):
+    """Compiled programs are shared between test runs."""
+    runtime.setup()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_index_cache(tmp_path_factory):
+    """Tests leave nothing in the user's cache but compiled programs."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
+
+
+def square_world(length: int, seed: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """An exact world: a square goes round a ring, forward under action 1, back under action 0.
+
+    Returns:
+      (frames uint8 [length, size, size, 3], actions int64 [length]).
+    """
+    rng = np.random.default_rng(seed)
+    actions = rng.integers(0, 2, length)
+    place = rng.integers(0, size // 4) + np.concatenate([[0], np.cumsum(2 * actions[:-1] - 1)])
+    frames = np.zeros((length, size, size, 3), np.uint8)
+    for t, column in enumerate(place):
+        left = 4 * (int(column) % (size // 4))
+        frames[t, 6:10, left : left + 4] = (255, 128, 32)
+    return frames, actions
+
+
+def write_dataset(
+    folder: pathlib.Path,
+    lengths: dict[str, list[int]],
+    *,
+    action: dict | None = None,
+    actions_of=lambda actions: actions,
+    size: int = SIZE,
+) -> pathlib.Path:
+    """Writes `square_world` episodes of the given lengths per split as an RLDS data set to `folder`/data."""
+    scratch = folder / "episodes"
+    scratch.mkdir(parents=True)
+    splits, index = {}, 0
+    for name, split_lengths in lengths.items():
+        splits[name] = []
+        for length in split_lengths:
+            frames, actions = square_world(length, index, size)
+            rewards = np.arange(length, dtype=np.float32)
+            episode = Episode([encode(f, (size, size)) for f in frames], actions_of(actions), rewards, True, index)
+            path = scratch / str(index)
+            episode.save(path)
+            splits[name].append((index, path))
+            index += 1
+    action = action or {"kind": "discrete", "size": 2, "low": [], "high": []}
+    description = rlds.Description((size, size), action, "square", "random", {}, {})
+    output = folder / "data"
+    rlds.write(output, folder / "scratch", description, splits)
+    return output
+
+
+@pytest.fixture(scope="session")
+def square_data(tmp_path_factory) -> pathlib.Path:
+    """An RLDS data set of the square world: 6 training episodes, 2 for validation, 2 for tests."""
+    lengths = {"train": [30, 17, 9, 24, 30, 5], "validation": [20, 20], "test": [20, 24]}
+    return write_dataset(tmp_path_factory.mktemp("square"), lengths)
+
+
+@pytest.fixture
+def tiny_config(square_data):
+    """The demo's debug variant on the square world."""
+    from configs.demo import get_config
+
+    config = get_config("debug")
+    config.data.dataset = str(square_data)
+    return config

@@ -1,0 +1,193 @@
+"""Finished episodes as an RLDS data set: a TFDS builder over ArrayRecord files, without TensorFlow."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from world_models.data.episodes import Episode
+from world_models.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a data set says about itself.
+
+    Attributes:
+      image_size: (height, width) of the frames.
+      action: `{"kind": "discrete" | "continuous", "size": n, "low": [...], "high": [...]}`.
+      environment, policy: names, for the metadata of every episode.
+      record: the resolved `config.record`, as JSON.
+      versions: package name -> version.
+    """
+
+    image_size: tuple[int, int]
+    action: dict
+    environment: str
+    policy: str
+    record: dict
+    versions: dict[str, str]
+
+
+def features(image_size: tuple[int, int], action: dict) -> tfds.features.FeaturesDict:
+    """The RLDS features of a recording: nested `steps` and `episode_metadata`."""
+    if action["kind"] == "discrete":
+        action_feature = tfds.features.ClassLabel(num_classes=action["size"])
+    else:
+        action_feature = tfds.features.Tensor(shape=(action["size"],), dtype=np.float32)
+    image = tfds.features.Image(shape=(*image_size, 3), encoding_format="png")
+    steps = {
+        "observation": {"image": image},
+        "action": action_feature,
+        "reward": np.float32,
+        "discount": np.float32,
+        "is_first": np.bool_,
+        "is_last": np.bool_,
+        "is_terminal": np.bool_,
+    }
+    metadata = {
+        "index": np.int64,
+        "seed": np.int64,
+        "environment": tfds.features.Text(),
+        "policy": tfds.features.Text(),
+        "versions": tfds.features.Text(),
+    }
+    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(steps), "episode_metadata": metadata})
+
+
+def steps(episode: Episode) -> dict:
+    """The `steps` of an episode, as arrays over its T steps."""
+    length = len(episode.images)
+    last = np.arange(length) == length - 1
+    return {
+        "observation": {"image": episode.images},
+        "action": episode.actions,
+        "reward": episode.rewards,
+        "discount": np.where(last & episode.terminal, np.float32(0), np.float32(1)),
+        "is_first": np.arange(length) == 0,
+        "is_last": last,
+        "is_terminal": last & episode.terminal,
+    }
+
+
+class Recording(tfds.core.GeneratorBasedBuilder):
+    """Writes episode files as they are numbered; `tfds.builder_from_directory` reads the result without this class."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, description: Description, splits: dict[str, Sequence[tuple[int, pathlib.Path]]], **kwargs):
+        """`splits` holds, for every split, the index and the file of each of its episodes."""
+        self._description, self._splits = description, splits
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        description = self._description
+        metadata = {"action": description.action, "record": description.record, "versions": description.versions}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"Episodes of {description.environment} under the policy {description.policy}.",
+            features=features(description.image_size, description.action),
+            metadata=tfds.core.MetadataDict(metadata),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        del dl_manager
+        return {name: self._generate_examples(files) for name, files in self._splits.items()}
+
+    def _generate_examples(self, files: Sequence[tuple[int, pathlib.Path]]) -> Iterator[tuple[int, dict]]:
+        description = self._description
+        for index, path in files:
+            episode = Episode.load(path)
+            metadata = {
+                "index": index,
+                "seed": episode.seed,
+                "environment": description.environment,
+                "policy": description.policy,
+                "versions": json.dumps(description.versions),
+            }
+            yield index, {"steps": steps(episode), "episode_metadata": metadata}
+
+
+def split_episodes(groups: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, list[int]]:
+    """Deals episodes to splits: every group to one split, as many groups to each as its fraction says.
+
+    Args:
+      groups: the group of every episode.
+      fractions: split name -> share of the groups; they sum to one.
+      seed: of the permutation that decides which group goes where.
+
+    Returns:
+      Split name -> episode indices in rising order, for the splits with a fraction above zero.
+
+    Raises:
+      UserError: a split with a fraction above zero would be empty.
+    """
+    names = [name for name in SPLITS if fractions.get(name, 0) > 0]
+    unique = np.unique(groups)
+    exact = np.array([fractions[name] * len(unique) for name in names])
+    counts = np.floor(exact + 1e-9).astype(int)
+    remainders = np.argsort(counts - exact, kind="stable")
+    counts[remainders[: len(unique) - counts.sum()]] += 1
+    for name, count in zip(names, counts):
+        if count == 0:
+            raise UserError(
+                f"config.record.splits.{name}={fractions[name]} of {len(unique)} episodes is less than one episode: "
+                f"record at least {int(np.ceil(1 / fractions[name]))} episodes, or set this split to 0."
+            )
+    order = np.random.default_rng(np.random.SeedSequence([seed, 0x5917])).permutation(unique)
+    dealt = np.split(order, np.cumsum(counts)[:-1])
+    return {name: np.flatnonzero(np.isin(groups, part)).tolist() for name, part in zip(names, dealt)}
+
+
+def write(
+    output: pathlib.Path,
+    scratch: pathlib.Path,
+    description: Description,
+    splits: dict[str, Sequence[tuple[int, pathlib.Path]]],
+) -> None:
+    """Writes a data set under `scratch` and moves it to `output` in one rename, once all of it is on disk.
+
+    Args:
+      output: the directory to make; its parent exists and it does not.
+      scratch: a directory on the same file system, emptied first.
+      description: what the data set says about itself.
+      splits: for every split, the index and the file of each of its episodes.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    tfds.disable_progress_bar()
+    builder = Recording(description=description, splits=splits, data_dir=scratch)
+    builder.download_and_prepare()
+    _check(builder.data_path, splits)
+    for path in sorted(pathlib.Path(builder.data_path).iterdir()):
+        _sync(path)
+    _sync(pathlib.Path(builder.data_path))
+    os.rename(builder.data_path, output)
+    _sync(output.parent)
+
+
+def _check(path: os.PathLike, splits: dict[str, Sequence]) -> None:
+    """Opens what was written as a reader would, and reads the last episode of every split."""
+    builder = tfds.builder_from_directory(path)
+    for name, files in splits.items():
+        source = builder.as_data_source(name)
+        if len(source) != len(files):
+            raise OSError(f"{path}: split {name} holds {len(source)} episodes instead of {len(files)}")
+        index = source[len(files) - 1]["episode_metadata"]["index"]
+        if index != files[-1][0]:
+            raise OSError(f"{path}: the last episode of split {name} is number {index} instead of {files[-1][0]}")
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
