@@ -1,14 +1,12 @@
 """Checkpoints of everything that must survive a restart (Orbax), written in the background."""
 
-import errno
 import pathlib
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from world_models.errors import UserError
+from world_models.errors import UserError, is_disk_full
 
 
 class Checkpoints:
@@ -97,19 +95,3 @@ class Checkpoints:
                 f"No space left while writing {which} to {self.folder}; the newest complete one is step "
                 f"{self.latest}: free some space and run the same command to resume from it."
             ) from error
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that caused it, says that a disk or quota is full."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error) or "RESOURCE_EXHAUSTED: Error writing" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def abstract_with(tree: Any, shardings: Any) -> Any:
-    """Shapes and dtypes of `tree` with `shardings`: what `restore` needs."""
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)

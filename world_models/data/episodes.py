@@ -6,6 +6,7 @@ Imported by worker processes, so it stays light: NumPy and OpenCV, no JAX, no TF
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Protocol
 
 import cv2
@@ -58,21 +59,23 @@ class Episode:
 
 
 class Source(Protocol):
-    """Where episodes come from. A source is pickled into every worker process before its first episode.
+    """Where episodes come from, in units that are made apart and stay in one split: a rollout, or a video file.
+
+    A source is pickled into every worker process before its first unit.
 
     Attributes:
       action: `{"kind": "discrete" | "continuous", "size": n, "low": [...], "high": [...]}`.
-      groups: for every episode, the group that must stay in one split.
+      num_units: how many there are.
     """
 
     action: dict
-    groups: list[int]
+    num_units: int
 
-    def seed(self, index: int) -> int:
-        """What episode `index` is seeded with, whoever makes it."""
+    def describe(self, unit: int) -> str:
+        """What to call a unit in an error message."""
 
-    def episode(self, index: int) -> Episode:
-        """Makes episode `index`; a function of the source and the index alone."""
+    def episodes(self, unit: int) -> Iterator[Episode]:
+        """Makes the episodes of a unit; a function of the source and the unit alone."""
 
 
 def encode(image: np.ndarray, size: tuple[int, int]) -> bytes:

@@ -1,6 +1,8 @@
 """Finished episodes as an RLDS data set: a TFDS builder over ArrayRecord files, without TensorFlow."""
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -114,6 +116,19 @@ class Recording(tfds.core.GeneratorBasedBuilder):
                 "versions": json.dumps(description.versions),
             }
             yield index, {"steps": steps(episode), "episode_metadata": metadata}
+
+
+def versions(environment: str) -> dict[str, str]:
+    """Versions of the packages that made the data: the simulator's where the environment's id names it."""
+    from world_models.environments.gymnasium import KNOWN
+
+    module = next((known[0] for prefix, known in KNOWN.items() if environment.startswith(prefix)), None)
+    names = ["world-models", *(["gymnasium"] if environment else []), *([module] if module else [])]
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def split_episodes(groups: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, list[int]]:
