@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
 
     try:
         path = _run(verb, [argv[0], *argv[2:]])
-    except (UserError, flags.Error) as error:
+    except (UserError, flags.Error, ConfigError) as error:
         print(f"launch.py {verb}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
@@ -78,6 +78,10 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
     from experiments.imagine import imagine
 
     return imagine(run)
+
+
+class ConfigError(ValueError):
+    """A config file that does not know the variant asked for."""
 
 
 def _given(argv: list[str], name: str, verb: str) -> str:

@@ -2,7 +2,7 @@
 
 Model: next-frame diffusion from 4 past frames and actions (Alonso et al. 2024, "DIAMOND"; Karras et al. 2022),
 made small and set to diffuse the change from the last frame, which learns faster in a small budget.
-Data: gymnasium's CarRacing-v3 at 64x64, driven by a random policy, recorded by the demo itself.
+Data: gymnasium's CarRacing-v3 at 32x32, driven by a random policy, recorded by the demo itself.
 Command: make demo
 """
 
@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "environment_kwargs": {"continuous": False},  # actions: coast, steer right, steer left, gas, brake
             "modules": (),
             "observation": "observation",
-            "image_size": (64, 64),
+            "image_size": (32, 32),
             "action_repeat": 3,
             "policy": "configs.demo:drive",
             "repeat_probability": 0.0,
@@ -80,7 +80,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "channels": (32, 64, 64),
             "blocks": 1,
             "condition": 128,
-            "patch": 2,
+            "patch": 1,
             "target": "change",
             "sigma_data": 0.2,
             "offset_noise": 0.1,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from world_models.errors import UserError
@@ -69,8 +68,3 @@ def check_batch_size(batch_size: int, accumulate: int, mesh: Mesh) -> None:
             f"config.train.batch_size={batch_size} must be a multiple of {parts} (data x fsdp devices) "
             f"x config.train.accumulate={accumulate}."
         )
-
-
-def to_host(tree: Any) -> Any:
-    """Replicated or local arrays as NumPy."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))

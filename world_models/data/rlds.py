@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
@@ -179,7 +180,8 @@ def write(
     shutil.rmtree(scratch, ignore_errors=True)
     tfds.disable_progress_bar()
     builder = Recording(description=description, splits=splits, data_dir=scratch)
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
+        builder.download_and_prepare()
     _check(builder.data_path, splits)
     for path in sorted(pathlib.Path(builder.data_path).iterdir()):
         _sync(path)
