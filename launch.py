@@ -57,7 +57,6 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
 
     if verb == "record":
         from experiments.record import record
-
         from experiments.workdir import dataset_of
 
         return record(values.config, pathlib.Path(dataset_of(values.config, workdir)))

@@ -50,6 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "repeat_probability": 0.0,
             "num_episodes": 44,
             "max_episode_steps": 100,
+            "skip_steps": 20,  # the first second only zooms in
             "num_workers": 0,
             "splits": {"train": 0.73, "validation": 0.09, "test": 0.18},
             "seed": 0,
@@ -84,6 +85,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "target": "change",
             "sigma_data": 0.2,
             "offset_noise": 0.1,
+            "context_noise": 0.0,
             "sigma_mean": -1.0,
             "sigma_std": 1.2,
             "sigma_low": 2e-3,

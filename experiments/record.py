@@ -77,11 +77,9 @@ def make_source(options: ml_collections.ConfigDict) -> Source:
         raise UserError(f"config.record.source={options.source!r} must be 'gymnasium' or 'videos'.")
     if options.observation not in ("render", "observation"):
         raise UserError(f"config.record.observation={options.observation!r} must be 'render' or 'observation'.")
-    if options.num_episodes < 1 or options.max_episode_steps < 2:
-        raise UserError(
-            f"config.record.num_episodes={options.num_episodes} must be at least 1 and "
-            f"config.record.max_episode_steps={options.max_episode_steps} at least 2."
-        )
+    for name, least in (("num_episodes", 1), ("max_episode_steps", 2), ("skip_steps", 0)):
+        if options[name] < least:
+            raise UserError(f"config.record.{name}={options[name]} must be at least {least}.")
     from world_models.environments.gymnasium import GymnasiumSource
 
     return GymnasiumSource(
@@ -95,6 +93,7 @@ def make_source(options: ml_collections.ConfigDict) -> Source:
         repeat_probability=options.repeat_probability,
         num_units=options.num_episodes,
         max_episode_steps=options.max_episode_steps,
+        skip_steps=options.skip_steps,
         base_seed=options.seed,
     )
 

@@ -70,7 +70,7 @@ def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
     assert metrics["num_contexts"] == 4
     # The floor is known: the square moves by its own width every step, so copying is wrong on two squares of pixels
     # at odd horizons, and the changed pixels hold both.
-    truth = 10 * np.log10(3 / ((1 + (128 / 255) ** 2 + (32 / 255) ** 2)))
+    truth = 10 * np.log10(3 / (1 + (128 / 255) ** 2 + (32 / 255) ** 2))
     assert metrics["psnr_changed"]["copy_last"][0] == pytest.approx(truth, abs=0.05)
 
 

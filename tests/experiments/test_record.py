@@ -35,6 +35,7 @@ def config():
             "policy": "random",
             "num_episodes": 10,
             "max_episode_steps": 50,
+            "skip_steps": 0,
             "num_workers": 2,
         }
     )
@@ -110,6 +111,17 @@ def test_cut_episodes_are_not_terminal_and_repeats_sum_rewards(config, tmp_path)
         assert not episode["is_terminal"].any()
 
 
+def test_recording_begins_after_the_skipped_steps(config, tmp_path):
+    output = record(changed(config, skip_steps=3), tmp_path / "data")
+    for episode in itertools.chain(*contents(output).values()):
+        pixels, actions = episode["frames"][:, 0, 0].astype(int), episode["actions"]
+        np.testing.assert_array_equal(pixels[:, 0], np.arange(3, 8))
+        np.testing.assert_array_equal(pixels[1:, 1], actions[:-1] + 1)
+        np.testing.assert_array_equal(episode["rewards"][:-1], 10 * np.arange(4, 8) + actions[:-1] + 1)
+    with pytest.raises(UserError, match=r"it ended within config.record.skip_steps=7"):
+        record(changed(config, skip_steps=7), tmp_path / "none")
+
+
 def test_frames_are_rendered_on_request(config, tmp_path):
     output = record(changed(config, observation="render"), tmp_path / "data")
     first = Episodes(str(output), "train").read(0, 0, 3)["frames"][:, 0, 0]
@@ -134,7 +146,8 @@ def test_number_of_workers_does_not_matter(config, tmp_path):
 def _command(config, tmp_path):
     fields = {
         "environment": "Toy-v0", "image_size": "(20,24)", "action_repeat": 1, "policy": "random",
-        "num_episodes": 10, "max_episode_steps": 50, "num_workers": 2, "modules": "('toy_environment',)",
+        "num_episodes": 10, "max_episode_steps": 50, "skip_steps": 0, "num_workers": 2, 
+        "modules": "('toy_environment',)",
     }  # fmt: skip
     command = [sys.executable, "launch.py", "record", "--config=configs/demo.py:debug", f"--workdir={tmp_path}"]
     return command + [f"--config.record.{name}={value}" for name, value in fields.items()]

@@ -1,6 +1,5 @@
 """Any Gymnasium environment as a source of pixel episodes. Imported by worker processes: no JAX here."""
 
-import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -80,6 +79,7 @@ class GymnasiumSource:
       policy, repeat_probability: see `make_policy`.
       num_units: number of episodes.
       max_episode_steps: recorded steps after which an episode is cut.
+      skip_steps: steps of the policy before recording begins, for title screens and zooms.
       base_seed: seed of the whole recording.
     """
 
@@ -93,6 +93,7 @@ class GymnasiumSource:
     repeat_probability: float
     num_units: int
     max_episode_steps: int
+    skip_steps: int
     base_seed: int
 
     def __post_init__(self):
@@ -143,26 +144,32 @@ class GymnasiumSource:
         rng = np.random.default_rng(seed)
         observed, _ = environment.reset(seed=seed)
         act = make_policy(self.policy, self.repeat_probability)(environment, rng)
-        images, actions, rewards, terminated, truncated = [], [], [], False, False
-        while not (terminated or truncated) and len(actions) < self.max_episode_steps - 1:
-            images.append(encode(self._pixels(environment, observed), self.image_size))
-            action, reward = act(observed), 0.0
-            for _ in range(self.action_repeat):
-                observed, one, terminated, truncated, _ = environment.step(action)
-                reward += float(one)
-                if terminated or truncated:
-                    break
-            actions.append(to_array(environment.action_space, action))
-            rewards.append(reward)
+        images, actions, rewards, ended, terminated = [], [], [], False, False
+        for step in range(self.skip_steps + self.max_episode_steps - 1):
+            if step >= self.skip_steps:
+                images.append(encode(self._pixels(environment, observed), self.image_size))
+            action = act(observed)
+            observed, reward, terminated, ended = self._hold(environment, action)
+            if step >= self.skip_steps:
+                actions.append(to_array(environment.action_space, action))
+                rewards.append(reward)
+            if ended:
+                break
+        if not actions:
+            raise ValueError(f"it ended within config.record.skip_steps={self.skip_steps}")
         images.append(encode(self._pixels(environment, observed), self.image_size))
         actions.append(np.zeros_like(actions[0]))
-        yield Episode(images, np.stack(actions), np.array([*rewards, 0.0], np.float32), bool(terminated), seed)
+        yield Episode(images, np.stack(actions), np.array([*rewards, 0.0], np.float32), terminated, seed)
 
-    def close(self) -> None:
-        """Lets go of the environment."""
-        if self._env is not None:
-            with contextlib.suppress(Exception):
-                self._env.close()
+    def _hold(self, environment: Any, action: Any) -> tuple[Any, float, bool, bool]:
+        """(observation, summed reward, terminated, ended) after holding an action for `action_repeat` steps."""
+        reward = 0.0
+        for _ in range(self.action_repeat):
+            observed, one, terminated, truncated, _ = environment.step(action)
+            reward += float(one)
+            if terminated or truncated:
+                break
+        return observed, reward, bool(terminated), bool(terminated or truncated)
 
 
 def describe_actions(space: Any, name: str) -> dict[str, Any]:

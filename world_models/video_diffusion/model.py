@@ -27,6 +27,8 @@ class Options:
         network already copies the last frame. Its σ's are those of the change.
       sigma_data: standard deviation of the diffused quantity; frames are scaled to [-1, 1].
       offset_noise: noise shared by all pixels of a channel.
+      context_noise: in training every context gets noise of a level drawn from U(0, context_noise), so that the model
+        learns to mend the errors of its own frames.
       sigma_mean, sigma_std: of ln σ in training; sigma_low, sigma_high: bounds of σ in training.
       num_steps, order, sigma_min, sigma_max, rho: of the sampler.
       initial_noise: "sigma_max" starts the sampler from σ_max·N(0, 1); "unit" from N(0, 1), as the released DIAMOND
@@ -42,6 +44,7 @@ class Options:
     target: str = "frame"
     sigma_data: float = 0.5
     offset_noise: float = 0.3
+    context_noise: float = 0.0
     sigma_mean: float = -0.4
     sigma_std: float = 1.2
     sigma_low: float = 2e-3
@@ -132,6 +135,8 @@ class VideoDiffusion(nnx.Module):
         context_frames = self.options.context_frames
         frames = to_unit(clip.frames)
         context = frames[:, :context_frames]
+        if self.options.context_noise:
+            context += jax.vmap(self._context_noise, (0, None))(keys, context.shape[1:])
         losses = []
         for step in range(frames.shape[1] - context_frames):
             actions = clip.actions[:, step : step + context_frames]
@@ -162,6 +167,10 @@ class VideoDiffusion(nnx.Module):
         sigma = jnp.clip(sigma, options.sigma_low, options.sigma_high)
         shared = options.offset_noise * jax.random.normal(offset, (1, 1, shape[-1]))
         return shared + sigma * jax.random.normal(pixels, shape), sigma
+
+    def _context_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        level, pixels = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
+        return self.options.context_noise * jax.random.uniform(level) * jax.random.normal(pixels, shape)
 
     def _frame(self, target: Array, context: Array) -> Array:
         return target + context[:, -1] if self.options.target == "change" else target
