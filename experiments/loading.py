@@ -102,7 +102,9 @@ def load(
     device = parallel.replicated(parallel.make_mesh((-1, 1, 1)))
     params, constants = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
     saver = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
-    trees, _ = saver.restore({"ema": params, "constants": constants}, step)
+    trees, _ = saver.restore({"weights": {"ema": params, "constants": constants}}, step)
     found = saver.latest if step is None else step
     saver.close()
-    return LoadedRun(workdir, config, spec, experiment, graphdef, (trees["ema"], trees["constants"]), found)
+    return LoadedRun(
+        workdir, config, spec, experiment, graphdef, (trees["weights"]["ema"], trees["weights"]["constants"]), found
+    )

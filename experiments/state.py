@@ -32,10 +32,9 @@ class TrainState(NamedTuple):
     optimizer: Any
 
     def trees(self) -> dict[str, Any]:
-        """The parts by the name that a checkpoint gives them."""
+        """The parts by the name that a checkpoint gives them; `weights` is all that using the model needs."""
         return {
-            "ema": self.ema,
-            "constants": self.constants,
+            "weights": {"ema": self.ema, "constants": self.constants},
             "params": self.params,
             "optimizer": {"step": self.step, "state": self.optimizer},
         }
@@ -43,8 +42,8 @@ class TrainState(NamedTuple):
     @classmethod
     def from_trees(cls, trees: dict[str, Any]) -> "TrainState":
         """The inverse of `trees`."""
-        optimizer = trees["optimizer"]
-        return cls(optimizer["step"], trees["params"], trees["constants"], trees["ema"], optimizer["state"])
+        weights, optimizer = trees["weights"], trees["optimizer"]
+        return cls(optimizer["step"], trees["params"], weights["constants"], weights["ema"], optimizer["state"])
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Any, Any]:
