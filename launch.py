@@ -24,10 +24,11 @@ def main(argv: list[str]) -> int:
         return 0 if verb in ("-h", "--help", "help") else 2
     from world_models.errors import UserError
 
+    sys.argv = [argv[0], *argv[2:]]  # where config_flags looks for the fields to override
     try:
-        path = _run(verb, [argv[0], *argv[2:]])
-    except (UserError, flags.Error, ConfigError) as error:
-        print(f"launch.py {verb}: {error}", file=sys.stderr)
+        path = _run(verb, sys.argv)
+    except (UserError, flags.Error) as error:
+        print(f"launch.py {verb}: {_last_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         print(f"launch.py {verb}: interrupted. {error}", file=sys.stderr)
@@ -51,7 +52,10 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
         from experiments.workdir import load_config
 
         config_flags.DEFINE_config_dict("config", load_config(workdir), flag_values=values)
-    rest = values(argv, known_only=False)[1:]
+    try:
+        rest = values(argv)[1:]
+    except (AttributeError, KeyError) as error:
+        raise flags.Error(f"The config has no field {error}: see the config file for those that it has.") from error
     if rest:
         raise flags.Error(f"{rest[0]!r} is no flag: fields of the config are set as --config.some.field=value.")
 
@@ -79,8 +83,9 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
     return imagine(run)
 
 
-class ConfigError(ValueError):
-    """A config file that does not know the variant asked for."""
+def _last_line(error: Exception) -> str:
+    """The sentence of an error; flags wrap a failing config file's in a whole traceback."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _given(argv: list[str], name: str, verb: str) -> str:

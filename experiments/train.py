@@ -158,7 +158,7 @@ def _loop(run: Run, progress: Progress, stop: StopSignal) -> bool:
         step += 1
         run.position = run.position | {"data": position}
         pending.append((step, position, metrics))
-        for values in _check(run, pending, LAG):
+        for values in _check(run, pending, LAG if step < options.num_steps else 0):
             progress.show(step, f"loss {float(values['loss']):.4f} | {meter}")
         if step % options.log_every == 0 or step == options.num_steps:
             values = jax.device_get(metrics)
@@ -170,7 +170,6 @@ def _loop(run: Run, progress: Progress, stop: StopSignal) -> bool:
         if step % options.checkpoint_every == 0:
             _check(run, pending, 0)
             _save(run)
-    _check(run, pending, 0)
     return True
 
 

@@ -99,9 +99,12 @@ def test_usage_lists_the_verbs(capsys):
     [
         (["train", "--workdir=/tmp/none"], "--config is missing"),
         (["train", "--config=configs/demo.py"], "--workdir is missing"),
-        (["train", "--config=configs/none.py", "--workdir=/tmp/none"], "is no file; configs here: configs/demo.py"),
+        (
+            ["train", "--config=configs/none.py", "--workdir=/tmp/none"],
+            "is no file; configs here: configs/atari_diamond.py, configs/demo.py",
+        ),
         (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], "no variant 'huge'"),
-        (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.train.lr=1"], "config.train.lr"),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.train.lr=1"], "no field \"'lr'\""),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "fast"], "'fast' is no flag"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none"], "/tmp/none/data' is missing: record it first"),
         (["eval", "--workdir=/tmp/none"], "holds no run"),
