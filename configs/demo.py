@@ -85,7 +85,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "target": "change",
             "sigma_data": 0.2,
             "offset_noise": 0.1,
-            "context_noise": 0.0,
+            "context_noise": 0.1,
             "sigma_mean": -1.0,
             "sigma_std": 1.2,
             "sigma_low": 2e-3,

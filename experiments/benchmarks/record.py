@@ -1,0 +1,75 @@
+"""What recording costs on top of the simulator: frames per second of both, on one core each.
+
+    python -m experiments.benchmarks.record --config=configs/demo.py [--episodes=6]
+
+The bare simulator steps, and renders where the config records rendered frames; recording also resizes, encodes and
+writes. One worker each, in turns; start-up is not counted. Prints a table, and JSON as the last line.
+"""
+
+import argparse
+import importlib
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+
+import numpy as np
+
+from experiments import workdir
+from experiments.record import make_source
+from world_models.environments.gymnasium import GymnasiumSource
+from world_models.environments.policies import make_policy
+
+
+def simulate(source: GymnasiumSource, unit: int) -> tuple[int, float]:
+    """(frames, seconds) of an episode that nobody writes down; the same seed and actions as the recorded one."""
+    environment = source._env = source._env or source._make()
+    seed = source.seed(unit)
+    start = time.perf_counter()
+    observed, _ = environment.reset(seed=seed)
+    act = make_policy(source.policy, source.repeat_probability)(environment, np.random.default_rng(seed))
+    frames, ended = 0, False
+    while not ended and frames < source.skip_steps + source.max_episode_steps - 1:
+        source._pixels(environment, observed)
+        observed, _, _, ended = source._hold(environment, act(observed))
+        frames += 1
+    return frames - source.skip_steps, time.perf_counter() - start
+
+
+def record(source: GymnasiumSource, unit: int, folder: pathlib.Path) -> tuple[int, float]:
+    """(frames, seconds) of an episode that is made, encoded and written."""
+    start = time.perf_counter()
+    (episode,) = source.episodes(unit)
+    episode.save(folder / str(unit))
+    return len(episode.images) - 1, time.perf_counter() - start
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/demo.py")
+    parser.add_argument("--episodes", type=int, default=6)
+    options = parser.parse_args()
+    config = importlib.import_module(options.config.removesuffix(".py").replace("/", ".")).get_config()
+    source = make_source(config.record)
+    ratios, rates = [], {"simulator": [], "recorded": []}
+    simulate(source, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        for unit in range(options.episodes):
+            frames, bare = simulate(source, unit)
+            same, full = record(source, unit, pathlib.Path(folder))
+            assert same == frames
+            ratios.append(full / bare)
+            rates["simulator"].append(frames / bare)
+            rates["recorded"].append(frames / full)
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    ratio = statistics.median(ratios)
+    print(f"{config.record.environment}: simulator {medians['simulator']:.0f} frames/s, recorded "
+          f"{medians['recorded']:.0f}; time ratio {ratio:.3f} (median of {options.episodes} pairs)")  # fmt: skip
+    row = {"environment": config.record.environment, **medians, "time_ratio": ratio}
+    print(json.dumps(row | {"provenance": workdir.provenance()}))
+
+
+if __name__ == "__main__":
+    main()
