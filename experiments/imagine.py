@@ -51,7 +51,8 @@ def _futures(run: LoadedRun, results: rollouts.Rollouts) -> report.Futures:
     """What the report shows: some of the measured futures, branches under different actions, and samples."""
     options, clip = run.config.imagine, results.clip
     shown = rollouts.spread(results.imagined, options.num_shown)
-    liveliest = int(np.argmax(np.abs(np.diff(clip.frames.astype(np.int16), axis=1)).mean(axis=(1, 2, 3, 4))))
+    effect = np.abs(results.imagined.astype(np.int16) - results.shuffled)
+    liveliest = int(np.argmax(effect.mean(axis=(1, 2, 3, 4))))  # where actions matter most
     context = clip.frames[liveliest, : options.num_context]
     past = clip.actions[liveliest, : options.num_context - 1]
     future = clip.actions[liveliest, options.num_context - 1 : -1]

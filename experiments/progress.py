@@ -80,6 +80,8 @@ class Meter:
 
     def __str__(self) -> str:
         rate, wait = self._shown.values()
+        if math.isnan(rate):
+            return "measuring"
         return f"{rate:.0f} frames/s | data wait {100 * wait:.0f} %"
 
 
