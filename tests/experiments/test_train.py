@@ -285,7 +285,7 @@ def test_sharded_training_equals_one_device(square_data, tmp_path):
 
 
 def test_toy_world_is_learned_to_a_stated_error(tiny_config, tmp_path):
-    """Held-out futures of the square world: under 25/255 root mean squared error where copying makes over 45."""
+    """Held-out futures of the square world: under 10/255 root mean squared error where copying makes over 45."""
     config = configured(
         tiny_config, num_steps=350, batch_size=16, learning_rate=2e-3, eval_every=1000, checkpoint_every=1000
     )
@@ -298,10 +298,11 @@ def test_toy_world_is_learned_to_a_stated_error(tiny_config, tmp_path):
     error = lambda frames: float(np.sqrt(np.mean((frames.astype(float) - results.truth) ** 2)))
     copied = np.broadcast_to(results.clip.frames[:, 3:4], results.truth.shape)
     assert error(copied) > 45
-    assert error(results.imagined) < 25
+    assert error(results.imagined) < 10
     # Another window's actions are partly right by chance (they are binary on a ring of four), so they cost less than
     # copying, but they must cost.
     assert error(results.shuffled) > error(results.imagined) + 10
     table = rollouts.measure(results, rollouts.mean_frame(windows), 8)
     assert table["action_following"]["low"] > 0
-    assert table["psnr_changed"]["imagined"][7] > table["psnr_changed"]["copy_last"][7] + 3
+    # After an odd number of steps the square never is where it was; after an even number copying may be perfect.
+    assert table["psnr_changed"]["imagined"][6] > table["psnr_changed"]["copy_last"][6] + 10
