@@ -64,20 +64,25 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.model = ConfigDict(
         {
-            "context_frames": 4,
+            "context_offsets": (4, 3, 2, 1),
             "channels": (64, 64, 64, 64),
             "blocks": 2,
             "condition": 256,
             "patch": 1,
             "target": "frame",
+            "context_noise": 0.0,
+            "dtype": "bfloat16",
+        }
+    )
+    config.diffusion = ConfigDict(
+        {
+            "process": "edm",
             "sigma_data": 0.5,
             "offset_noise": 0.3,
-            "context_noise": 0.0,
             "sigma_mean": -0.4,
             "sigma_std": 1.2,
             "sigma_low": 2e-3,
             "sigma_high": 20.0,
-            "dtype": "bfloat16",
         }
     )
     config.sampler = ConfigDict(

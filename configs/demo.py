@@ -77,20 +77,25 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.model = ConfigDict(
         {
-            "context_frames": 4,
+            "context_offsets": (4, 3, 2, 1),
             "channels": (32, 64, 64),
             "blocks": 1,
             "condition": 128,
             "patch": 1,
             "target": "change",
+            "context_noise": 0.1,
+            "dtype": "float32",
+        }
+    )
+    config.diffusion = ConfigDict(
+        {
+            "process": "edm",
             "sigma_data": 0.2,
             "offset_noise": 0.1,
-            "context_noise": 0.1,
             "sigma_mean": -1.0,
             "sigma_std": 1.2,
             "sigma_low": 2e-3,
             "sigma_high": 10.0,
-            "dtype": "float32",
         }
     )
     config.sampler = ConfigDict(

@@ -103,6 +103,7 @@ def _frame_metrics(prediction: Array, truth: Array, mask: Array) -> dict[str, Ar
         "ssim": image.ssim(prediction, truth),
         "psnr_changed": image.psnr(prediction, truth, mask),
         "ssim_changed": image.ssim(prediction, truth, mask),
+        "drift": image.absolute_error(prediction, truth),
     }
 
 
@@ -116,9 +117,9 @@ def measure(rollouts: Rollouts, average: np.ndarray, threshold: float) -> dict[s
 
     Returns:
       The content of imagine/metrics.json: per horizon PSNR and SSIM over all pixels and over those that changed in
-      the truth since the context, for the model and two floors; and action following: the mean squared error over
-      changed pixels under another window's actions minus that under the true ones, with a 95 % bootstrap interval
-      over contexts.
+      the truth since the context, and drift, the mean absolute error (0..1), for the model and two floors; and action
+      following: the mean squared error over changed pixels under another window's actions minus that under the true
+      ones, with a 95 % bootstrap interval over contexts.
     """
     truth, first = rollouts.truth, rollouts.num_context
     mask = np.asarray(image.changed_pixels(rollouts.clip.frames[:, first - 1 :], threshold))

@@ -1,5 +1,7 @@
 """Experiment: an action-conditioned video diffusion world model in pixel space."""
 
+import dataclasses
+import itertools
 import pathlib
 
 import jax
@@ -11,7 +13,12 @@ from experiments.rollouts import HeldOutLoss, OpenLoop
 from world_models.data.dataset import DataSpec
 from world_models.errors import UserError
 from world_models.types import Array, Clip
+from world_models.video_diffusion.ddpm import DDPM
+from world_models.video_diffusion.edm import EDM
 from world_models.video_diffusion.model import Options, VideoDiffusion
+from world_models.video_diffusion.process import Process
+
+PROCESSES = {"edm": EDM, "ddpm": DDPM}
 
 
 class Experiment:
@@ -20,14 +27,14 @@ class Experiment:
     def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
         """Checks `config.model`, `config.sampler` and `config.data` against each other and the data."""
         self._config, self._spec = config, spec
-        self.options = Options(
-            **{**config.model.to_dict(), "channels": tuple(config.model.channels)}, **config.sampler.to_dict()
-        )
+        tuples = {name: tuple(config.model[name]) for name in ("channels", "context_offsets")}
+        self.options = Options(**config.model.to_dict() | tuples)
+        self.process = make_process(config)
         _check(self.options, config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
-        return VideoDiffusion(self.options, self._spec.frame_shape, self._spec.actions, rngs=rngs)
+        return VideoDiffusion(self.options, self.process, self._spec.frame_shape, self._spec.actions, rngs=rngs)
 
     def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The denoising loss."""
@@ -47,6 +54,27 @@ class Experiment:
         }
 
 
+def make_process(config: ml_collections.ConfigDict) -> Process:
+    """The process that `config.diffusion.process` names, of the numbers in `config.diffusion` and `config.sampler`."""
+    numbers = config.diffusion.to_dict() | config.sampler.to_dict()
+    name = numbers.pop("process")
+    if name not in PROCESSES:
+        raise UserError(f"config.diffusion.process={name!r} must be one of {tuple(PROCESSES)}.")
+    fields = {field.name for field in dataclasses.fields(PROCESSES[name])}
+    if set(numbers) - fields:
+        raise UserError(
+            f"config.diffusion and config.sampler have {sorted(set(numbers) - fields)}, which the process {name!r} "
+            f"does not know: it has {sorted(fields)}."
+        )
+    process = PROCESSES[name](**numbers)
+    for field, allowed in {"initial_noise": ("sigma_max", "unit"), "order": (1, 2)}.items():
+        if numbers.get(field, allowed[0]) not in allowed:
+            raise UserError(f"config.sampler.{field}={numbers[field]!r} must be one of {allowed}.")
+    if process.num_steps < 1:
+        raise UserError(f"config.sampler.num_steps={process.num_steps} must be at least 1.")
+    return process
+
+
 def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
     height, width, _ = spec.frame_shape
     shrink = options.patch * 2 ** (len(options.channels) - 1)
@@ -61,24 +89,27 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
             f"config.model.channels={options.channels}: a level must have 8 to 32 channels or a multiple of 32, and "
             "the last a multiple of 8."
         )
-    if options.condition % (2 * options.context_frames):
+    offsets = options.context_offsets
+    if not offsets or offsets[-1] != 1 or any(a <= b for a, b in itertools.pairwise(offsets)):
         raise UserError(
-            f"config.model.condition={options.condition} must be an even multiple of "
-            f"config.model.context_frames={options.context_frames}."
+            f"config.model.context_offsets={offsets} must fall and end with 1, the newest frame: (4, 3, 2, 1), say."
         )
-    choices = {"target": ("frame", "change"), "initial_noise": ("sigma_max", "unit"), "order": (1, 2)}
-    choices["dtype"] = ("float32", "bfloat16")
-    for name, allowed in choices.items():
+    if options.condition % (2 * len(offsets)):
+        raise UserError(
+            f"config.model.condition={options.condition} must be an even multiple of the {len(offsets)} frames in "
+            f"config.model.context_offsets={offsets}."
+        )
+    for name, allowed in {"target": ("frame", "change"), "dtype": ("float32", "bfloat16")}.items():
         if getattr(options, name) not in allowed:
-            raise UserError(f"config: {name}={getattr(options, name)!r} must be one of {allowed}.")
+            raise UserError(f"config.model.{name}={getattr(options, name)!r} must be one of {allowed}.")
     if config.data.clip_length <= options.context_frames:
         raise UserError(
-            f"config.data.clip_length={config.data.clip_length} must be larger than config.model.context_frames="
-            f"{options.context_frames}: the frames beyond it are the ones to predict."
+            f"config.data.clip_length={config.data.clip_length} must be larger than {options.context_frames}, the "
+            f"first of config.model.context_offsets={offsets}: the frames beyond it are the ones to predict."
         )
     for name in ("eval", "imagine"):
         if config[name].num_context < options.context_frames:
             raise UserError(
-                f"config.{name}.num_context={config[name].num_context} must be at least config.model.context_frames="
-                f"{options.context_frames}."
+                f"config.{name}.num_context={config[name].num_context} must be at least {options.context_frames}, the "
+                f"first of config.model.context_offsets={offsets}."
             )

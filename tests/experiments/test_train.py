@@ -213,7 +213,16 @@ def test_full_disk_while_saving_names_the_newest_complete_checkpoint(tiny_config
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("model.context_frames", 5, r"config.data.clip_length=5 must be larger than config.model.context_frames=5"),
+        (
+            "model.context_offsets",
+            (5, 1),
+            r"config.data.clip_length=5 must be larger than 5, the first of",
+        ),
+        ("model.context_offsets", (1, 2), r"config.model.context_offsets=\(1, 2\) must fall and end with 1"),
+        ("diffusion.process", "flow", r"config.diffusion.process='flow' must be one of"),
+        ("diffusion.process", "ddpm", r"which the process 'ddpm' does not know"),
+        ("sampler.order", 3, r"config.sampler.order=3 must be one of"),
+        ("sampler.num_steps", 0, r"config.sampler.num_steps=0 must be at least 1"),
         ("model.channels", (8, 8, 8, 8, 8, 8), r"multiples of config.model.patch x 2\^\(levels - 1\) = 32"),
         ("model.channels", (8, 40), r"config.model.channels=\(8, 40\)"),
         ("model.condition", 15, r"config.model.condition=15 must be"),
@@ -230,8 +239,6 @@ def test_config_that_cannot_run_is_refused_before_anything_is_written(tiny_confi
     tiny_config.train.accumulate = 4
     tiny_config.unlock()
     tiny_config.update_from_flattened_dict({field: value})
-    if field == "model.context_frames":
-        tiny_config.model.condition = 20
     with pytest.raises(UserError, match=message):
         train(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -8,15 +8,17 @@ from flax import nnx
 
 from world_models.imagination import imagine
 from world_models.types import ActionSpec, Clip
+from world_models.video_diffusion.ddpm import DDPM
+from world_models.video_diffusion.edm import EDM
 from world_models.video_diffusion.model import Options, VideoDiffusion, fold, from_unit, to_unit, unfold
 
 DISCRETE = ActionSpec("discrete", 3)
 CONTINUOUS = ActionSpec("continuous", 2, (-1.0, 0.0), (1.0, 10.0))
-SMALL = {"context_frames": 2, "channels": (8, 16), "blocks": 1, "condition": 16}
+SMALL = {"context_offsets": (2, 1), "channels": (8, 16), "blocks": 1, "condition": 16}
 
 
-def _model(actions=DISCRETE, trained=True, **options):
-    model = VideoDiffusion(Options(**SMALL | options), (8, 8, 3), actions, rngs=nnx.Rngs(0))
+def _model(actions=DISCRETE, trained=True, process=None, **options):
+    model = VideoDiffusion(Options(**SMALL | options), process or EDM(), (8, 8, 3), actions, rngs=nnx.Rngs(0))
     if trained:  # zero-initialised layers would hide what depends on what
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
         leaves, tree = jax.tree.flatten(params)
@@ -44,8 +46,33 @@ def _keys(batch):
 
 
 def test_published_size():
-    model = nnx.eval_shape(lambda: VideoDiffusion(Options(), (64, 64, 3), ActionSpec("discrete", 4), rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(
+        lambda: VideoDiffusion(Options(), EDM(), (64, 64, 3), ActionSpec("discrete", 4), rngs=nnx.Rngs(0))
+    )
     assert sum(x.size for x in jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param)))) == 4_405_955
+
+
+def test_context_offsets_choose_the_frames_and_actions_that_matter():
+    model = _model(context_offsets=(4, 1))
+    clip = jax.tree.map(lambda x: x[:, :5], _clip(time=5))
+    loss = jax.jit(lambda frames, actions: model.loss(clip._replace(frames=frames, actions=actions), _keys(3))[0])
+    for offset in range(1, 5):
+        frames, actions = clip.frames.copy(), clip.actions.copy()
+        frames[:, 4 - offset] = 255 - frames[:, 4 - offset]
+        actions[:, 4 - offset] = (actions[:, 4 - offset] + 1) % 3
+        matters = offset in (4, 1)
+        assert bool(loss(frames, clip.actions) != loss(clip.frames, clip.actions)) == matters
+        assert bool(loss(clip.frames, actions) != loss(clip.frames, clip.actions)) == matters
+
+
+@pytest.mark.parametrize("process", [EDM(num_steps=2), DDPM(num_steps=2)], ids=["edm", "ddpm"])
+def test_every_process_trains_and_imagines_from_any_context(process):
+    model, clip = _model(process=process, context_offsets=(4, 2, 1), condition=12), _clip(time=7)
+    loss, _ = jax.jit(model.loss)(jax.tree.map(lambda x: x[:, :5], clip), _keys(3))
+    assert np.isfinite(loss)
+    frames = imagine(model, clip.frames[:, :5], clip.actions[:, :4], clip.actions[:, 4:6], jax.random.key(0))
+    assert frames.shape == (3, 2, 8, 8, 3)
+    assert frames.dtype == jnp.uint8
 
 
 def test_frames_survive_the_way_to_floats_and_back():
@@ -56,7 +83,7 @@ def test_frames_survive_the_way_to_floats_and_back():
 
 
 def test_untrained_change_model_copies_the_last_frame_up_to_its_noise():
-    model = _model(trained=False, target="change", sigma_data=0.01, sigma_max=0.1, num_steps=10)
+    model = _model(trained=False, target="change", process=EDM(sigma_data=0.01, sigma_max=0.1, num_steps=10))
     clip = _clip()
     roll = jax.jit(lambda f, past, future: imagine(model, f, past, future, jax.random.key(0)))
     futures = roll(clip.frames[:, :2], clip.actions[:, :1], clip.actions[:, 1:])
@@ -113,7 +140,7 @@ def test_untrained_loss_is_the_variance_of_the_target(target):
     rng = np.random.default_rng(0)
     frames = np.asarray(from_unit(0.25 * rng.standard_normal((256, 3, 8, 8, 3))))
     sigma_data = {"frame": 0.25, "change": 0.25 * np.sqrt(2)}[target]
-    model = _model(trained=False, target=target, sigma_data=sigma_data)
+    model = _model(trained=False, target=target, process=EDM(sigma_data=sigma_data))
     clip = _clip(batch=256)._replace(frames=frames)
     loss, _ = jax.jit(model.loss)(clip, _keys(256))
     assert float(loss) == pytest.approx(1, abs=0.03)

@@ -37,6 +37,11 @@ def mse(prediction: Array, truth: Array, mask: Array | None = None) -> jax.Array
     return _masked_mean(error, mask)
 
 
+def absolute_error(prediction: Array, truth: Array) -> jax.Array:
+    """Mean absolute error of every frame, in units of images in 0..1: float32 [...] from frames [..., h, w, c]."""
+    return jnp.mean(jnp.abs(_unit(prediction) - _unit(truth)), axis=(-3, -2, -1))
+
+
 def psnr(prediction: Array, truth: Array, mask: Array | None = None) -> jax.Array:
     """Peak signal-to-noise ratio of every frame in dB, `10 log10(1 / MSE)`, at most `MAX_PSNR` (58.92 dB).
 

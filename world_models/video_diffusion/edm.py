@@ -1,5 +1,6 @@
 """Diffusion in the form of Karras et al. 2022 ("EDM"), with the offset noise of Alonso et al. 2024 ("DIAMOND")."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +9,62 @@ import jax.numpy as jnp
 import numpy as np
 
 from world_models.types import Array
+from world_models.video_diffusion.process import Noised, draws, per_pixel
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM:
+    """A `world_models.video_diffusion.process.Process` whose level is σ; the defaults are DIAMOND's.
+
+    Attributes:
+      sigma_data: standard deviation of the diffused quantity; frames are scaled to [-1, 1].
+      offset_noise: noise shared by all pixels of a channel.
+      sigma_mean, sigma_std: of ln σ in training; sigma_low, sigma_high: bounds of σ in training.
+      num_steps, order, sigma_min, sigma_max, rho: of the sampler.
+      initial_noise: "sigma_max" starts the sampler from σ_max·N(0, 1); "unit" from N(0, 1), as the released DIAMOND
+        code does, which leaves samples with too little spread.
+    """
+
+    sigma_data: float = 0.5
+    offset_noise: float = 0.3
+    sigma_mean: float = -0.4
+    sigma_std: float = 1.2
+    sigma_low: float = 2e-3
+    sigma_high: float = 20.0
+    num_steps: int = 3
+    order: int = 1
+    sigma_min: float = 2e-3
+    sigma_max: float = 5.0
+    rho: float = 7.0
+    initial_noise: str = "sigma_max"
+
+    def corrupt(self, clean: Array, keys: Array) -> Noised:
+        """See `Process`."""
+        level_keys, shared, pixels = draws(keys, clean.shape)
+        sigma = jnp.exp(self.sigma_mean + self.sigma_std * jax.vmap(jax.random.normal)(level_keys))
+        sigma = jnp.clip(sigma, self.sigma_low, self.sigma_high)
+        noisy = clean + self.offset_noise * shared + per_pixel(sigma) * pixels
+        scale = self._scale(sigma)
+        return Noised(noisy, sigma, (clean - scale.c_skip * noisy) / scale.c_out)
+
+    def network_input(self, noisy: Array, sigma: Array) -> tuple[Array, Array]:
+        """See `Process`."""
+        scale = self._scale(sigma)
+        return scale.c_in * noisy, scale.c_noise[:, 0, 0, 0]
+
+    def denoised(self, noisy: Array, output: Array, sigma: Array) -> Array:
+        """See `Process`."""
+        scale = self._scale(sigma)
+        return scale.c_skip * noisy + scale.c_out * output
+
+    def sample(self, denoise: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
+        """See `Process`."""
+        start = self.sigma_max if self.initial_noise == "sigma_max" else 1.0
+        sigmas = sigma_schedule(self.num_steps, self.sigma_min, self.sigma_max, self.rho)
+        return sample(denoise, start * jax.random.normal(key, shape), sigmas, self.order)
+
+    def _scale(self, sigma: Array) -> "Preconditioning":
+        return preconditioning(per_pixel(sigma), self.sigma_data, self.offset_noise)
 
 
 class Preconditioning(NamedTuple):

@@ -5,57 +5,46 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
 from world_models.nn.unet import UNet
 from world_models.types import ActionSpec, Array, Clip, Prediction
-from world_models.video_diffusion import edm
+from world_models.video_diffusion.process import Process
 
 FRAME_STD = 0.5  # of frames in [-1, 1]; context frames are divided by it
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Options of the model and its sampler; the defaults are the published ones.
+    """Options of the model; the defaults are the published ones.
 
     Attributes:
-      context_frames: frames (and actions) that the next frame is predicted from.
+      context_offsets: which past frames (and actions) the next frame is predicted from, as steps before it: falling,
+        and 1, the newest, last. (4, 3, 2, 1) are the four most recent.
       channels, blocks, condition: of the U-Net.
       patch: the U-Net works on patches of this side, folded into channels; 2 makes it four times cheaper.
       target: "frame" diffuses the next frame; "change" its difference from the last one, so that an untrained
-        network already copies the last frame. Its σ's are those of the change.
-      sigma_data: standard deviation of the diffused quantity; frames are scaled to [-1, 1].
-      offset_noise: noise shared by all pixels of a channel.
+        network already copies the last frame. The process's data are then the changes.
       context_noise: in training every context gets noise of a level drawn from U(0, context_noise), so that the model
         learns to mend the errors of its own frames.
-      sigma_mean, sigma_std: of ln σ in training; sigma_low, sigma_high: bounds of σ in training.
-      num_steps, order, sigma_min, sigma_max, rho: of the sampler.
-      initial_noise: "sigma_max" starts the sampler from σ_max·N(0, 1); "unit" from N(0, 1), as the released DIAMOND
-        code does, which leaves samples with too little spread.
       dtype: of the network's computation.
     """
 
-    context_frames: int = 4
+    context_offsets: tuple[int, ...] = (4, 3, 2, 1)
     channels: tuple[int, ...] = (64, 64, 64, 64)
     blocks: int = 2
     condition: int = 256
     patch: int = 1
     target: str = "frame"
-    sigma_data: float = 0.5
-    offset_noise: float = 0.3
     context_noise: float = 0.0
-    sigma_mean: float = -0.4
-    sigma_std: float = 1.2
-    sigma_low: float = 2e-3
-    sigma_high: float = 20.0
-    num_steps: int = 3
-    order: int = 1
-    sigma_min: float = 2e-3
-    sigma_max: float = 5.0
-    rho: float = 7.0
-    initial_noise: str = "sigma_max"
     dtype: str = "float32"
+
+    @property
+    def context_frames(self) -> int:
+        """Frames that must be known, used or not, to predict the next one."""
+        return max(self.context_offsets)
 
 
 class State(NamedTuple):
@@ -68,17 +57,27 @@ class State(NamedTuple):
 class VideoDiffusion(nnx.Module):
     """A `WorldModel` that draws each next frame by diffusion."""
 
-    def __init__(self, options: Options, frame_shape: tuple[int, int, int], actions: ActionSpec, *, rngs: nnx.Rngs):
-        """Builds the model for frames of (height, width, channel) and an action space."""
+    def __init__(
+        self,
+        options: Options,
+        process: Process,
+        frame_shape: tuple[int, int, int],
+        actions: ActionSpec,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the model for a diffusion process, frames of (height, width, channel) and an action space."""
         self.options = options
+        self.process = process
         self.actions = actions
         dtype, width, channels = jnp.dtype(options.dtype), options.condition, frame_shape[-1]
+        seen = len(options.context_offsets)
         self.noise_embedding = FourierFeatures(width, rngs=rngs)
-        self.action_embedding = ActionEmbedding(actions, width // options.context_frames, dtype=dtype, rngs=rngs)
+        self.action_embedding = ActionEmbedding(actions, width // seen, dtype=dtype, rngs=rngs)
         self.condition_in = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.condition_out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.unet = UNet(
-            (options.context_frames + 1) * channels * options.patch**2,
+            (seen + 1) * channels * options.patch**2,
             channels * options.patch**2,
             channels=options.channels,
             blocks=options.blocks,
@@ -87,37 +86,38 @@ class VideoDiffusion(nnx.Module):
             rngs=rngs,
         )
 
-    def network(self, noisy: Array, c_noise: Array, context: Array, actions: Array) -> Array:
+    def network(self, scaled: Array, level: Array, context: Array, actions: Array) -> Array:
         """The raw network F.
 
         Args:
-          noisy: [batch, h, w, c], scaled to unit variance.
-          c_noise: [batch].
+          scaled: the noisy target, scaled to unit variance, [batch, h, w, c].
+          level: of the noise, [batch], as the process shows it to the network.
           context: [batch, context, h, w, c] in [-1, 1].
           actions: [batch, context, ...], each done after seeing the context frame of its index.
 
         Returns:
           float32 [batch, h, w, c].
         """
+        seen = context.shape[1] - np.array(self.options.context_offsets)
+        context, actions = context[:, seen], actions[:, seen]
         batch, time, height, width, channels = context.shape
         past = jnp.moveaxis(context, 1, 3).reshape(batch, height, width, time * channels) / FRAME_STD
-        condition = self.noise_embedding(c_noise) + self.action_embedding(actions).reshape(batch, -1)
+        condition = self.noise_embedding(level) + self.action_embedding(actions).reshape(batch, -1)
         condition = self.condition_out(nnx.silu(self.condition_in(condition)))
         dtype = jnp.dtype(self.options.dtype)
-        x = jnp.concatenate([past, noisy], axis=-1).astype(dtype)
+        x = jnp.concatenate([past, scaled], axis=-1).astype(dtype)
         return unfold(self.unet(fold(x, self.options.patch), condition), self.options.patch).astype(jnp.float32)
 
-    def denoise(self, noisy: Array, sigma: Array, context: Array, actions: Array) -> Array:
+    def denoise(self, noisy: Array, level: Array, context: Array, actions: Array) -> Array:
         """The denoiser D: best guess of the clean target, quantised as frames are.
 
         Args:
-          noisy: target plus noise, [batch, h, w, c].
-          sigma: noise level, [batch].
+          noisy: target with noise, [batch, h, w, c].
+          level: of the noise, [batch], in the process's measure.
           context, actions: as for `network`.
         """
-        scale = edm.preconditioning(sigma[:, None, None, None], self.options.sigma_data, self.options.offset_noise)
-        output = self.network(scale.c_in * noisy, scale.c_noise[:, 0, 0, 0], context, actions)
-        return self._quantise(scale.c_skip * noisy + scale.c_out * output, context)
+        output = self.network(*self.process.network_input(noisy, level), context, actions)
+        return self._quantise(self.process.denoised(noisy, output, level), context)
 
     def loss(self, clip: Clip, keys: Array) -> tuple[Array, dict[str, Array]]:
         """Denoising loss of a batch.
@@ -149,24 +149,11 @@ class VideoDiffusion(nnx.Module):
 
     def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
         """(mean squared error [batch], the frame as denoised, without gradient)."""
-        options = self.options
-        target = frame - context[:, -1] if options.target == "change" else frame
-        noise, sigma = jax.vmap(self._training_noise, (0, None))(keys, frame.shape[1:])
-        noisy = target + noise
-        scale = edm.preconditioning(sigma[:, None, None, None], options.sigma_data, options.offset_noise)
-        output = self.network(scale.c_in * noisy, scale.c_noise[:, 0, 0, 0], context, actions)
-        wanted = (target - scale.c_skip * noisy) / scale.c_out
-        denoised = self._quantise(scale.c_skip * noisy + scale.c_out * output, context)
+        target = frame - context[:, -1] if self.options.target == "change" else frame
+        noisy, level, wanted = self.process.corrupt(target, keys)
+        output = self.network(*self.process.network_input(noisy, level), context, actions)
+        denoised = self._quantise(self.process.denoised(noisy, output, level), context)
         return jnp.mean((output - wanted) ** 2, axis=(1, 2, 3)), jax.lax.stop_gradient(self._frame(denoised, context))
-
-    def _training_noise(self, key: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
-        """(noise [h, w, c], its level σ without the offset) of one example."""
-        options = self.options
-        level, offset, pixels = jax.random.split(key, 3)
-        sigma = jnp.exp(options.sigma_mean + options.sigma_std * jax.random.normal(level))
-        sigma = jnp.clip(sigma, options.sigma_low, options.sigma_high)
-        shared = options.offset_noise * jax.random.normal(offset, (1, 1, shape[-1]))
-        return shared + sigma * jax.random.normal(pixels, shape), sigma
 
     def _context_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         level, pixels = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
@@ -201,16 +188,12 @@ class VideoDiffusion(nnx.Module):
 
     def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
         """Draws the next frame under `action` [batch, ...]."""
-        options = self.options
         actions = jnp.concatenate([state.actions, action[:, None].astype(state.actions.dtype)], axis=1)
-        sigmas = edm.sigma_schedule(options.num_steps, options.sigma_min, options.sigma_max, options.rho)
-        start = options.sigma_max if options.initial_noise == "sigma_max" else 1.0
-        noise = start * jax.random.normal(rng, state.frames.shape[:1] + state.frames.shape[2:])
 
-        def denoise(x: Array, sigma: Array) -> Array:
-            return self.denoise(x, jnp.broadcast_to(sigma, x.shape[:1]), state.frames, actions)
+        def denoise(x: Array, level: Array) -> Array:
+            return self.denoise(x, jnp.broadcast_to(level, x.shape[:1]), state.frames, actions)
 
-        target = edm.sample(denoise, noise, sigmas, options.order)
+        target = self.process.sample(denoise, rng, state.frames.shape[:1] + state.frames.shape[2:])
         frame = self._frame(self._quantise(target, state.frames), state.frames)
         frames = jnp.concatenate([state.frames[:, 1:], frame[:, None]], axis=1)
         return State(frames, actions[:, 1:]), Prediction()
