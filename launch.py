@@ -12,6 +12,8 @@ VERBS = {
     "train": "--config=configs/X.py --workdir=DIR    data set -> checkpoints and metrics; goes on where it stopped",
     "eval": "--workdir=DIR                          checkpoint -> metrics",
     "imagine": "--workdir=DIR                          checkpoint -> futures as video, pictures and an HTML report",
+    "table": "NAME [--scale=cpu --seeds=3]           configs and published rows -> the table; --list shows all",
+    "report": "[--workdir=runs]                       all tables, runs and futures in a folder -> one static page",
 }
 NEEDS_CONFIG = ("record", "train")
 
@@ -24,7 +26,8 @@ def main(argv: list[str]) -> int:
         return 0 if verb in ("-h", "--help", "help") else 2
     from world_models.errors import UserError
 
-    sys.argv = [argv[0], *argv[2:]]  # where config_flags looks for the fields to override
+    # Where config_flags looks for the fields to override, and provenance for the command.
+    sys.argv = [f"{argv[0]} {verb}", *argv[2:]]
     try:
         path = _run(verb, sys.argv)
     except (UserError, flags.Error) as error:
@@ -39,6 +42,10 @@ def main(argv: list[str]) -> int:
 
 def _run(verb: str, argv: list[str]) -> pathlib.Path:
     """Reads the flags of a verb and calls it; returns the path of what it made."""
+    if verb == "table":
+        return _table(argv)
+    if verb == "report":
+        return _report(argv)
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     if verb in NEEDS_CONFIG:
@@ -53,11 +60,10 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
 
         config_flags.DEFINE_config_dict("config", load_config(workdir), flag_values=values)
     try:
-        rest = values(argv)[1:]
+        words = values(argv)
     except (AttributeError, KeyError) as error:
         raise flags.Error(f"The config has no field {error}: see the config file for those that it has.") from error
-    if rest:
-        raise flags.Error(f"{rest[0]!r} is no flag: fields of the config are set as --config.some.field=value.")
+    _no_more(words)
 
     if verb == "record":
         from experiments.record import record
@@ -81,6 +87,59 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
     from experiments.imagine import imagine
 
     return imagine(run)
+
+
+def _table(argv: list[str]) -> pathlib.Path:
+    values = flags.FlagValues()
+    words = [
+        ("workdir", "runs/tables", "Folder of all tables' data, runs and results."),
+        ("scale", "cpu", "One of the table's scales."),
+        ("rows", "", "Names of rows, parted by commas; all by default."),
+        ("parallel", "local", "local, local:N, slurm, or none to collect only."),
+        ("slurm", "", "Options for sbatch, parted by spaces."),
+        ("data", "", "Directory of a data set to use instead of the one that the table records."),
+    ]
+    for name, default, text in words:
+        flags.DEFINE_string(name, default, text, flag_values=values)
+    flags.DEFINE_integer("seeds", 1, "How many seeds, from 0.", flag_values=values)
+    for name in ("list", "force", "dry_run", "publish"):
+        flags.DEFINE_boolean(name, False, "See README.", flag_values=values)
+    names = values(argv)[1:]
+    from experiments import runtime, table
+
+    if values.list:
+        print(table.list_tables())
+        return table.definition.FOLDER
+    if len(names) != 1:
+        raise flags.Error(f"name one table ({', '.join(table.definition.names())}), or --list them.")
+    runtime.setup()
+    return table.table(
+        names[0],
+        pathlib.Path(values.workdir),
+        scale=values.scale,
+        rows=[row.strip() for row in values.rows.split(",") if row.strip()],
+        seeds=values.seeds,
+        parallel=values.parallel,
+        slurm_options=values.slurm.split(),
+        dataset=values.data,
+        force=values.force,
+        dry_run=values.dry_run,
+        publish=values.publish,
+    )
+
+
+def _report(argv: list[str]) -> pathlib.Path:
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", "runs", "Folder to look through.", flag_values=values)
+    _no_more(values(argv))
+    from experiments.site.build import build
+
+    return build(pathlib.Path(values.workdir))
+
+
+def _no_more(words: list[str]) -> None:
+    if words[1:]:
+        raise flags.Error(f"{words[1]!r} is no flag: fields of the config are set as --config.some.field=value.")
 
 
 def _last_line(error: Exception) -> str:

@@ -3,13 +3,13 @@
 import json
 import pathlib
 
-import jax
 import numpy as np
 
 from experiments import report, rollouts
 from experiments import workdir as workdirs
 from experiments.loading import LoadedRun
-from experiments.progress import finite_or_none, read_metrics
+from experiments.measure import futures
+from experiments.progress import read_metrics
 from world_models.types import ActionSpec
 
 
@@ -19,31 +19,18 @@ def imagine(run: LoadedRun) -> pathlib.Path:
     Returns:
       Path of the report.
     """
-    options, data = run.config.imagine, run.config.data
-    length = options.num_context + options.horizon
-    windows = run.windows(data.test_split, length, field="config.imagine.num_context + config.imagine.horizon")
-    training = run.windows(data.train_split, 1)
-    key = jax.random.key(run.config.seed)
-    results = rollouts.run_rollouts(
-        run.graphdef, run.weights, windows, options.num_context, options.num_contexts, jax.random.fold_in(key, 0)
-    )
-    metrics = rollouts.measure(results, rollouts.mean_frame(training), options.changed_threshold)
+    results, metrics = futures(run)
     folder = run.workdir / "imagine"
-    provenance = workdirs.provenance(
-        step=run.step, seed=run.config.seed, data=windows.episodes.name, data_fingerprint=windows.episodes.fingerprint
-    )
-    metrics |= {"split": data.test_split, "step": run.step, "provenance": provenance}
-    metrics = finite_or_none(metrics)
     workdirs.write_json(folder / "metrics.json", metrics)
-    report.write_media(folder, _futures(run, results), fps=options.fps)
+    report.write_media(folder, _futures(run, results), fps=run.config.imagine.fps)
     return report.write_report(
         folder,
         title=f"Imagined futures: {run.workdir.name}",
         config=json.loads((run.workdir / "config.json").read_text()),
-        provenance=provenance,
+        provenance=metrics["provenance"],
         metrics=metrics,
         history=read_metrics(run.workdir),
-        fps=options.fps,
+        fps=run.config.imagine.fps,
     )
 
 

@@ -14,11 +14,15 @@ import ml_collections
 
 from world_models.errors import UserError
 
-# Fields that may differ when a run is taken up again: they change how long or how loudly it runs, not what it is.
+# Fields that have no part in what training makes of the weights.
+AFTER_TRAINING = ("eval", "imagine", "sampler")
+# Fields that may differ when a run is taken up again: they change how long or how loudly it runs or how it is judged.
 MAY_CHANGE = (
+    *AFTER_TRAINING,
     "record",
     "train.num_steps",
     "train.log_every",
+    "train.eval_every",
     "train.checkpoint_every",
     "train.keep",
     "profile",

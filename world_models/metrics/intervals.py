@@ -1,10 +1,12 @@
-"""Confidence intervals for the numbers in reports and tables: bootstrap for means, Wilson for success rates."""
+"""Confidence intervals for reports and tables: bootstrap and Student for means, Wilson for success rates."""
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 
 _CHUNK = 2**22  # resampled counts held at once: 32 MB
 
@@ -55,6 +57,24 @@ def bootstrap_interval(
         tail = (1 - level) / 2
         low[enough], high[enough] = np.nanquantile(means, [tail, 1 - tail], axis=0)
     return Interval(*(_shaped(a, values.shape[1:]) for a in (mean, low, high)))
+
+
+def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's interval for the mean of a few independent, about normal values: a number over seeds.
+
+    Args:
+      values: at least one finite number.
+      level: confidence level in (0, 1).
+
+    Returns:
+      Mean and bounds; the bounds are NaN for a single value, which says nothing about spread.
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Interval(mean, math.nan, math.nan)
+    quantile = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)
+    half = float(quantile) * statistics.stdev(values) / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interval:

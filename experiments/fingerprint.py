@@ -1,0 +1,67 @@
+"""Content addresses: of what code does, and of plain values."""
+
+import ast
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGES = ("world_models", "experiments")
+
+
+def of_value(value: Any) -> str:
+    """12 hex digits that stand for a JSON value; tuples count as lists."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def of_code(modules: Iterable[str], root: pathlib.Path = ROOT) -> str:
+    """12 hex digits that stand for what modules and all that they import, inside the repository, do.
+
+    Comments, docstrings and layout do not count.
+
+    Args:
+      modules: dotted names.
+      root: folder that holds the packages.
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = _path(root, name)
+        if name not in found and path:
+            found[name], imported = _read(path, path.stat().st_mtime_ns)
+            parents = name.split(".")
+            waiting += [*imported, *(".".join(parents[:i]) for i in range(1, len(parents)))]
+    return of_value(sorted(found.items()))
+
+
+def _path(root: pathlib.Path, name: str) -> pathlib.Path | None:
+    """The file of a module of the repository; None for anything else, such as a function that a module defines."""
+    if name.split(".")[0] not in PACKAGES:
+        return None
+    base = root.joinpath(*name.split("."))
+    candidates = (base.with_suffix(".py"), base / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@functools.cache
+def _read(path: pathlib.Path, changed: int) -> tuple[str, tuple[str, ...]]:
+    """(hash of a file's syntax tree, names it may import)."""
+    tree = ast.parse(path.read_text())
+    imported: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [child for child in body if not _is_text(child)] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imported)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,210 @@
+"""The verb `table`: trains and measures every row of a paper's table, and puts ours beside the published one."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from experiments import workdir as workdirs
+from experiments.fingerprint import of_value
+from experiments.launchers import ROOT, Job, local, slurm
+from experiments.progress import Progress, read_metrics
+from experiments.record import record
+from experiments.tables import collect, definition, plan, render
+from experiments.tables.definition import Table
+from world_models.errors import UserError
+
+RESULTS = ROOT / "results"
+
+
+def list_tables(folder: pathlib.Path = definition.FOLDER) -> str:
+    """All tables with their papers, scales and rows, for reading."""
+    lines = []
+    for name in definition.names(folder):
+        table = definition.load(name, folder)
+        lines += [f"{name}", f"    {table.title} ({table.paper}, {table.number})"]
+        for scale, what in table.scales.items():
+            lines.append(f"    --scale={scale:8}{what.about}{'' if what.config else ' (cannot be run from here)'}")
+        lines.append(f"    --rows='{','.join(table.rows)}'")
+    return "\n".join(lines)
+
+
+def table(
+    name: str,
+    workdir: pathlib.Path,
+    *,
+    scale: str = "cpu",
+    rows: Sequence[str] = (),
+    seeds: int = 1,
+    parallel: str = "local",
+    slurm_options: Sequence[str] = (),
+    dataset: str = "",
+    force: bool = False,
+    dry_run: bool = False,
+    publish: bool = False,
+    folder: pathlib.Path = definition.FOLDER,
+) -> pathlib.Path:
+    """Makes a table; what has been measured by the same config, code and data before is used again.
+
+    Args:
+      name: of a file in configs/tables/.
+      workdir: folder of all tables' data, runs and results.
+      scale: one that the table has.
+      rows: which rows; all of them if empty.
+      seeds: how many, from 0.
+      parallel: "local", "local:N" for N at a time, "slurm" to submit and collect later, "none" only to collect.
+      slurm_options: for sbatch.
+      dataset: instead of the data set that the table's config records.
+      force: make the members again; what they had made is moved aside.
+      dry_run: say what would be run, and run nothing.
+      publish: also write results/<name>/<scale>.json into the repository.
+      folder: where the tables' files lie.
+
+    Returns:
+      Path of the Markdown; JSON, CSV, LaTeX and a plot are beside it.
+
+    Raises:
+      UserError: if anything asked for does not exist or cannot run, or members failed (the table is written then).
+    """
+    found = definition.load(name, folder)
+    definition.check_known("scale", scale, found.scales)
+    for row in rows:
+        definition.check_known("row", row, found.rows)
+    limit = _check(found, scale, seeds, parallel)
+    workdir = workdir.absolute()  # jobs run from the root of the repository
+    if os.path.isdir(dataset):
+        dataset = os.path.abspath(dataset)
+    data = dataset or _data(found, scale, workdir, dry_run or parallel == "none")
+    whole = plan.make(found, scale, workdir, data, list(found.rows), range(seeds))
+    chosen = [m for m in whole.members if not rows or m.row in rows]
+    if force and not dry_run:
+        plan.set_aside(chosen)
+    out = workdir / name / scale
+    jobs = _jobs(found, chosen, workdir)
+    failures: dict[str, str] = {}
+    if dry_run:
+        _describe(chosen, jobs, out, parallel, slurm_options)
+    elif jobs and parallel == "slurm":
+        _submit(jobs, out, slurm_options)
+    elif jobs and parallel != "none":
+        failures = _run(jobs, limit)
+    result = collect.collect(found, scale, whole, failures)
+    path = render.write(out, result)
+    print(path.read_text())
+    if failures:
+        sentences = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise UserError(f"{len(failures)} of {len(chosen)} members failed ({sentences}); {path} has the others.")
+    if publish and not dry_run:
+        _publish(result)
+    return path
+
+
+def _check(table: Table, scale: str, seeds: int, parallel: str) -> int:
+    """How many jobs to run at a time."""
+    if not table.scales[scale].config:
+        raise UserError(f"--scale={scale} of {table.name} cannot be run from here: {table.scales[scale].about}.")
+    if seeds < 1:
+        raise UserError(f"--seeds={seeds} must be at least 1.")
+    kind, _, count = parallel.partition(":")
+    if kind not in ("local", "slurm", "none") or (count and (kind != "local" or not count.isdigit() or count == "0")):
+        raise UserError(f"--parallel={parallel} must be local, local:N, slurm or none.")
+    return int(count or 1)
+
+
+def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> str:
+    """The data set that the rows share, recorded now if it is not there."""
+    config = definition.resolve(table, scale, next(iter(table.rows)), 0)
+    if config.data.dataset:
+        return config.data.dataset
+    options = {k: v for k, v in config.record.to_dict().items() if k != "num_workers"}
+    path = workdir / "data" / of_value(options)
+    if not path.exists():
+        if only_look:
+            raise UserError(
+                f"Nothing of {table.name} at scale {scale} has been run in {workdir}: its data are missing."
+            )
+        print(f"recording the data set of {table.name} to {path}", file=sys.stderr, flush=True)
+        record(config, path)
+    return str(path)
+
+
+def _jobs(table: Table, members: Sequence[plan.Member], workdir: pathlib.Path) -> dict[Job, list[plan.Member]]:
+    """A job for every training that members still need, or whose outcome has not been measured."""
+    groups: dict[pathlib.Path, list[plan.Member]] = {}
+    for member in members:
+        if not member.result.exists():
+            groups.setdefault(member.run, []).append(member)
+    jobs = {}
+    for run, group in groups.items():
+        path = workdir / "jobs" / f"{run.name}.json"
+        results = [{"path": str(m.result.absolute()), "config": m.config} for m in group]
+        workdirs.write_json(path, {"run": str(run.absolute()), "verb": table.verb, "results": results})
+        command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))
+        jobs[Job(run.name, command, run / "log.txt")] = group
+    return jobs
+
+
+def _run(jobs: dict[Job, list[plan.Member]], limit: int) -> dict[str, str]:
+    """Runs jobs on this machine and shows how far they are; returns why members failed."""
+    wanted = {job.name: group[0].config["train"]["num_steps"] for job, group in jobs.items()}
+    folders = {job.name: group[0].run for job, group in jobs.items()}
+
+    def steps() -> dict[str, int]:
+        return {name: max([line["step"] for line in read_metrics(f)], default=0) for name, f in folders.items()}
+
+    progress = Progress(sum(wanted.values()), sum(steps().values()))
+
+    def tick(states: dict[str, str]) -> None:
+        counts = {state: list(states.values()).count(state) for state in ("done", "running", "failed", "waiting")}
+        text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        progress.show(min(sum(steps().values()), progress.total - 1), f"trainings: {text}")
+
+    try:
+        statuses = local.run(list(jobs), limit, tick)
+    finally:
+        progress.close()
+    failed = [job for job in jobs if statuses[job.name]]
+    return {member.name: _last_line(job.log) for job in failed for member in jobs[job]}
+
+
+def _last_line(path: pathlib.Path) -> str:
+    """What a job said last."""
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return f"{lines[-1] if lines else 'it said nothing'} (log: {path})"
+
+
+def _submit(jobs: dict[Job, list[plan.Member]], out: pathlib.Path, options: Sequence[str]) -> None:
+    active = slurm.active(out)
+    waiting = [job for job in jobs if job.name not in active]
+    if waiting:
+        number = slurm.submit(waiting, out, options)
+        print(f"submitted {len(waiting)} trainings as SLURM job {number}; the same command collects.", file=sys.stderr)
+    if active:
+        print(f"{len(active)} trainings are still queued or running.", file=sys.stderr)
+
+
+def _describe(
+    members: Sequence[plan.Member],
+    jobs: dict[Job, list[plan.Member]],
+    out: pathlib.Path,
+    parallel: str,
+    options: Sequence[str],
+) -> None:
+    for member in members:
+        print(f"{'measured' if member.result.exists() else 'to do':9}{member.name:32}{member.run}")
+    if parallel == "slurm" and jobs:
+        slurm.submit(list(jobs), out, options, dry_run=True)
+
+
+def _publish(result: dict) -> None:
+    """Keeps a result in the repository, without paths of this machine."""
+    if result["not_run"]:
+        raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; a result is kept whole.")
+    rows = [
+        {**row, "members": [{**m, "run": pathlib.Path(m["run"]).name} for m in row["members"]]}
+        for row in result["rows"]
+    ]
+    origin = {**result["provenance"], "data": pathlib.Path(result["provenance"]["data"]).name}
+    path = RESULTS / result["table"] / f"{result['scale']}.json"
+    workdirs.write_json(path, {**result, "rows": rows, "provenance": origin})
+    print(f"kept {path}; `make results` brings it into the README.", file=sys.stderr)

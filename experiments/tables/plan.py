@@ -1,0 +1,147 @@
+"""Who is to be run for a table: members by content address, and those that share a training together."""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+
+from experiments import workdir as workdirs
+from experiments.experiment import open_episodes
+from experiments.fingerprint import of_code, of_value
+from experiments.tables.definition import Table, resolve
+from world_models.errors import UserError
+
+IRRELEVANT = ("record", "profile", "wandb", "data.dataset", "train.log_every", "train.checkpoint_every", "train.keep")
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A row with a seed.
+
+    Attributes:
+      row, seed: which.
+      config: its resolved config, plain JSON.
+      run: folder of its training; rows that differ only in what comes after training share it.
+      result: file of what the verb measured.
+      key: the address without the code: the same for results of other revisions.
+    """
+
+    row: str
+    seed: int
+    config: dict[str, Any]
+    run: pathlib.Path
+    result: pathlib.Path
+    key: str
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.row}, seed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The members of a table at a scale, and the data set that they share."""
+
+    members: tuple[Member, ...]
+    code: str
+    data: str
+    data_fingerprint: str
+
+
+def make(table: Table, scale: str, root: pathlib.Path, dataset: str, rows: Sequence[str], seeds: Sequence[int]) -> Plan:
+    """Addresses all members.
+
+    Args:
+      table, scale: what to run.
+      root: folder of all tables' runs.
+      dataset: directory of the recorded data set.
+      rows, seeds: which members.
+
+    Raises:
+      UserError: if two rows have the same config.
+    """
+    first = resolve(table, scale, rows[0], seeds[0])
+    first.data.dataset = dataset
+    episodes = open_episodes(first, root, first.data.train_split)
+    code = of_code(["experiments.train", f"experiments.{first.experiment}", "experiments.measure"])
+    members = []
+    for row in rows:
+        for seed in seeds:
+            config = resolve(table, scale, row, seed)
+            config.data.dataset = dataset
+            members.append(_member(table, config, row, seed, root, code, episodes.fingerprint))
+    taken: dict[str, Member] = {}
+    for member in members:
+        other = taken.setdefault(member.key, member)
+        if other.row != member.row:
+            raise UserError(
+                f"configs/tables/{table.name}.py: rows {other.row!r} and {member.row!r} have the same config at scale "
+                f"{scale!r}: give one of them overrides that make it different."
+            )
+    return Plan(tuple(members), code, episodes.name, episodes.fingerprint)
+
+
+def _member(
+    table: Table,
+    config: ml_collections.ConfigDict,
+    row: str,
+    seed: int,
+    root: pathlib.Path,
+    code: str,
+    fingerprint: str,
+) -> Member:
+    plain = json.loads(config.to_json_best_effort())
+    relevant = _without(plain, IRRELEVANT)
+    before = _without(relevant, (*workdirs.AFTER_TRAINING, "train.eval_every"))
+    run = root / "runs" / of_value({"config": before, "data": fingerprint, "code": code})
+    key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb})
+    return Member(row, seed, plain, run, run / "results" / f"{key}.json", key)
+
+
+def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """A copy of a nested dict without some dotted paths."""
+    heads = {path.partition(".")[0]: [] for path in paths}
+    for path in paths:
+        heads[path.partition(".")[0]].append(path.partition(".")[2])
+    kept = {}
+    for name, value in config.items():
+        rest = heads.get(name)
+        if rest is None:
+            kept[name] = value
+        elif "" not in rest:
+            kept[name] = _without(value, rest)
+    return kept
+
+
+def set_aside(members: Sequence[Member]) -> None:
+    """Moves the runs of members out of the way, so that they are made again; nothing is deleted."""
+    for run in {member.run for member in members if member.run.exists()}:
+        run.rename(run.with_name(f"{run.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}"))
+
+
+def read_result(member: Member) -> dict[str, Any] | None:
+    """What was measured, or None where that has not been done.
+
+    Raises:
+      UserError: if the file is damaged.
+    """
+    return _read(member.result) if member.result.exists() else None
+
+
+def stale_result(member: Member) -> dict[str, Any] | None:
+    """The newest result of the same config and data by other code, or None."""
+    paths = [p for p in member.run.parent.glob(f"*/results/{member.key}.json") if ".replaced-" not in p.parts[-3]]
+    others = sorted((p for p in paths if p != member.result), key=lambda p: p.stat().st_mtime)
+    return _read(others[-1]) if others else None
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to have it measured again.") from error

@@ -1,0 +1,214 @@
+"""A table as Markdown, CSV, LaTeX and a plot, from the content of its table.json."""
+
+import csv
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.workdir import write_json
+
+MARKS = {True: "holds", False: "does not hold", None: "not run"}
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def write(folder: pathlib.Path, table: dict[str, Any]) -> pathlib.Path:
+    """Writes table.json, .md, .csv, .tex and .png into `folder`; returns the path of table.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "table.json", table)
+    (folder / "table.csv").write_text(as_csv(table))
+    (folder / "table.tex").write_text(as_latex(table))
+    plot(folder / "table.png", table)
+    (folder / "table.md").write_text(as_markdown(table))
+    return folder / "table.md"
+
+
+def as_markdown(table: dict[str, Any]) -> str:
+    """The table for people: published numbers and ours, each with its setting, and what follows from ours."""
+    lines = [f"### {table['title']} ({table['paper']}, {table['number']})", "", table["about"], ""]
+    if table["published_columns"]:
+        lines.append(f"- *Published*: {table['setting']}.")
+    else:
+        lines.append(f"- *Published*: no numbers. {table['setting']}.")
+    lines += [f"- *Ours*, scale `{table['scale']}`: {table['data']}.", ""]
+    head, cells = _cells(table, "**{}**", "†")
+    lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, cells), ""]
+    lines += [f"- {note}" for note in _notes(table)]
+    lines += ["", *(f"{text}" for text in table["statement"]["text"]), ""]
+    for found in table["statement"]["conclusions"]:
+        seeds = f", in {found['seeds_held']} of {found['seeds']} seeds" if found["seeds"] else ""
+        lines.append(f"- **{MARKS[found['holds']]}**{seeds}: {found['text']} ({found['source']})")
+    return "\n".join([*lines, "", provenance_line(table), ""])
+
+
+def provenance_line(table: dict[str, Any]) -> str:
+    """One line on where the numbers come from."""
+    origin = table["provenance"]
+    made = "; ".join(origin["measured_by"]) or "nothing measured yet"
+    seeds = ", ".join(map(str, origin["seeds"]))
+    return (
+        f"`{origin['command']}`; seeds {seeds}; {made}; jax {origin['versions']['jax']}; "
+        f"data {origin['data_fingerprint']}."
+    )
+
+
+def as_csv(table: dict[str, Any]) -> str:
+    """One line a member, with its seed, status, published numbers and ours."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    published, ours = list(table["published_columns"]), list(table["columns"])
+    heads = [f"published_{key}" for key in published] + ours
+    writer.writerow(["table", "scale", "row", "seed", "status", *heads, "revision", "device", "date"])
+    for row in table["rows"]:
+        for member in row["members"]:
+            values = [row["published"].get(key, "") for key in published]
+            values += [_plain(member["values"].get(key)) for key in ours]
+            where = [table["table"], table["scale"], row["name"], member["seed"], member["status"]]
+            writer.writerow([*where, *values, member["revision"], member["device"], member["date"]])
+    return stream.getvalue()
+
+
+def as_latex(table: dict[str, Any]) -> str:
+    """A booktabs table; published columns first."""
+    head, cells = _cells(table, "\\textbf{{{}}}", "$^\\dagger$", _escape)
+    count = len(table["published_columns"])
+    lines = [
+        f"% {_escape(provenance_line(table))}",
+        "\\begin{table}\n\\centering",
+        f"\\caption{{{_escape(table['title'])}. Published: {_escape(table['paper'])}, {_escape(table['number'])} "
+        f"({_escape(table['setting'])}). Ours: {_escape(table['data'])}; mean [95\\,\\% interval over seeds].}}",
+        f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n\\toprule",
+    ]
+    if count:
+        ours = len(head) - 1 - count
+        lines.append(f" & \\multicolumn{{{count}}}{{c}}{{published}} & \\multicolumn{{{ours}}}{{c}}{{ours}} \\\\")
+    lines += [" & ".join(head) + " \\\\\n\\midrule", *(" & ".join(row) + " \\\\" for row in cells)]
+    return "\n".join([*lines, "\\bottomrule\n\\end{tabular}\n\\end{table}", ""])
+
+
+def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
+    """Draws published against ours where a column stands against a published one, else ours; and the curve if any."""
+    columns = [key for key, c in table["columns"].items() if c["published"]] or list(table["columns"])[:2]
+    curves = [row for row in table["rows"] if row["curve"]]
+    figure = Figure(figsize=(5.2 * (len(columns) + bool(curves)), 4.4), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(columns) + bool(curves), squeeze=False)[0]
+    for axes, key in zip(panels, columns):
+        _plot_column(axes, table, key)
+    if curves:
+        _plot_curves(panels[-1], table, curves)
+    figure.suptitle(f"{table['title']} - ours: {table['scale']} scale", fontsize=11)
+    figure.savefig(path)
+
+
+def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
+    column = table["columns"][key]
+    rows = [row for row in table["rows"] if row["ours"][key]]
+    against = table["published_columns"].get(column["published"])
+    rows = [row for row in rows if not against or column["published"] in row["published"]]
+    for i, row in enumerate(rows):
+        found, color = row["ours"][key], COLORS[i % len(COLORS)]
+        error = None if found["low"] is None else [[found["mean"] - found["low"]], [found["high"] - found["mean"]]]
+        where = row["published"][column["published"]] if against else i
+        marker = "x" if row["stale"] else "o"
+        axes.errorbar(where, found["mean"], error, fmt=marker, color=color, capsize=4, ms=7)
+        if against:
+            axes.annotate(row["name"], (where, found["mean"]), (7, 7), textcoords="offset points", fontsize=9)
+        singles = [m["values"][key] for m in row["members"] if m["values"].get(key) is not None]
+        axes.plot([where] * len(singles), singles, "_", color=color, alpha=0.6, ms=12)
+    if against:
+        axes.margins(x=0.25)
+        axes.set_xlabel(f"published {against['title']} ({against['better']} is better)")
+    else:
+        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], rotation=35, ha="right", fontsize=8)
+    axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
+    _tidy(axes)
+
+
+def _plot_curves(axes: Any, table: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    for i, row in enumerate(rows):
+        style = "-" if i < len(rows) / 2 else "--"
+        values = np.array([np.nan if v is None else v for v in row["curve"]["mean"]], float)
+        axes.plot(row["curve"]["horizon"], values, style, color=COLORS[i % len(COLORS)], label=row["name"], lw=1.6)
+    axes.set_xlabel("frames ahead")
+    axes.set_ylabel(table["curve_title"], fontsize=9)
+    axes.legend(frameon=False, fontsize=7, ncols=2)
+    _tidy(axes)
+
+
+def _tidy(axes: Any) -> None:
+    axes.grid(color="#DDDDDD", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cells(table: dict[str, Any], bold: str, dagger: str, escape=str) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of text cells; ours with the best mean in bold."""
+    published, ours = table["published_columns"], table["columns"]
+    head = ["", *(escape(f"{c['title']}") for c in published.values())]
+    head += [escape(f"{c['title']} ({c['unit']})" if c["unit"] else c["title"]) for c in ours.values()]
+    best = {key: _best(table, key) for key in ours}
+    cells = []
+    for row in table["rows"]:
+        mark = dagger if row["unverified"] and row["published"] else ""
+        line = [escape(row["name"])]
+        line += [f"{row['published'][key]:g}{mark}" if key in row["published"] else "-" for key in published]
+        for key, column in ours.items():
+            text = escape(_ours(row["ours"][key], column["digits"], row["stale"]))
+            line.append(bold.format(text) if best[key] == row["name"] else text)
+        cells.append(line)
+    return head, cells
+
+
+def _ours(found: dict[str, Any] | None, digits: int, stale: bool) -> str:
+    if not found:
+        return "not run"
+    text = f"{found['mean']:.{digits}f}"
+    if found["low"] is not None:
+        text += f" [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+    return text + (" (stale)" if stale else "")
+
+
+def _best(table: dict[str, Any], key: str) -> str | None:
+    """Name of the row with the best mean, of at least two."""
+    means = {r["name"]: r["ours"][key]["mean"] for r in table["rows"] if r["ours"][key] and not r["stale"]}
+    choose = max if table["columns"][key]["better"] == "higher" else min
+    return choose(means, key=means.get) if len(means) > 1 else None
+
+
+def _notes(table: dict[str, Any]) -> list[str]:
+    """What a reader must know about the cells."""
+    notes = [f"{c['title']}: {c['about']}" for c in table["columns"].values()]
+    counts = sorted({found["n"] for row in table["rows"] for found in row["ours"].values() if found})
+    if counts:
+        notes.append(
+            f"Ours: mean over {'-'.join(map(str, counts))} seed(s), with Student's 95 % interval where there are two "
+            "or more; the best mean in bold."
+        )
+    sources = sorted({row["source"] for row in table["rows"] if row["published"]})
+    notes += [f"Published numbers: {source}" for source in sources]
+    if any(row["unverified"] and row["published"] for row in table["rows"]):
+        notes.append("†: published number not verified in the paper itself.")
+    if any(row["stale"] for row in table["rows"]):
+        notes.append("(stale): measured by other code than today's; left out of every statement below.")
+    for row in table["rows"]:
+        for member in row["members"]:
+            if member["status"] != "done":
+                reason = f": {member['error']}" if member["error"] else ""
+                notes.append(f"{row['name']}, seed {member['seed']}: {member['status']}{reason}")
+    return notes
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape(text: str) -> str:
+    for char in "\\&%$#_{}":
+        text = text.replace(char, "\\textbackslash{}" if char == "\\" else f"\\{char}")
+    return text
