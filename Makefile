@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint results clean
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 BIN := .venv/bin
@@ -22,6 +22,10 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The README's results from the JSON in results/.
+results: setup
+	$(BIN)/python -m experiments.results
 
 clean:
 	rm -rf .venv runs

@@ -120,9 +120,7 @@ def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> s
     path = workdir / "data" / of_value(options)
     if not path.exists():
         if only_look:
-            raise UserError(
-                f"Nothing of {table.name} at scale {scale} has been run in {workdir}: its data are missing."
-            )
+            raise UserError(f"{workdir} has no data set for {table.name} at scale {scale} yet: run the table first.")
         print(f"recording the data set of {table.name} to {path}", file=sys.stderr, flush=True)
         record(config, path)
     return str(path)

@@ -156,7 +156,8 @@ def _cells(table: dict[str, Any], bold: str, dagger: str, escape=str) -> tuple[l
         line += [f"{row['published'][key]:g}{mark}" if key in row["published"] else "-" for key in published]
         for key, column in ours.items():
             text = escape(_ours(row["ours"][key], column["digits"], row["stale"]))
-            line.append(bold.format(text) if best[key] == row["name"] else text)
+            is_best = bool(row["ours"][key]) and not row["stale"] and row["ours"][key]["mean"] == best[key]
+            line.append(bold.format(text) if is_best else text)
         cells.append(line)
     return head, cells
 
@@ -170,11 +171,11 @@ def _ours(found: dict[str, Any] | None, digits: int, stale: bool) -> str:
     return text + (" (stale)" if stale else "")
 
 
-def _best(table: dict[str, Any], key: str) -> str | None:
-    """Name of the row with the best mean, of at least two."""
-    means = {r["name"]: r["ours"][key]["mean"] for r in table["rows"] if r["ours"][key] and not r["stale"]}
+def _best(table: dict[str, Any], key: str) -> float | None:
+    """The best mean of rows that differ."""
+    means = {row["ours"][key]["mean"] for row in table["rows"] if row["ours"][key] and not row["stale"]}
     choose = max if table["columns"][key]["better"] == "higher" else min
-    return choose(means, key=means.get) if len(means) > 1 else None
+    return choose(means) if len(means) > 1 else None
 
 
 def _notes(table: dict[str, Any]) -> list[str]:

@@ -1,0 +1,110 @@
+"""Renders the README's results from results/: `make results`, or `python -m experiments.results --check` to compare."""
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+from experiments.launchers import ROOT
+from experiments.tables import definition, render
+from world_models.errors import UserError
+
+BEGIN = "<!-- results: made by `make results` from results/; edits here are lost -->\n"
+END = "<!-- end of results -->\n"
+HORIZONS = (1, 4, 8, 16)
+
+
+def rendered(folder: pathlib.Path) -> str:
+    """All results in a folder as Markdown: the demo's, then every table at every scale.
+
+    Raises:
+      UserError: if a file is damaged.
+    """
+    parts = []
+    for path in [folder / "demo.json", *sorted(folder.glob("*/*.json"))]:
+        try:
+            found = json.loads(path.read_text())
+            parts.append(_demo(found) if path.name == "demo.json" else _table(found, path))
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): restore it from git.") from error
+    return "\n".join([*parts, *_not_run(folder)])
+
+
+def _not_run(folder: pathlib.Path) -> list[str]:
+    """A line for every table and scale that has no result; `smoke` is for tests."""
+    lines = ["### Not run", ""]
+    for name in definition.names():
+        for scale, what in definition.load(name).scales.items():
+            if scale != "smoke" and not (folder / name / f"{scale}.json").exists():
+                lines.append(f"- `launch.py table {name} --scale={scale}`: {what.about}.")
+    return [*lines, ""]
+
+
+def update(readme: pathlib.Path, folder: pathlib.Path, *, check: bool = False) -> None:
+    """Puts the results into the README, and a plot beside every table's JSON; or only compares.
+
+    Raises:
+      UserError: if the README has no place for them, or `check` finds it different.
+    """
+    text = readme.read_text()
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise UserError(
+            f"{readme} has no lines {BEGIN.strip()!r} and {END.strip()!r} for the results to stand between."
+        )
+    wanted = f"{head}{BEGIN}\n{rendered(folder)}\n{END}{tail}"
+    if check and wanted != text:
+        raise UserError(f"{readme} is not what {folder} says: run make results and commit what changes.")
+    if not check:
+        readme.write_text(wanted)
+        for path in folder.glob("*/*.json"):
+            render.plot(path.with_suffix(".png"), json.loads(path.read_text()))
+
+
+def _table(table: dict[str, Any], path: pathlib.Path) -> str:
+    where = f"results/{path.parent.name}/{path.stem}"
+    plot = (
+        f"![{table['title']}: published and ours]({where}.png)\n\nEvery seed and run: [{where}.json]({where}.json).\n"
+    )
+    return f"{render.as_markdown(table)}\n{plot}"
+
+
+def _demo(metrics: dict[str, Any]) -> str:
+    """The demo's PSNR by horizon beside its floors, and what actions do."""
+    origin, following = metrics["provenance"], metrics["action_following"]
+    rows = [("imagined", "imagined"), ("copy_last", "copy the last frame"), ("mean_frame", "mean frame")]
+    lines = [
+        "### The demo",
+        "",
+        "`make demo` ([configs/demo.py](configs/demo.py), seed 0): CarRacing-v3 at 32x32, each action held for 3 "
+        f"steps, trained for {metrics['step']} steps of 32; {metrics['num_contexts']} contexts from 8 held-out "
+        "episodes. PSNR in dB over the pixels that changed since the context:",
+        "",
+        f"| frames ahead | {' | '.join(map(str, HORIZONS))} |",
+        "|---" * (len(HORIZONS) + 1) + "|",
+    ]
+    for key, label in rows:
+        values = (f"{metrics['psnr_changed'][key][h - 1]:.2f}" for h in HORIZONS)
+        lines.append(f"| {label} | {' | '.join(values)} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Action following: another window's actions raise the squared error over changed pixels by "
+            f"{following['mean']:.5f} (95 % interval {following['low']:.5f} to {following['high']:.5f}; contexts "
+            "of one episode overlap in time, so it is somewhat too narrow).",
+            "",
+            f"Revision {origin['revision'][:10]}, {origin['device']} ({origin['host_cores']} cores), "
+            f"{origin['date'][:10]}, jax {origin['versions']['jax']}, data {origin['data_fingerprint']}; everything "
+            "else is in [results/demo.json](results/demo.json).",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    try:
+        update(ROOT / "README.md", ROOT / "results", check="--check" in sys.argv)
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,352 @@
+"""Tables: what is run, what is used again, what is said about it, and what is refused."""
+
+import csv
+import io
+import json
+import os
+import pathlib
+import shutil
+import textwrap
+
+import pytest
+from conftest import write_dataset
+
+from experiments import fingerprint, results
+from experiments.table import list_tables, table
+from experiments.tables import collect, definition, plan, render
+from world_models.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+TOY = """
+    def get_table():
+        seen = lambda *offsets: {"model.context_offsets": offsets}
+        return {
+            "title": "Toy & Co", "paper": "Nobody 2020", "number": "Table 7", "about": "About.", "setting": "ImageNet",
+            "verb": "imagine",
+            "published_columns": {"fid": {"title": "FID", "better": "lower"}},
+            "columns": {
+                "psnr": {"title": "PSNR", "unit": "dB", "about": "how", "better": "higher",
+                         "path": ("psnr", "imagined", 2), "published": "fid"},
+            },
+            "rows": {
+                "one": {"overrides": seen(1), "published": {"fid": 30.0}, "source": "page 3"},
+                "two": {"overrides": seen(2, 1), "published": {"fid": 20.0}, "source": "page 3", "unverified": True},
+                "three": {"overrides": seen(3, 2, 1) | {"model.condition": 18},
+                          "published": {"fid": 10.0}, "source": "page 3"},
+                "ours": {"overrides": {"model.context_noise": 0.5}},
+            },
+            "conclusions": [
+                {"text": "two beat one", "source": "page 4",
+                 "holds": lambda rows: rows["two"]["psnr"] > rows["one"]["psnr"]},
+                {"text": "three beat two", "source": "page 4",
+                 "holds": lambda rows: rows["three"]["psnr"] > rows["two"]["psnr"]},
+            ],
+            "scales": {"smoke": {"about": "toy data", "config": "configs/demo.py:debug"},
+                       "paper": {"about": "ImageNet, which is not here"}},
+        }
+"""
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A folder with the table `toy`."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "toy.py").write_text(textwrap.dedent(TOY))
+    return folder
+
+
+def edited(folder, *changes):
+    """The toy table with some text changed, loaded."""
+    path = folder / "toy.py"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return definition.load("toy", folder)
+
+
+def planned(tables, root, data, seeds=3):
+    found = definition.load("toy", tables)
+    return found, plan.make(found, "smoke", root, str(data), list(found.rows), range(seeds))
+
+
+def measured(member, psnr, **provenance):
+    """Writes what measuring a member would have written."""
+    member.result.parent.mkdir(parents=True, exist_ok=True)
+    origin = {"revision": "abc", "device": "1 x toy", "date": "2026-01-01T00:00:00", **provenance}
+    content = {"horizon": [1, 2, 3], "psnr": {"imagined": [0.0, psnr, 0.0]}, "provenance": origin}
+    member.result.write_text(json.dumps(content))
+
+
+def test_shipped_tables_are_well_formed_and_listed():
+    assert definition.names() == ["drift", "frame_conditioning"]
+    listed = list_tables()
+    for name in definition.names():
+        found = definition.load(name)
+        assert name in listed
+        assert {"smoke", "cpu", "gpu", "paper"} == set(found.scales)
+        module = definition.load_module(definition.FOLDER / f"{name}.py")
+        assert "Command: python launch.py table" in module.__doc__
+        for scale, what in found.scales.items():
+            keys = set()
+            for row in found.rows if what.config else ():
+                keys.add(json.dumps(definition.resolve(found, scale, row, 0).to_dict(), default=str, sort_keys=True))
+            assert len(keys) == (len(found.rows) if what.config else 0)
+        values = {row: dict.fromkeys(found.columns, float(i)) for i, row in enumerate(found.rows)}
+        for conclusion in found.conclusions:
+            assert isinstance(conclusion.holds(values), bool)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"source": "page 3"},', "},"), r"rows\['one'\] has published|row 'one' has published numbers but no source"),
+        (('"one": {"overrides"', '"one, two": {"overrides"'), "row 'one, two' has a comma"),
+        (('{"fid": 30.0}', '{"is": 30.0}'), "row 'one' has published is=30.0, which is no published column"),
+        (('"published": "fid"}', '"published": "is"}'), r"columns\['psnr'\] names published='is'"),
+        (('"better": "lower"', '"better": "less"'), "better='less': 'higher' or 'lower' would do"),
+        (('"verb": "imagine"', '"verb": "imagin"'), "no measure 'imagin': did you mean 'imagine'"),
+        (('"about": "About.",', ""), "needs 'about'; its fields are"),
+        (('"number":', '"nummer":'), "has no field 'nummer'"),
+    ],
+)
+def test_a_table_that_cannot_be_right_is_refused(tables, change, message):
+    with pytest.raises(UserError, match=message):
+        edited(tables, change)
+
+
+def test_rows_with_the_same_config_and_unknown_fields_are_refused(tables, square_data, tmp_path):
+    edited(tables, ("seen(2, 1)", "seen(1)"))
+    with pytest.raises(UserError, match="rows 'one' and 'two' have the same config"):
+        planned(tables, tmp_path, square_data)
+    edited(tables, ('{"model.context_noise": 0.5}', '{"model.noise": 0.5}'))
+    with pytest.raises(UserError, match=r"row 'ours' sets model.noise, which is no field"):
+        planned(tables, tmp_path, square_data)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"name": "toi"}, "no table 'toi': did you mean 'toy'"),
+        ({"rows": ["tow"]}, "no row 'tow': did you mean 'two'"),
+        ({"scale": "cpu"}, "no scale 'cpu'.*'smoke', 'paper'"),
+        ({"scale": "paper"}, "--scale=paper of toy cannot be run from here: ImageNet"),
+        ({"seeds": 0}, "--seeds=0 must be at least 1"),
+        ({"parallel": "local:0"}, "--parallel=local:0 must be local, local:N, slurm or none"),
+        ({"dataset": "", "parallel": "none"}, "has no data set for toy at scale smoke yet"),
+    ],
+)
+def test_bad_requests_meet_a_sentence(tables, square_data, tmp_path, words, message):
+    words = {"name": "toy", "scale": "smoke", "dataset": str(square_data)} | words
+    with pytest.raises(UserError, match=message):
+        table(words.pop("name"), tmp_path, folder=tables, **words)
+
+
+def test_addresses_follow_config_data_and_what_comes_after_training(tables, square_data, tmp_path):
+    _, before = planned(tables, tmp_path, square_data, seeds=1)
+    one = before.members[0]
+    edited(
+        tables,
+        (
+            '"config": "configs/demo.py:debug"}',
+            '"config": "configs/demo.py:debug", "overrides": {"sampler.num_steps": 2}}',
+        ),
+    )
+    other = planned(tables, tmp_path, square_data, seeds=1)[1].members[0]
+    assert (one.run, one.result.name) != (other.run, other.result.name)
+    assert one.run == other.run
+    edited(tables, ("sampler.num_steps", "train.batch_size"))
+    assert planned(tables, tmp_path, square_data, seeds=1)[1].members[0].run != one.run
+    data = write_dataset(tmp_path / "other", {"train": [12], "validation": [12], "test": [12]})
+    assert planned(tables, tmp_path, data, seeds=1)[1].members[0].run != other.run
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(square_data, moved)
+    edited(tables, ("train.batch_size", "sampler.num_steps"))
+    assert planned(tables, tmp_path, moved, seeds=1)[1].members[0].result == other.result
+
+
+def test_code_addresses_ignore_comments_and_follow_imports(tmp_path):
+    package = tmp_path / "experiments"
+    package.mkdir()
+    sources = {"a": "from experiments import b\n", "b": "import experiments.c\nX = 1\n", "c": "Y = 1\n", "d": "Z = 1\n"}
+    for name, text in sources.items():
+        (package / f"{name}.py").write_text(text)
+
+    def address(name, text):
+        (package / f"{name}.py").write_text(text)
+        os.utime(package / f"{name}.py", ns=(address.time, address.time))
+        address.time += 1
+        return fingerprint.of_code(["experiments.a"], tmp_path)
+
+    address.time = 1
+    first = address("a", sources["a"])
+    assert address("c", '"""Doc."""\n\n# Comment.\nY = 1\n') == first
+    assert address("d", "Z = 2\n") == first
+    assert address("c", "Y = 2\n") != first
+    assert address("c", sources["c"]) == first
+    assert fingerprint.of_code(["experiments.train"]) != fingerprint.of_code(["experiments.measure"])
+
+
+def test_statements_are_computed_from_the_rows(tables, square_data, tmp_path):
+    found, whole = planned(tables, tmp_path, square_data)
+    psnr = {"one": (10, 11, 12), "two": (20, 21, 10), "three": (12, 13, 14), "ours": (1, 1, 1)}
+    for member in whole.members:
+        measured(member, psnr[member.row][member.seed])
+    result = collect.collect(found, "smoke", whole, {})
+    one = result["rows"][0]["ours"]["psnr"]
+    # Student: t(0.975, 2) = 4.3027, standard deviation 1, three seeds.
+    assert (one["mean"], one["n"]) == (11, 3)
+    assert one["high"] - one["mean"] == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
+    (correlation,) = result["statement"]["rank_correlations"]
+    assert correlation == {"ours": "psnr", "published": "fid", "spearman": pytest.approx(0.5), "n": 3}
+    first, second = result["statement"]["conclusions"]
+    assert (first["holds"], first["seeds_held"], first["seeds"]) == (True, 2, 3)
+    assert (second["holds"], second["seeds_held"], second["seeds"]) == (False, 1, 3)
+    assert "1 of 2 published conclusions" in result["statement"]["text"][-1]
+    assert result["not_run"] == []
+
+
+def test_missing_damaged_and_stale_results_are_told_apart_and_never_mixed(tables, square_data, tmp_path, monkeypatch):
+    found, old = planned(tables, tmp_path, square_data, seeds=2)
+    for member in old.members:
+        if member.row != "three":
+            measured(member, 10.0 if member.row == "one" else 20.0, revision="old")
+    monkeypatch.setattr(plan, "of_code", lambda modules: "other code")
+    found, new = planned(tables, tmp_path, square_data, seeds=2)
+    assert new.members[0].run != old.members[0].run
+    measured(new.members[0], 30.0, revision="new")  # row one, seed 0
+    ours = [m for m in new.members if m.row == "ours"]
+    ours[0].result.parent.mkdir(parents=True)
+    ours[0].result.write_text('{"horizon": [')
+    result = collect.collect(found, "smoke", new, {})
+    rows = {row["name"]: row for row in result["rows"]}
+    assert [m["status"] for m in rows["one"]["members"]] == ["done", "stale"]
+    assert rows["one"]["ours"]["psnr"] == {"mean": 30.0, "low": None, "high": None, "n": 1}
+    assert rows["two"]["stale"]
+    assert rows["two"]["ours"]["psnr"]["mean"] == 20.0
+    assert [m["status"] for m in rows["three"]["members"]] == ["missing", "missing"]
+    assert "is damaged" in rows["ours"]["members"][0]["error"]
+    # Row two is stale, so nothing that needs it can be said.
+    assert [c["holds"] for c in result["statement"]["conclusions"]] == [None, None]
+    assert result["statement"]["rank_correlations"][0]["n"] == 1
+    text = render.as_markdown(result)
+    assert "20.00 [20.00, 20.00] (stale)" in text
+    assert "three, seed 1: missing" in text
+    assert "2 could not be tested" in text
+
+
+def test_rendered_forms_agree_and_escape(tables, square_data, tmp_path):
+    found, whole = planned(tables, tmp_path, square_data, seeds=2)
+    for member in whole.members:
+        measured(member, 10.25 + member.seed)
+    result = collect.collect(found, "smoke", whole, {})
+    path = render.write(tmp_path / "out", result)
+    text = path.read_text()
+    assert "| two | 20† |" in text
+    assert "†: published number not verified" in text
+    assert "*Published*: ImageNet" in text
+    assert "*Ours*, scale `smoke`: toy data" in text
+    assert "revision abc on 1 x toy, 2026-01-01" in text
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text())))
+    assert len(lines) == 8
+    assert lines[3]["row"] == "two"
+    assert float(lines[3]["psnr"]) == 11.25
+    assert float(lines[3]["published_fid"]) == 20
+    latex = (tmp_path / "out" / "table.tex").read_text()
+    assert "Toy \\& Co" in latex
+    assert latex.count("\\\\") == 2 + 4
+    assert json.loads((tmp_path / "out" / "table.json").read_text()) == json.loads(json.dumps(result))
+    assert (tmp_path / "out" / "table.png").stat().st_size > 5000
+
+
+def test_a_failed_member_is_reported_and_the_others_finish_and_are_used_again(tables, square_data, tmp_path, capfd):
+    edited(tables, ('{"model.context_noise": 0.5}', '{"model.target": "velocity"}'))
+    rows = ["three", "ours"]
+    with pytest.raises(UserError, match=r"1 of 2 members failed \(ours, seed 0: .*'velocity' must be one of"):
+        table("toy", tmp_path, scale="smoke", rows=rows, dataset=str(square_data), folder=tables, parallel="local:2")
+    found = json.loads((tmp_path / "toy" / "smoke" / "table.json").read_text())
+    by_name = {row["name"]: row for row in found["rows"]}
+    assert by_name["three"]["members"][0]["status"] == "done"
+    assert by_name["ours"]["members"][0]["status"] == "failed"
+    assert by_name["three"]["ours"]["psnr"]["mean"] > 0
+    assert "trainings: " in capfd.readouterr().err
+    # The same row again is a look at a file; --force moves the run aside and makes it anew.
+    result = next((tmp_path / "runs").glob("*/results/*.json"))
+    before = result.stat().st_mtime_ns
+    table("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables)
+    assert result.stat().st_mtime_ns == before
+    table("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables, dry_run=True)
+    assert "measured three, seed 0" in capfd.readouterr().out
+    with pytest.raises(UserError, match=r"--publish: .* have not been run"):
+        table("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables, publish=True)
+    # A run whose checkpoint is damaged fails with a sentence that names it.
+    result.unlink()
+    for path in (result.parent.parent / "checkpoints").rglob("*"):
+        if path.is_file() and "weights" in str(path):
+            path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of 1 members failed .*log\.txt"):
+        table("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables)
+    table("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables, force=True)
+    assert list((tmp_path / "runs").glob("*.replaced-*"))
+    assert result.exists()
+
+
+def test_slurm_gets_every_training_once_and_a_second_call_collects(tables, square_data, tmp_path, monkeypatch, capsys):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in {"sbatch": f"echo $@ >> {tmp_path}/calls; echo 77", "squeue": "echo 77_0; echo 77_1"}.items():
+        (tools / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    request = {"scale": "smoke", "rows": ["one", "two"], "dataset": str(square_data), "folder": tables}
+    table("toy", tmp_path, parallel="slurm", slurm_options=["--gres=gpu:1"], dry_run=True, **request)
+    script = capsys.readouterr().out
+    assert "#SBATCH --gres=gpu:1" in script
+    assert script.count("experiments.tables.job") == 2
+    table("toy", tmp_path, parallel="slurm", **request)
+    assert "submitted 2 trainings as SLURM job 77" in capsys.readouterr().err
+    table("toy", tmp_path, parallel="slurm", **request)
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1
+    assert "2 trainings are still queued or running" in capsys.readouterr().err
+    _, whole = planned(tables, tmp_path, square_data, seeds=1)
+    for member in whole.members[:2]:
+        measured(member, 10.0)
+    path = table("toy", tmp_path, parallel="slurm", **request)
+    assert "| one | 30 | 10.00 |" in path.read_text()
+
+
+@pytest.fixture(scope="module")
+def long_square_data(tmp_path_factory):
+    """Episodes long enough for the longest horizon of the tables at smoke scale."""
+    lengths = {"train": [30, 30], "validation": [40], "test": [40, 40]}
+    return write_dataset(tmp_path_factory.mktemp("long"), lengths)
+
+
+@pytest.mark.parametrize("name", definition.names())
+def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monkeypatch):
+    path = table(name, tmp_path, scale="smoke", dataset=str(long_square_data), parallel="local:2")
+    found = json.loads((path.parent / "table.json").read_text())
+    assert {m["status"] for row in found["rows"] for m in row["members"]} == {"done"}
+    assert all(value for row in found["rows"] for value in row["ours"].values())
+    assert found["not_run"] == []
+    assert all(c["holds"] is not None for c in found["statement"]["conclusions"])
+    monkeypatch.setattr("experiments.table.RESULTS", tmp_path / "results")
+    table(name, tmp_path, scale="smoke", dataset=str(long_square_data), publish=True)
+    kept = (tmp_path / "results" / name / "smoke.json").read_text()
+    assert str(tmp_path) not in kept
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{results.BEGIN}{results.END}after\n")
+    shutil.copy(ROOT / "results" / "demo.json", tmp_path / "results")
+    results.update(readme, tmp_path / "results")
+    assert found["title"] in readme.read_text()
+    results.update(readme, tmp_path / "results", check=True)
+    readme.write_text(readme.read_text().replace("held-out", "training"))
+    with pytest.raises(UserError, match="run make results"):
+        results.update(readme, tmp_path / "results", check=True)
+
+
+def test_the_readme_says_what_the_results_say():
+    results.update(ROOT / "README.md", ROOT / "results", check=True)
