@@ -2,6 +2,8 @@
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 BIN := .venv/bin
+# Test processes; each takes about 3 GiB.
+JOBS ?= 2
 
 # Everything lives in .venv: nothing system-wide. The stamp makes later calls free until a requirement changes.
 setup: .venv/ready
@@ -17,7 +19,7 @@ demo: setup
 	$(BIN)/python launch.py imagine --workdir=$(WORKDIR)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from ml_collections import config_flags
 
 VERBS = {
     "record": "--config=configs/X.py --workdir=DIR    experience -> RLDS data set",
-    "train": "--config=configs/X.py --workdir=DIR    data set -> checkpoints and metrics; goes on where it stopped",
+    "train": "--config=configs/X.py --workdir=DIR    data set -> checkpoints and metrics; --sweep for many settings",
     "eval": "--workdir=DIR                          checkpoint -> metrics",
     "imagine": "--workdir=DIR                          checkpoint -> futures as video, pictures and an HTML report",
     "table": "NAME [--scale=cpu --seeds=3]           configs and published rows -> the table; --list shows all",
@@ -50,6 +50,9 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     if verb in NEEDS_CONFIG:
         config_flags.DEFINE_config_file("config", None, "Experiment config.", flag_values=values)
+        if verb == "train":
+            flags.DEFINE_boolean("sweep", False, "Train all settings of the config's get_sweep().", flag_values=values)
+            flags.DEFINE_string("parallel", "local", "Of a sweep: local, local:N or slurm.", flag_values=values)
     else:
         flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.", flag_values=values)
     workdir = pathlib.Path(_given(argv, "workdir", verb))
@@ -74,6 +77,11 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
 
     runtime.setup()
     if verb == "train":
+        if values.sweep:
+            from experiments.sweep import sweep
+
+            overrides = [word for word in argv[1:] if word.startswith(("--config.", "-config."))]
+            return sweep(_given(argv, "config", verb), values.config, workdir, overrides, values.parallel)
         from experiments.train import train
 
         return train(values.config, workdir)
@@ -132,7 +140,7 @@ def _report(argv: list[str]) -> pathlib.Path:
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "runs", "Folder to look through.", flag_values=values)
     _no_more(values(argv))
-    from experiments.site.build import build
+    from experiments.overview.build import build
 
     return build(pathlib.Path(values.workdir))
 

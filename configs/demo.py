@@ -156,3 +156,12 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant:
         raise ValueError(f"configs/demo.py has no variant {variant!r}; it has 'debug'.")
     return config
+
+
+def get_sweep() -> dict:
+    """What `train --sweep` varies: how fast to learn, and how noisy to make the context."""
+    return {
+        "vary": {"train.learning_rate": [2e-4, 5e-4, 1e-3], "model.context_noise": [0.0, 0.1]},
+        "metric": "eval/open_loop/psnr_changed_imagined_8",
+        "better": "higher",
+    }

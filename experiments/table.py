@@ -195,14 +195,10 @@ def _describe(
 
 
 def _publish(result: dict) -> None:
-    """Keeps a result in the repository, without paths of this machine."""
+    """Keeps a result in the repository, without the path of the data on this machine."""
     if result["not_run"]:
         raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; a result is kept whole.")
-    rows = [
-        {**row, "members": [{**m, "run": pathlib.Path(m["run"]).name} for m in row["members"]]}
-        for row in result["rows"]
-    ]
     origin = {**result["provenance"], "data": pathlib.Path(result["provenance"]["data"]).name}
     path = RESULTS / result["table"] / f"{result['scale']}.json"
-    workdirs.write_json(path, {**result, "rows": rows, "provenance": origin})
+    workdirs.write_json(path, {**result, "provenance": origin})
     print(f"kept {path}; `make results` brings it into the README.", file=sys.stderr)

@@ -63,7 +63,7 @@ def collect(table: Table, scale: str, plan: plans.Plan, failures: dict[str, str]
 def _member(table: Table, member: plans.Member, failures: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "seed": member.seed,
-        "run": str(member.run),
+        "run": member.run.name,
         "status": "missing",
         "values": {},
         "revision": "",

@@ -123,6 +123,7 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
     else:
         axes.set_xticks(range(len(rows)), [row["name"] for row in rows], rotation=35, ha="right", fontsize=8)
     axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
+    axes.ticklabel_format(axis="y", useOffset=False)
     _tidy(axes)
 
 

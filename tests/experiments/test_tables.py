@@ -12,8 +12,9 @@ import pytest
 from conftest import write_dataset
 
 from experiments import fingerprint, results
+from experiments.launchers import local
 from experiments.table import list_tables, table
-from experiments.tables import collect, definition, plan, render
+from experiments.tables import collect, definition, job, plan, render
 from world_models.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -327,7 +328,15 @@ def long_square_data(tmp_path_factory):
 
 @pytest.mark.parametrize("name", definition.names())
 def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monkeypatch):
-    path = table(name, tmp_path, scale="smoke", dataset=str(long_square_data), parallel="local:2")
+    def in_this_process(jobs, limit, tick):
+        """Spares the start of a process a job; another test has real ones."""
+        for one in jobs:
+            tick({one.name: "running"})
+            job.run(pathlib.Path(one.command[-1]))
+        return {one.name: 0 for one in jobs}
+
+    monkeypatch.setattr(local, "run", in_this_process)
+    path = table(name, tmp_path, scale="smoke", dataset=str(long_square_data))
     found = json.loads((path.parent / "table.json").read_text())
     assert {m["status"] for row in found["rows"] for m in row["members"]} == {"done"}
     assert all(value for row in found["rows"] for value in row["ours"].values())
