@@ -22,22 +22,28 @@ class Progress:
         """`total` and `done` count steps; without a terminal a line comes `every` so many seconds."""
         self.total, self.start, self._first = total, time.monotonic(), done
         self._live, self._every, self._last = sys.stderr.isatty(), every, -math.inf
+        self._unsaid = ""
 
     def show(self, done: int, text: str) -> None:
         """Shows `done` steps with the time left, and `text`."""
         now = time.monotonic()
-        if now - self._last < (0.1 if self._live else self._every) and done < self.total:
-            return
-        self._last = now
         rate = (done - self._first) / max(now - self.start, 1e-9)
         left = clock((self.total - done) / rate) if rate > 0 else "--"
-        line = f"step {done}/{self.total} | {text} | {left} left"
-        print(f"\r{line}\033[K" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
+        self._unsaid = f"step {done}/{self.total} | {text} | {left} left"
+        if now - self._last >= (0.1 if self._live else self._every) or done >= self.total:
+            self._last = now
+            self._say()
 
     def close(self) -> None:
-        """Leaves the line standing."""
+        """Says what was shown last, if that has not been said, and leaves it standing."""
+        if self._unsaid:
+            self._say()
         if self._live:
             print(file=sys.stderr, flush=True)
+
+    def _say(self) -> None:
+        line, self._unsaid = self._unsaid, ""
+        print(f"\r{line}\033[K" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -85,10 +85,20 @@ def test_an_opened_run_can_be_stepped_in(workdir):
     np.testing.assert_allclose(np.asarray(futures, int), np.asarray(by_hand, int), atol=1)
 
 
+def test_tables_are_listed_and_runs_reported(workdir, capsys):
+    status = launch.main(["launch.py", "table", "--list"])
+    assert status == 0
+    assert "UniSim" in capsys.readouterr().out
+    status, last, _ = run(capsys, "report", f"--workdir={workdir}")
+    assert (status, last) == (0, str(workdir / "index.html"))
+    assert "eval/held_out/loss" in (workdir / "index.html").read_text()
+    (workdir / "index.html").unlink()
+
+
 def test_usage_lists_the_verbs(capsys):
     status, _, err = run(capsys, "--help")
     assert status == 0
-    assert all(verb in err for verb in ("record", "train", "eval", "imagine"))
+    assert all(verb in err for verb in ("record", "train", "eval", "imagine", "table", "report"))
     status, _, err = run(capsys, "dream")
     assert status == 2
     assert "'dream' is no verb" in err
@@ -107,6 +117,12 @@ def test_usage_lists_the_verbs(capsys):
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.train.lr=1"], "no field \"'lr'\""),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "fast"], "'fast' is no flag"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none"], "/tmp/none/data' is missing: record it first"),
+        (["train", "--config=configs/atari_diamond.py", "--workdir=/tmp/none", "--sweep"], "has no get_sweep()"),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--sweep", "--parallel=9"], "--parallel=9"),
+        (["table"], "name one table (drift, frame_conditioning), or --list them"),
+        (["table", "drifd", "--workdir=/tmp/none"], "no table 'drifd': did you mean 'drift'?"),
+        (["table", "drift", "--workdir=/tmp/none", "--seed=3"], "Unknown command line flag 'seed'"),
+        (["report", "--workdir=/tmp/none"], "--workdir=/tmp/none is no folder"),
         (["eval", "--workdir=/tmp/none"], "holds no run"),
         (["imagine", "--workdir=/tmp/none"], "holds no run"),
     ],

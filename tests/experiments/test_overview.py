@@ -112,8 +112,8 @@ def test_everything_is_found_and_links_lead_to_files(folder):
     page = Page(path)
     said = " ".join(page.texts)
     for words in ("first #1", "tables/runs/0a1b2c", "toy cpu: new, seed 0", "Nobody 2020", "stand-in squares",
-                  "ImageNet", "30†", "stale", "not run", "does not hold", "1 of 3 seeds", "A sentence.", "configs/toy.py", "best",
-                  "5 of 9", "0123456789", "20.00", "19.00"):  # fmt: skip
+                  "ImageNet", "30†", "stale", "not run", "does not hold", "1 of 3 seeds", "A sentence.", "best",
+                  "configs/toy.py", "5 of 9", "0123456789", "20.00", "19.00"):  # fmt: skip
         assert words in said, words
     assert "hidden" not in said
     local = [link for link in page.links if not link.startswith("#")]
