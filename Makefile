@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint results clean
+.PHONY: setup demo test test-all lint results clean
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 BIN := .venv/bin
@@ -19,7 +19,11 @@ demo: setup
 	$(BIN)/python launch.py imagine --workdir=$(WORKDIR)
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not drill'
+
+# Also the long fault drills.
+test-all: setup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout=900
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import shlex
 import sys
+import traceback
 
 from absl import flags
 from ml_collections import config_flags
@@ -16,14 +18,36 @@ VERBS = {
     "report": "[--workdir=runs]                       all tables, runs and futures in a folder -> one static page",
 }
 NEEDS_CONFIG = ("record", "train")
+# Of train, eval and imagine, for a process that is one of several.
+TOGETHER = (
+    (flags.DEFINE_string, "coordinator", None, "HOST:PORT where the processes meet."),
+    (flags.DEFINE_integer, "num_processes", None, "How many processes there are."),
+    (flags.DEFINE_integer, "process_id", None, "Which of them this is, from 0."),
+)
+# Of train, which may be done in other processes than this.
+ELSEWHERE = (
+    (flags.DEFINE_boolean, "sweep", False, "Train all settings of the config's get_sweep()."),
+    (flags.DEFINE_string, "parallel", "local", "Of a sweep: local, local:N or slurm."),
+    (flags.DEFINE_integer, "local_processes", None, "Train in so many processes here."),
+    (flags.DEFINE_string, "launch", None, "Train on many hosts: slurm, tpu_vm or gke."),
+    (flags.DEFINE_integer, "nodes", None, "How many hosts."),
+    (flags.DEFINE_string, "launch_options", "", "Options of the launcher, parted by spaces."),
+    (flags.DEFINE_boolean, "dry_run", False, "Only print what --launch would submit."),
+)
+USAGE = """Any field of a config is set by --config.some.field=value.
+train --local_processes=N trains in N processes here; --launch=slurm, tpu_vm or gke on many hosts (--nodes=N
+--launch_options='…' --dry_run). Processes started by other means find each other under SLURM, on TPU pods and on GKE,
+or by --coordinator=HOST:PORT --num_processes=N --process_id=I of train, eval and imagine."""
 
 
 def main(argv: list[str]) -> int:
-    """Runs one verb; returns the exit status."""
+    """Runs one verb; returns the exit status. Of several processes only the first prints the path."""
     verb = argv[1] if len(argv) > 1 else ""
     if verb not in VERBS:
         print(_usage(verb), file=sys.stderr)
         return 0 if verb in ("-h", "--help", "help") else 2
+    from experiments import multihost
+    from experiments.launchers import last_line
     from world_models.errors import UserError
 
     # Where config_flags looks for the fields to override, and provenance for the command.
@@ -31,17 +55,24 @@ def main(argv: list[str]) -> int:
     try:
         path = _run(verb, sys.argv)
     except (UserError, flags.Error) as error:
-        print(f"launch.py {verb}: {_last_line(error)}", file=sys.stderr)
-        return 1
+        # Flags wrap the sentence of a config file that fails in a whole traceback.
+        print(f"launch.py {verb}: {last_line(str(error))}", file=sys.stderr)
+        return multihost.TRY_AGAIN if isinstance(error, multihost.NotTogether) else 1
     except KeyboardInterrupt as error:
         print(f"launch.py {verb}: interrupted. {error}", file=sys.stderr)
         return 130
-    print(path)
+    except Exception:
+        if not multihost.several():
+            raise
+        traceback.print_exc()  # most often another process died
+        return multihost.TRY_AGAIN
+    if path is not None and multihost.is_main():
+        print(path)
     return 0
 
 
-def _run(verb: str, argv: list[str]) -> pathlib.Path:
-    """Reads the flags of a verb and calls it; returns the path of what it made."""
+def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
+    """Reads the flags of a verb and calls it; returns the path of what it made, if it has not been printed."""
     if verb == "table":
         return _table(argv)
     if verb == "report":
@@ -50,11 +81,10 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     if verb in NEEDS_CONFIG:
         config_flags.DEFINE_config_file("config", None, "Experiment config.", flag_values=values)
-        if verb == "train":
-            flags.DEFINE_boolean("sweep", False, "Train all settings of the config's get_sweep().", flag_values=values)
-            flags.DEFINE_string("parallel", "local", "Of a sweep: local, local:N or slurm.", flag_values=values)
     else:
         flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.", flag_values=values)
+    for define, name, default, text in (TOGETHER if verb != "record" else ()) + (ELSEWHERE if verb == "train" else ()):
+        define(name, default, text, flag_values=values)
     workdir = pathlib.Path(_given(argv, "workdir", verb))
     if verb in NEEDS_CONFIG:
         _check_config_file(_given(argv, "config", verb))
@@ -73,15 +103,13 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
         from experiments.workdir import dataset_of
 
         return record(values.config, pathlib.Path(dataset_of(values.config, workdir)))
-    from experiments import runtime
+    from experiments import multihost, runtime
 
-    runtime.setup()
+    runtime.setup(values.config.get("xla_flags", ""))
+    if verb == "train" and _chosen(values):
+        return _elsewhere(values, argv, workdir)
+    multihost.start(values.coordinator, values.num_processes, values.process_id)
     if verb == "train":
-        if values.sweep:
-            from experiments.sweep import sweep
-
-            overrides = [word for word in argv[1:] if word.startswith(("--config.", "-config."))]
-            return sweep(_given(argv, "config", verb), values.config, workdir, overrides, values.parallel)
         from experiments.train import train
 
         return train(values.config, workdir)
@@ -95,6 +123,36 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path:
     from experiments.imagine import imagine
 
     return imagine(run)
+
+
+def _chosen(values: flags.FlagValues) -> bool:
+    """Whether training is to be done in other processes."""
+    found = [name for name in ("sweep", "local_processes", "launch", "coordinator") if values[name].present]
+    if len(found) > 1:
+        raise flags.Error(f"--{found[0]} and --{found[1]} exclude each other.")
+    for name in ("nodes", "launch_options", "dry_run"):
+        if values[name].present and values.launch is None:
+            raise flags.Error(f"--{name} goes with --launch=slurm, tpu_vm or gke.")
+    return bool(values.sweep) or values.local_processes is not None or values.launch is not None
+
+
+def _elsewhere(values: flags.FlagValues, argv: list[str], workdir: pathlib.Path) -> pathlib.Path | None:
+    """Trains in other processes, here or on other hosts; None where the path has been printed or there is none."""
+    from experiments.launchers import Training, hosts, processes, without
+
+    if values.sweep:
+        from experiments.sweep import sweep
+
+        overrides = [word for word in argv[1:] if word.startswith(("--config.", "-config."))]
+        return sweep(_given(argv, "config", "train"), values.config, workdir, overrides, values.parallel)
+    words = ["train", *without(argv[1:], ("local_processes", "launch", "nodes", "launch_options"), ("dry_run",))]
+    if values.local_processes is not None:
+        processes.run([sys.executable, os.path.abspath(__file__), *words], values.local_processes)
+        return None
+    words, options = tuple(without(words, ("workdir",))), tuple(shlex.split(values.launch_options))
+    training = Training(words, pathlib.PurePosixPath(workdir), values.config.train.num_steps, values.nodes, options)
+    hosts.launch(values.launch, training, dry_run=values.dry_run)
+    return None if values.dry_run else workdir
 
 
 def _table(argv: list[str]) -> pathlib.Path:
@@ -150,11 +208,6 @@ def _no_more(words: list[str]) -> None:
         raise flags.Error(f"{words[1]!r} is no flag: fields of the config are set as --config.some.field=value.")
 
 
-def _last_line(error: Exception) -> str:
-    """The sentence of an error; flags wrap a failing config file's in a whole traceback."""
-    return str(error).strip().splitlines()[-1]
-
-
 def _given(argv: list[str], name: str, verb: str) -> str:
     """The value of a flag that a verb cannot do without."""
     for i, word in enumerate(argv):
@@ -176,8 +229,10 @@ def _check_config_file(value: str) -> None:
 def _usage(verb: str) -> str:
     lines = [f"{verb!r} is no verb." if verb and verb not in ("-h", "--help", "help") else __doc__.splitlines()[0]]
     lines += [f"  python launch.py {name:8}{text}" for name, text in VERBS.items()]
-    return "\n".join([*lines, "Any field of a config is set by --config.some.field=value."])
+    return "\n".join([*lines, USAGE])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    from experiments import multihost
+
+    multihost.leave(main(sys.argv))

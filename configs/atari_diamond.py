@@ -21,6 +21,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.experiment = "video_diffusion"
     config.seed = 0
     config.mesh = (-1, 1, 1)
+    config.sharding = (  # (name of a parameter's axis, mesh axis to split it over), the more important first
+        ("heads", "tensor"),
+        ("mlp", "tensor"),
+        ("width", "fsdp"),
+        ("condition", "fsdp"),
+        ("channels_out", "fsdp"),
+        ("channels_in", "fsdp"),
+    )
+    config.xla_flags = ""
     config.profile = False
     config.wandb = False
 
@@ -45,6 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "frame_stride": 1,
         }
     )
+    config.init_from = ConfigDict({"checkpoints": "", "step": -1, "parts": ()})
     config.data = ConfigDict(
         {
             "dataset": "",  # empty: <workdir>/data
@@ -58,6 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "clip_length": 6,  # two predicted frames: the second sees the model's own first one
             "stride": 1,
             "across_episodes": False,
+            "max_damaged": 0,
             "cache_gb": 8.0,
             "num_threads": 8,
         }
@@ -65,8 +76,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = ConfigDict(
         {
             "context_offsets": (4, 3, 2, 1),
-            "channels": (64, 64, 64, 64),
-            "blocks": 2,
             "condition": 256,
             "patch": 1,
             "target": "frame",
@@ -74,6 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "dtype": "bfloat16",
         }
     )
+    config.network = ConfigDict({"kind": "unet", "channels": (64, 64, 64, 64), "blocks": 2})
     config.diffusion = ConfigDict(
         {
             "process": "edm",
@@ -108,12 +118,17 @@ def get_config(variant: str = "") -> ConfigDict:
             "b2": 0.999,
             "eps": 1e-8,
             "clip_norm": 1.0,
+            "max_nonfinite": 3,
+            "spike_sigmas": 6.0,
+            "watchdog_seconds": 600.0,
             "ema_decay": 0.999,
             "log_every": 100,
             "eval_every": 5_000,
             "checkpoint_every": 5_000,
             "keep": 2,
             "keep_every": 0,
+            "best": "eval/held_out/loss",
+            "better": "lower",
         }
     )
     config.eval = ConfigDict(
@@ -132,7 +147,8 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     if variant == "debug":
-        config.model.update({"channels": (8,), "blocks": 1, "condition": 16, "dtype": "float32"})
+        config.network.update({"channels": (8,), "blocks": 1})
+        config.model.update({"condition": 16, "dtype": "float32"})
         config.train.update({"batch_size": 4, "num_steps": 2, "eval_every": 2, "log_every": 1, "checkpoint_every": 2})
         config.eval.update({"num_examples": 4, "num_contexts": 2, "horizon": 2})
     elif variant:

@@ -34,6 +34,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.experiment = "video_diffusion"
     config.seed = 0
     config.mesh = (-1, 1, 1)
+    config.sharding = (  # (name of a parameter's axis, mesh axis to split it over), the more important first
+        ("heads", "tensor"),
+        ("mlp", "tensor"),
+        ("width", "fsdp"),
+        ("condition", "fsdp"),
+        ("channels_out", "fsdp"),
+        ("channels_in", "fsdp"),
+    )
+    config.xla_flags = ""
     config.profile = False
     config.wandb = False
 
@@ -58,6 +67,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "frame_stride": 1,
         }
     )
+    config.init_from = ConfigDict({"checkpoints": "", "step": -1, "parts": ()})
     config.data = ConfigDict(
         {
             "dataset": "",  # empty: <workdir>/data
@@ -71,6 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "clip_length": 5,
             "stride": 1,
             "across_episodes": False,
+            "max_damaged": 0,
             "cache_gb": 2.0,
             "num_threads": 1,
         }
@@ -78,8 +89,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = ConfigDict(
         {
             "context_offsets": (4, 3, 2, 1),
-            "channels": (32, 64, 64),
-            "blocks": 1,
             "condition": 128,
             "patch": 1,
             "target": "change",
@@ -87,6 +96,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "dtype": "float32",
         }
     )
+    config.network = ConfigDict({"kind": "unet", "channels": (32, 64, 64), "blocks": 1})
     config.diffusion = ConfigDict(
         {
             "process": "edm",
@@ -121,12 +131,17 @@ def get_config(variant: str = "") -> ConfigDict:
             "b2": 0.999,
             "eps": 1e-8,
             "clip_norm": 1.0,
+            "max_nonfinite": 3,
+            "spike_sigmas": 6.0,
+            "watchdog_seconds": 600.0,
             "ema_decay": 0.99,
             "log_every": 10,
             "eval_every": 150,
             "checkpoint_every": 150,
             "keep": 2,
             "keep_every": 0,
+            "best": "eval/held_out/loss",
+            "better": "lower",
         }
     )
     config.eval = ConfigDict(
@@ -148,7 +163,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.record.update(
             {"num_episodes": 6, "max_episode_steps": 20, "splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
         )
-        config.model.update({"channels": (8,), "condition": 16})
+        config.network.channels = (8,)
+        config.model.condition = 16
         config.train.update({"batch_size": 4, "num_steps": 2, "eval_every": 2, "log_every": 1, "checkpoint_every": 2})
         config.train.schedule = "constant"  # num_steps is then no part of the compiled step
         config.eval.update({"num_examples": 4, "num_contexts": 2, "horizon": 2})

@@ -62,6 +62,7 @@ def open_episodes(config: ml_collections.ConfigDict, workdir: pathlib.Path, spli
         image_size=tuple(data.image_size) if data.image_size else None,
         num_actions=data.num_actions,
         cache_bytes=int(data.cache_gb * 2**30),
+        max_damaged=data.max_damaged,
     )
 
 

@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from flax import nnx
 
 from experiments import workdir as workdirs
@@ -64,7 +64,7 @@ class LoadedRun:
             )
         return Windows(episodes, length, self.config.data.stride, field=field)
 
-    def imagine(self, frames: Array, actions: Array, seed: int = 0) -> jax.Array:
+    def imagine(self, frames: Array, actions: Array, seed: int = 0) -> np.ndarray:
         """The frames that would follow a context.
 
         Args:
@@ -75,7 +75,6 @@ class LoadedRun:
         Returns:
           uint8 [batch, horizon, h, w, c].
         """
-        frames, actions = jnp.asarray(frames), jnp.asarray(actions)
         return roll_out(self.graphdef, self.weights, frames.shape[1], frames, actions, jax.random.key(seed))
 
 
@@ -98,9 +97,11 @@ def load(
         raise UserError(f"--workdir={workdir} has no checkpoints yet: run launch.py train first.")
     spec = DataSpec.from_dict(json.loads((workdir / "data_spec.json").read_text()))
     experiment = make_experiment(config, spec)
-    graphdef, shapes = abstract_model(experiment, config.seed)
-    device = parallel.replicated(parallel.make_mesh((-1, 1, 1)))
-    params, constants = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    graphdef, (params, constants), names = abstract_model(experiment, config.seed)
+    mesh = parallel.make_mesh((1, -1, 1))  # whatever the run was trained on
+    place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    params = jax.tree.map(place, params, parallel.shardings(names, params, config.sharding, mesh))
+    constants = jax.tree.map(lambda x: place(x, parallel.replicated(mesh)), constants)
     saver = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
     trees, _ = saver.restore({"weights": {"ema": params, "constants": constants}}, step)
     found = saver.latest if step is None else step

@@ -18,14 +18,16 @@ from world_models.errors import UserError
 class Progress:
     """One line that rewrites itself on a terminal, or a new line now and then where there is none."""
 
-    def __init__(self, total: int, done: int = 0, *, every: float = 10.0):
-        """`total` and `done` count steps; without a terminal a line comes `every` so many seconds."""
+    def __init__(self, total: int, done: int = 0, *, every: float = 10.0, quiet: bool = False):
+        """`total` and `done` count steps; without a terminal a line comes `every` so many seconds, none if `quiet`."""
         self.total, self.start, self._first = total, time.monotonic(), done
         self._live, self._every, self._last = sys.stderr.isatty(), every, -math.inf
-        self._unsaid = ""
+        self._unsaid, self._quiet = "", quiet
 
     def show(self, done: int, text: str) -> None:
         """Shows `done` steps with the time left, and `text`."""
+        if self._quiet:
+            return
         now = time.monotonic()
         rate = (done - self._first) / max(now - self.start, 1e-9)
         left = clock((self.total - done) / rate) if rate > 0 else "--"
@@ -38,7 +40,7 @@ class Progress:
         """Says what was shown last, if that has not been said, and leaves it standing."""
         if self._unsaid:
             self._say()
-        if self._live:
+        if self._live and not self._quiet:
             print(file=sys.stderr, flush=True)
 
     def _say(self) -> None:

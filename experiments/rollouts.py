@@ -5,12 +5,12 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
 
 from experiments.state import merge_model
+from world_models import parallel
 from world_models.data.clips import Windows
 from world_models.imagination import imagine
 from world_models.metrics import image
@@ -20,11 +20,10 @@ from world_models.types import Array, Clip
 ROWS = 16  # contexts that are rolled out at once
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
 def roll_out(
     graphdef: nnx.GraphDef, weights: Any, num_context: int, frames: Array, actions: Array, key: Array
-) -> Array:
-    """`imagine` for a model in functional form, compiled.
+) -> np.ndarray:
+    """`imagine` for a model in functional form, compiled, on the devices that hold its weights.
 
     Args:
       graphdef, weights: the model; weights are (parameters, constants).
@@ -36,9 +35,17 @@ def roll_out(
     Returns:
       uint8 [batch, horizon, h, w, c].
     """
+    inputs = parallel.place_beside(weights, (frames, actions, jax.random.key_data(key)))
+    return parallel.on_host(_roll_out(graphdef, weights, num_context, *inputs))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _roll_out(
+    graphdef: nnx.GraphDef, weights: Any, num_context: int, frames: Array, actions: Array, key_data: Array
+) -> Array:
     model = merge_model(graphdef, *weights)
     past, future = actions[:, : num_context - 1], actions[:, num_context - 1 :]
-    return imagine(model, frames[:, :num_context], past, future, key)
+    return imagine(model, frames[:, :num_context], past, future, jax.random.wrap_key_data(key_data))
 
 
 def spread(windows: Windows, count: int) -> np.ndarray:
@@ -92,7 +99,7 @@ def run_rollouts(
             # The context's own actions stay: only what is done after it is exchanged.
             actions = np.concatenate([clip.actions[rows, : num_context - 1], actions[:, num_context - 1 : -1]], axis=1)
             frames = roll_out(graphdef, weights, num_context, clip.frames[rows, :num_context], actions, group_key)
-            results.append(np.asarray(frames)[:keep])
+            results.append(frames[:keep])
     return Rollouts(clip, np.concatenate(imagined), np.concatenate(shuffled), num_context)
 
 
@@ -193,11 +200,12 @@ class HeldOutLoss:
             rows = self._indices[begin : begin + self._batch_size]
             if len(rows) < self._batch_size:
                 break  # another shape would be another compilation
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self._seed), jnp.asarray(rows))
-            total += float(self._loss(graphdef, weights, self._windows.load(rows), keys)) * len(rows)
+            inputs = parallel.place_beside(weights, (self._windows.load(rows), rows))
+            total += float(parallel.on_host(self._loss(graphdef, weights, *inputs))) * len(rows)
             seen += len(rows)
         return {"loss": total / max(seen, 1)}
 
     @functools.partial(jax.jit, static_argnums=(0, 1))
-    def _loss(self, graphdef: nnx.GraphDef, weights: Any, clip: Clip, keys: Array) -> Array:
+    def _loss(self, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: Array) -> Array:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self._seed), rows)
         return self._experiment.loss(merge_model(graphdef, *weights), clip, keys)[0]

@@ -1,4 +1,4 @@
-"""What every verb that computes sets up once: where compiled programs are kept."""
+"""What every verb that computes sets up once: flags of the compiler, and where compiled programs are kept."""
 
 import os
 import pathlib
@@ -6,12 +6,29 @@ import pathlib
 import jax
 from absl import logging
 
+from world_models.errors import UserError
 
-def setup() -> None:
-    """Keeps compiled programs in the user's cache folder, so that second runs start at once, and libraries quiet.
 
-    JAX_COMPILATION_CACHE_DIR chooses another folder.
+def setup(xla_flags: str = "") -> None:
+    """Sets flags of XLA, keeps compiled programs in the user's cache folder for the next start, and libraries quiet.
+
+    JAX_COMPILATION_CACHE_DIR chooses another folder. Several processes may share it: JAX lets only the first write.
+
+    Args:
+      xla_flags: `config.xla_flags`, flags parted by spaces. They are added to those in the environment, before any
+        backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS where they begin with --xla_tpu, which XLA itself does not
+        know.
+
+    Raises:
+      UserError: if a word is no flag of XLA. One that XLA does not know ends the process with its name.
     """
+    for flag in xla_flags.split():
+        if not flag.startswith("--xla_"):
+            raise UserError(f"config.xla_flags has {flag!r}, which is no flag of XLA: each begins with --xla_.")
+        name = "LIBTPU_INIT_ARGS" if flag.startswith("--xla_tpu") else "XLA_FLAGS"
+        before = os.environ.get(name, "").split()
+        if flag not in before:
+            os.environ[name] = " ".join([*before, flag])
     logging.set_verbosity(logging.ERROR)
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         root = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()

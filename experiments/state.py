@@ -81,28 +81,43 @@ def _name(key: Any) -> Any:
     return getattr(key, "key", getattr(key, "name", None))
 
 
-def abstract_model(experiment: Experiment, seed: int) -> tuple[nnx.GraphDef, Any]:
-    """(structure, shapes of (parameters, constants)) without making any array."""
+def abstract_model(experiment: Experiment, seed: int) -> tuple[nnx.GraphDef, Any, Any]:
+    """(structure, shapes of (parameters, constants), names of the parameters' axes) without making any array."""
     structure = []
 
     def build():
-        graphdef, params, constants = split_model(experiment.init(nnx.Rngs(seed)))
-        structure.append(graphdef)
-        return params, constants
+        graphdef, params, rest = nnx.split(experiment.init(nnx.Rngs(seed)), nnx.Param, ...)
+        structure.extend((graphdef, parallel.axis_names(params)))
+        return nnx.as_pure(params), nnx.as_pure(rest)
 
     shapes = jax.eval_shape(build)
-    return structure[0], shapes
+    return structure[0], shapes, structure[1]
 
 
 def create_state(
-    experiment: Experiment, optimizer: optax.GradientTransformation, seed: int, mesh: jax.sharding.Mesh
+    experiment: Experiment,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    rules: parallel.Rules,
 ) -> tuple[nnx.GraphDef, Callable[[], TrainState], TrainState]:
-    """Prepares the initial state so that it is born sharded.
+    """Prepares the initial state so that it is born sharded: no device ever holds the whole.
+
+    The moving average and the optimizer's moments lie where their parameters lie. The optimizer's must be said: left
+    to the compiler they end up whole on every device.
+
+    Args:
+      experiment, optimizer, seed: what to make.
+      mesh, rules: see `parallel.shardings`.
 
     Returns:
       (structure of the model, function that makes the state, its shapes with shardings).
+
+    Raises:
+      UserError: if mesh and rules do not fit the model.
     """
-    graphdef, _ = abstract_model(experiment, seed)
+    graphdef, (params, _), names = abstract_model(experiment, seed)
+    where, whole = parallel.shardings(names, params, rules, mesh), parallel.replicated(mesh)
 
     def init() -> TrainState:
         _, params, constants = split_model(experiment.init(nnx.Rngs(seed)))
@@ -110,7 +125,11 @@ def create_state(
         return TrainState(jnp.zeros((), jnp.int32), params, constants, ema, optimizer.init(params))
 
     shapes = jax.eval_shape(init)
-    shardings = parallel.state_shardings(shapes, mesh)
+    moments = optax.tree.map_params(
+        optimizer, lambda _, own: own, shapes.optimizer, where, transform_non_params=lambda _: whole
+    )
+    everywhere = jax.tree.map(lambda _: whole, shapes.constants)
+    shardings = TrainState(whole, where, everywhere, where, moments)
     with_shardings = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
     return graphdef, jax.jit(init, out_shardings=shardings), with_shardings
 
@@ -121,12 +140,13 @@ def make_step(
     config: ml_collections.ConfigDict,
     optimizer: optax.GradientTransformation,
     rate: optax.Schedule,
-) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
-    """The training step: (state, batch) -> (state, metrics), to be jitted.
+) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """The training step: (state, batch, stop) -> (state, metrics), to be jitted.
 
     Random keys are folded from the seed, the step and the index in the global batch, so neither a restart, nor the
     mesh, nor the number of accumulation steps changes them. A step whose loss or gradient is not finite changes
-    nothing but the step count, and says so in the metric `nonfinite`.
+    nothing but the step count, and says so in the metric `nonfinite`. The metric `stop` tells every process whether
+    any element of `stop` is true.
     """
     train = config.train
 
@@ -151,7 +171,7 @@ def make_step(
         total, _ = jax.lax.scan(body, zeros, parts)
         return jax.tree.map(lambda x: x / train.accumulate, total)
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Any, stop: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         rows = jax.tree.leaves(batch)[0].shape[0]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
@@ -165,7 +185,7 @@ def make_step(
         changed = (params, ema, moments)
         kept = (state.params, state.ema, state.optimizer)
         params, ema, moments = jax.tree.map(lambda a, b: jnp.where(finite, a, b), changed, kept)
-        metrics |= {"grad_norm": norm, "learning_rate": rate(state.step), "nonfinite": ~finite}
+        metrics |= {"grad_norm": norm, "learning_rate": rate(state.step), "nonfinite": ~finite, "stop": jnp.any(stop)}
         return TrainState(state.step + 1, params, state.constants, ema, moments), metrics
 
     return step

@@ -1,10 +1,8 @@
 """THE training loop: one for all families, devices and sizes. `Experiment` says what is trained, the config how."""
 
 import collections
-import dataclasses
+import contextlib
 import pathlib
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,35 +10,19 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import workdir as workdirs
-from experiments.experiment import Evaluator, make_experiment, open_windows
-from experiments.progress import Meter, Progress, StopSignal, Writers
-from experiments.state import TrainState, create_state, make_optimizer, make_step
-from world_models import checkpoints, parallel
-from world_models.data import clips
+from experiments.experiment import Evaluator
+from experiments.monitor import Spikes, Watchdog
+from experiments.progress import Meter, Progress, StopSignal
+from experiments.run import Run, prepare, say
+from experiments.state import TrainState
+from world_models import parallel
 from world_models.errors import UserError
 
 LAG = 2  # steps between a step and the look at its metrics, so that the device never waits for the host
 
 
 class Diverged(UserError):
-    """The loss or a gradient was not finite."""
-
-
-@dataclasses.dataclass
-class Run:
-    """What the loop works with."""
-
-    config: ml_collections.ConfigDict
-    workdir: pathlib.Path
-    state: TrainState
-    step: Any
-    batches: Iterator
-    saver: checkpoints.Checkpoints
-    writers: Writers
-    evaluators: dict[str, Evaluator]
-    graphdef: Any
-    position: dict[str, Any]
+    """The loss or a gradient was not finite, too many times in a row."""
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
@@ -54,140 +36,136 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.P
       Diverged: if the loss is not finite; the last good checkpoint stays.
     """
     run = prepare(config, workdir)
-    progress = Progress(config.train.num_steps, int(run.state.step))
+    progress = Progress(config.train.num_steps, int(run.state.step), quiet=not parallel.is_main())
+    watchdog = Watchdog(config.train.watchdog_seconds)
     with StopSignal() as stop:
         try:
-            finished = _loop(run, progress, stop)
+            finished = _loop(run, progress, watchdog, stop)
         finally:
             progress.close()
-            run.writers.close()
-    _save(run)
-    run.saver.close()
+            watchdog.close()
+    with run.goodput.spent_on("checkpoint"):
+        _save(run)
+        run.saver.close()
     done = int(run.state.step)
-    if not finished:
+    if run.writers:
+        run.writers.write(done, {f"goodput/{what}": share for what, share in run.goodput.shares().items()})
+        run.writers.close()
+    say(str(run.goodput))
+    if not finished and parallel.is_main():
         print(f"{stop.received}: saved step {done} of {config.train.num_steps}; the same command goes on from there.")
     return workdir / "checkpoints"
 
 
-def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
-    """Data, mesh, model, optimizer, state and everything else of a run, checked and ready for the first step."""
-    data, options = config.data, config.train
-    mesh = parallel.make_mesh(config.mesh)
-    parallel.check_batch_size(options.batch_size, options.accumulate, mesh)
-    windows = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
-    experiment = make_experiment(config, windows.episodes.spec)
-    optimizer, rate = make_optimizer(options)
-    graphdef, init, shapes = create_state(experiment, optimizer, config.seed, mesh)
-    workdirs.claim(workdir, config)
-    workdirs.write_json(workdir / "data_spec.json", windows.episodes.spec.to_dict())
-    origin = {"seed": config.seed, "data": windows.episodes.name, "data_fingerprint": windows.episodes.fingerprint}
-    workdirs.add_launch(workdir, workdirs.provenance(**origin))
-
-    iterator = iter(
-        clips.batches(
-            windows,
-            options.batch_size,
-            seed=config.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            num_threads=data.num_threads,
-        )
-    )
-    saver = checkpoints.Checkpoints(workdir / "checkpoints", keep=options.keep, keep_every=options.keep_every)
-    position = {"data": iterator.get_state(), "data_fingerprint": windows.episodes.fingerprint}
-    if saver.latest is None:
-        state = init()
-    else:
-        trees, saved = saver.restore(shapes.trees())
-        if saved["data_fingerprint"] != position["data_fingerprint"]:
-            raise UserError(
-                f"{windows.episodes.name} is not the data set that {workdir} was trained on (fingerprint "
-                f"{position['data_fingerprint']}, was {saved['data_fingerprint']}): choose another --workdir."
-            )
-        state, position = TrainState.from_trees(trees), saved
-        iterator.set_state(position["data"])
-    rows = parallel.batch_sharding(mesh)
-    step = _compile(make_step(graphdef, experiment, config, optimizer, rate), shapes, windows, options, rows)
-    writers = Writers(workdir, config, from_step=int(state.step))
-    evaluators = experiment.evaluators(workdir)
-    batches = clips.to_device(iterator, rows)
-    return Run(config, workdir, state, step, batches, saver, writers, evaluators, graphdef, position)
-
-
-def _compile(step: Any, shapes: TrainState, windows: clips.Windows, options: Any, rows: Any) -> Any:
-    """The step, compiled ahead, after saying what it will need."""
-    example = windows.load(np.zeros(1, int))
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((options.batch_size, *x.shape[1:]), x.dtype, sharding=rows), example
-    )
-    shardings = jax.tree.map(lambda x: x.sharding, shapes)
-    start = time.monotonic()
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, parallel.replicated(rows.mesh)))
-    compiled = jitted.lower(shapes, batch).compile()
-    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
-    memory = compiled.memory_analysis()
-    needed = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else float("nan")
-    _say(
-        f"{count:,} parameters, {len(windows):,} windows of {windows.clip_length} steps, "
-        f"{jax.device_count()} device(s); compiled in {time.monotonic() - start:.1f} s, {needed:,.0f} MiB a device."
-    )
-    return compiled
-
-
-def _loop(run: Run, progress: Progress, stop: StopSignal) -> bool:
+def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) -> bool:
     """Trains to the end (true) or until asked to stop (false)."""
     options = run.config.train
-    step = int(run.state.step)
+    step = first = int(run.state.step)
     pending: collections.deque = collections.deque()
     meter = Meter(options.batch_size * run.config.data.clip_length, step)
-    first = step
+    spikes = Spikes(options.spike_sigmas)
+    agreed = False
+
+    def check(lag: int) -> list[dict[str, Any]]:
+        nonlocal agreed
+        seen = [_look(run, spikes, *pending.popleft()) for _ in range(len(pending) - lag)]
+        if seen:
+            watchdog.alive()
+        agreed = agreed or any(values["stop"] for values in seen)
+        return seen
+
+    @contextlib.contextmanager
+    def away(what: str) -> Iterator[None]:
+        check(0)
+        with meter.paused(), watchdog.paused(), run.goodput.spent_on(what):
+            yield
+
     while step < options.num_steps:
-        if stop.received:
-            _check(run, pending, 0)
+        # One process acts at once. Several agree: each learns from the step's metrics whether any was asked to stop.
+        if agreed or (stop.received and jax.process_count() == 1):
+            check(0)
             return False
         profile_here = bool(run.config.profile) and step == first + 3
         if profile_here:
             jax.profiler.start_trace(str(run.workdir / "profile"))
-        with meter.waiting():
+        with meter.waiting(), run.goodput.spent_on("data"):
             batch, position = next(run.batches)
         with jax.transfer_guard("disallow"):
-            run.state, metrics = run.step(run.state, batch)
+            run.state, metrics = run.step(run.state, batch, run.stop_flags[bool(stop.received)])
         if profile_here:
             jax.block_until_ready(metrics)
             jax.profiler.stop_trace()
         step += 1
         run.position = run.position | {"data": position}
-        pending.append((step, position, metrics))
-        for values in _check(run, pending, LAG if step < options.num_steps else 0):
+        pending.append((step, position, batch, metrics))
+        for values in check(LAG if step < options.num_steps else 0):
             progress.show(step, f"loss {float(values['loss']):.4f} | {meter}")
         if step % options.log_every == 0 or step == options.num_steps:
             values = jax.device_get(metrics)
-            run.writers.write(step, {f"train/{name}": value for name, value in values.items()} | meter.rates(step))
+            del values["stop"]
+            _write(run, step, {f"train/{name}": value for name, value in values.items()} | meter.rates(step))
+            _note_damage(run, step)
         if step % options.eval_every == 0 or step == options.num_steps:
-            _check(run, pending, 0)
-            with meter.paused():
-                run.writers.write(step, evaluate(run.evaluators, run.graphdef, run.state))
+            with away("eval"):
+                found = evaluate(run.evaluators, run.graphdef, run.state)
+                _write(run, step, found)
+            if _is_best(run, step, found):
+                with away("checkpoint"):
+                    _save(run)
         if step % options.checkpoint_every == 0:
-            _check(run, pending, 0)
-            _save(run)
+            with away("checkpoint"):
+                _save(run)
     return True
 
 
-def _check(run: Run, pending: collections.deque, lag: int) -> list[dict[str, Any]]:
-    """Looks at the metrics of all but the last `lag` steps and stops where one was not finite."""
-    seen = []
-    while len(pending) > lag:
-        step, position, metrics = pending.popleft()
-        values = jax.device_get(metrics)
-        if values["nonfinite"]:
-            run.saver.wait()
-            raise Diverged(
-                f"The loss or a gradient was not finite at step {step} (loss {float(values['loss'])}, gradient norm "
-                f"{float(values['grad_norm'])}, data position {position}); the last good checkpoint is step "
-                f"{run.saver.latest}: lower config.train.learning_rate or clip_norm, or look at that batch."
-            )
-        seen.append(values)
-    return seen
+def _look(run: Run, spikes: Spikes, step: int, position: Any, batch: Any, metrics: Any) -> dict[str, Any]:
+    """Looks at the metrics of a step: notes a spike, keeps a batch that was not finite, stops at too many of them."""
+    values = jax.device_get(metrics)
+    loss, norm = float(values["loss"]), float(values["grad_norm"])
+    facts = {"loss": repr(loss), "grad_norm": repr(norm), "position": position}
+    if not values["nonfinite"]:
+        run.bad_in_a_row = 0
+        if spikes(loss):
+            run.incidents.add("spike", step, **facts, mean=spikes.mean)
+        return values
+    run.bad_in_a_row += 1
+    run.position = run.position | {"nonfinite": run.position.get("nonfinite", 0) + 1}
+    path = run.incidents.keep(step, parallel.local_rows(batch))
+    run.incidents.add("nonfinite", step, **facts, batch=str(path))
+    if run.bad_in_a_row >= run.config.train.max_nonfinite:
+        run.saver.wait()
+        raise Diverged(
+            f"The loss or a gradient was not finite at step {step}, for the {run.bad_in_a_row}th time in a row (loss "
+            f"{loss}, gradient norm {norm}, data position {position}); the batch is in {path} and the last good "
+            f"checkpoint is step {run.saver.latest}: look at that batch, or lower config.train.learning_rate or "
+            "clip_norm."
+        )
+    say(f"step {step}: loss {loss}, gradient norm {norm}: not finite, update skipped; the batch is in {path}.")
+    return values
+
+
+def _is_best(run: Run, step: int, found: dict[str, float]) -> bool:
+    """Whether an evaluation beats all before it; then it becomes the record."""
+    options, record = run.config.train, run.position.get("best")
+    value = found.get(options.best)
+    if value is None or not np.isfinite(value):
+        if options.best and value is None:
+            say(f"config.train.best={options.best!r} is not among what was evaluated: {', '.join(found)}.")
+        return False
+    sign = 1 if options.better == "lower" else -1
+    if record and record["metric"] == options.best and sign * value >= sign * record["value"]:
+        return False
+    run.position = run.position | {"best": {"metric": options.best, "value": float(value), "step": step}}
+    run.saver.keep_best(step)
+    return True
+
+
+def _note_damage(run: Run, step: int) -> None:
+    """Adds records found damaged since the last look to the incidents."""
+    for episode, what in list(run.damaged.items()):
+        if run.incidents.is_new(("damaged_record", episode)):
+            run.incidents.add("damaged_record", step, episode=episode, what=what)
+            say(f"step {step}: skipped {what}")
 
 
 def evaluate(evaluators: dict[str, Evaluator], graphdef: Any, state: TrainState) -> dict[str, float]:
@@ -203,5 +181,6 @@ def _save(run: Run) -> None:
     run.saver.save(int(run.state.step), run.state.trees(), run.position)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _write(run: Run, step: int, values: dict[str, Any]) -> None:
+    if run.writers:
+        run.writers.write(step, values)

@@ -12,6 +12,8 @@ from experiments.experiment import Evaluator, open_windows
 from experiments.rollouts import HeldOutLoss, OpenLoop
 from world_models.data.dataset import DataSpec
 from world_models.errors import UserError
+from world_models.nn.transformer import REMAT, TransformerOptions
+from world_models.nn.unet import UNetOptions
 from world_models.types import Array, Clip
 from world_models.video_diffusion.ddpm import DDPM
 from world_models.video_diffusion.edm import EDM
@@ -19,6 +21,7 @@ from world_models.video_diffusion.model import Options, VideoDiffusion
 from world_models.video_diffusion.process import Process
 
 PROCESSES = {"edm": EDM, "ddpm": DDPM}
+NETWORKS = {"unet": UNetOptions, "transformer": TransformerOptions}
 
 
 class Experiment:
@@ -27,8 +30,8 @@ class Experiment:
     def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
         """Checks `config.model`, `config.sampler` and `config.data` against each other and the data."""
         self._config, self._spec = config, spec
-        tuples = {name: tuple(config.model[name]) for name in ("channels", "context_offsets")}
-        self.options = Options(**config.model.to_dict() | tuples)
+        tuples = {"context_offsets": tuple(config.model.context_offsets)}
+        self.options = Options(network=make_network(config), **config.model.to_dict() | tuples)
         self.process = make_process(config)
         _check(self.options, config, spec)
 
@@ -75,20 +78,25 @@ def make_process(config: ml_collections.ConfigDict) -> Process:
     return process
 
 
+def make_network(config: ml_collections.ConfigDict) -> UNetOptions | TransformerOptions:
+    """The options of the network that `config.network.kind` names, of the numbers beside it."""
+    numbers = config.network.to_dict()
+    kind = numbers.pop("kind")
+    if kind not in NETWORKS:
+        raise UserError(f"config.network.kind={kind!r} must be one of {tuple(NETWORKS)}.")
+    fields = {field.name for field in dataclasses.fields(NETWORKS[kind])}
+    if set(numbers) != fields:
+        raise UserError(f"config.network has {sorted(numbers)}; a {kind!r} has {sorted(fields)}.")
+    if "channels" in numbers:
+        numbers["channels"] = tuple(numbers["channels"])
+    return NETWORKS[kind](**numbers)
+
+
 def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
-    height, width, _ = spec.frame_shape
-    shrink = options.patch * 2 ** (len(options.channels) - 1)
-    if height % shrink or width % shrink:
-        raise UserError(
-            f"Frames of {height}x{width} must be multiples of config.model.patch x 2^(levels - 1) = "
-            f"{shrink}, with {len(options.channels)} levels in config.model.channels={options.channels}: "
-            "set config.data.image_size."
-        )
-    if any(c % 32 and c > 32 for c in options.channels) or min(options.channels) < 8 or options.channels[-1] % 8:
-        raise UserError(
-            f"config.model.channels={options.channels}: a level must have 8 to 32 channels or a multiple of 32, and "
-            "the last a multiple of 8."
-        )
+    if isinstance(options.network, UNetOptions):
+        _check_unet(options, spec)
+    else:
+        _check_transformer(options, spec)
     offsets = options.context_offsets
     if not offsets or offsets[-1] != 1 or any(a <= b for a, b in itertools.pairwise(offsets)):
         raise UserError(
@@ -113,3 +121,45 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
                 f"config.{name}.num_context={config[name].num_context} must be at least {options.context_frames}, the "
                 f"first of config.model.context_offsets={offsets}."
             )
+
+
+def _check_unet(options: Options, spec: DataSpec) -> None:
+    height, width, _ = spec.frame_shape
+    channels = options.network.channels
+    shrink = options.patch * 2 ** (len(channels) - 1)
+    if height % shrink or width % shrink:
+        raise UserError(
+            f"Frames of {height}x{width} must be multiples of config.model.patch x 2^(levels - 1) = "
+            f"{shrink}, with {len(channels)} levels in config.network.channels={channels}: set config.data.image_size."
+        )
+    if any(c % 32 and c > 32 for c in channels) or min(channels) < 8 or channels[-1] % 8:
+        raise UserError(
+            f"config.network.channels={channels}: a level must have 8 to 32 channels or a multiple of 32, and "
+            "the last a multiple of 8."
+        )
+
+
+def _check_transformer(options: Options, spec: DataSpec) -> None:
+    (height, width, _), network = spec.frame_shape, options.network
+    if height % options.patch or width % options.patch:
+        raise UserError(
+            f"Frames of {height}x{width} must be multiples of config.model.patch={options.patch}: set that or "
+            "config.data.image_size."
+        )
+    if network.width % network.heads or network.width % 4:
+        raise UserError(
+            f"config.network.width={network.width} must be a multiple of config.network.heads={network.heads} and of 4."
+        )
+    for name, allowed in {"remat": tuple(REMAT), "attention": ("xla", "cudnn")}.items():
+        if getattr(network, name) not in allowed:
+            raise UserError(f"config.network.{name}={getattr(network, name)!r} must be one of {allowed}.")
+    if network.attention == "cudnn" and jax.default_backend() != "gpu":
+        raise UserError(
+            f"config.network.attention='cudnn' needs an NVIDIA GPU, and this is a {jax.default_backend()}: set it to "
+            "'xla'."
+        )
+    if network.depth < 1 or not 1 <= network.unroll <= network.depth:
+        raise UserError(
+            f"config.network.depth={network.depth} must be at least 1, and config.network.unroll={network.unroll} "
+            "between 1 and that."
+        )

@@ -16,15 +16,34 @@ from world_models.errors import UserError
 
 # Fields that have no part in what training makes of the weights.
 AFTER_TRAINING = ("eval", "imagine", "sampler")
-# Fields that may differ when a run is taken up again: they change how long or how loudly it runs or how it is judged.
+# Fields that change where and how safely a run is computed, but not what is computed.
+HOW_IT_RUNS = (
+    "mesh",
+    "sharding",
+    "xla_flags",
+    "data.cache_gb",
+    "data.num_threads",
+    "data.max_damaged",
+    "network.attention",
+    "network.remat",
+    "network.unroll",
+    "train.max_nonfinite",
+    "train.spike_sigmas",
+    "train.watchdog_seconds",
+    "train.best",
+    "train.better",
+)
+# Fields that may differ when a run is taken up again: those, how long or how loudly it runs, and how it is judged.
 MAY_CHANGE = (
     *AFTER_TRAINING,
+    *HOW_IT_RUNS,
     "record",
     "train.num_steps",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep",
+    "train.keep_every",
     "profile",
     "wandb",
 )
@@ -57,8 +76,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return found
 
 
-def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes `workdir` the folder of this config, or checks that it is.
+def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bool = True) -> None:
+    """Makes `workdir` the folder of this config, or checks that it is; only checks unless `write`.
 
     Raises:
       UserError: if the folder belongs to a run of another config. Nothing is changed then.
@@ -71,7 +90,8 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         if fatal:
             fields = "; ".join(f"config.{name} is {new!r}, there it is {old!r}" for name, old, new in fatal[:8])
             raise UserError(f"{workdir} belongs to another config ({fields}): choose another --workdir or undo that.")
-    write_json(path, resolved)
+    if write:
+        write_json(path, resolved)
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -87,14 +107,16 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def revision() -> str:
-    """The git revision of this code, with "+changes" if files differ from it."""
+    """The git revision of this code, with "+changes" if files differ from it; results are no code."""
     root = pathlib.Path(__file__).parent.parent
 
     def git(*words: str) -> str:
         return subprocess.run(("git", *words), cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+        return git("rev-parse", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--", ".", ":!results", ":!README.md") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -1,25 +1,24 @@
 """What recording costs on top of the simulator: frames per second of both, on one core each.
 
-    python -m experiments.benchmarks.record --config=configs/demo.py [--episodes=6]
+    python -m experiments.benchmarks record --config=configs/demo.py [--episodes=6]
 
 The bare simulator steps, and renders where the config records rendered frames; recording also resizes, encodes and
-writes. One worker each, in turns; start-up is not counted. Prints a table, and JSON as the last line.
+writes. One worker each, in turns; start-up is not counted.
 """
 
-import argparse
-import importlib
-import json
 import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from experiments import workdir
+from experiments.benchmarks import common
 from experiments.record import make_source
 from world_models.environments.gymnasium import GymnasiumSource
 from world_models.environments.policies import make_policy
+from world_models.errors import UserError
 
 
 def simulate(source: GymnasiumSource, unit: int) -> tuple[int, float]:
@@ -45,14 +44,16 @@ def record(source: GymnasiumSource, unit: int, folder: pathlib.Path) -> tuple[in
     return len(episode.images) - 1, time.perf_counter() - start
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
     parser.add_argument("--config", default="configs/demo.py")
-    parser.add_argument("--episodes", type=int, default=6)
-    options = parser.parse_args()
-    config = importlib.import_module(options.config.removesuffix(".py").replace("/", ".")).get_config()
+    parser.add_argument("--episodes", type=common.integer, default=6)
+    options, overrides = parser.parse_known_args(argv)
+    config = common.load_config(options.config, overrides)
     source = make_source(config.record)
+    if not isinstance(source, GymnasiumSource):
+        raise UserError(f"config.record.source={config.record.source!r} is no simulator: there is nothing to compare.")
     ratios, rates = [], {"simulator": [], "recorded": []}
     simulate(source, 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,9 +68,4 @@ def main() -> None:
     ratio = statistics.median(ratios)
     print(f"{config.record.environment}: simulator {medians['simulator']:.0f} frames/s, recorded "
           f"{medians['recorded']:.0f}; time ratio {ratio:.3f} (median of {options.episodes} pairs)")  # fmt: skip
-    row = {"environment": config.record.environment, **medians, "time_ratio": ratio}
-    print(json.dumps(row | {"provenance": workdir.provenance()}))
-
-
-if __name__ == "__main__":
-    main()
+    common.finish({"environment": config.record.environment, **medians, "time_ratio": ratio}, options.output)

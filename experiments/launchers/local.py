@@ -62,17 +62,17 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], No
     states = {job.name: "waiting" for job in jobs}
     statuses: dict[str, int] = {}
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
-    shares = _shares(min(limit, len(jobs)))
-    with _Signals() as signals:
+    cores = shares(min(limit, len(jobs)))
+    with Signals() as signals:
         try:
             ticked, shown = 0.0, None
             while (waiting and not signals.count) or running:
-                for slot in range(len(shares)):
+                for slot in range(len(cores)):
                     if waiting and slot not in running and not signals.count:
                         job = waiting.popleft()
-                        running[slot] = (job, _start(job, shares[slot]))
+                        running[slot] = (job, _start(job, cores[slot]))
                         states[job.name] = "running"
-                _pass_on(signals, [process for _, process in running.values()])
+                pass_on(signals, [process for _, process in running.values()])
                 for slot, (job, process) in list(running.items()):
                     if process.poll() is not None:
                         del running[slot]
@@ -96,14 +96,14 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], No
     return statuses
 
 
-class _Signals:
+class Signals:
     """Counts SIGTERM and Ctrl-C instead of dying from them."""
 
     def __init__(self):
         self.count = self.passed_on = self.stopped = 0
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "_Signals":
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():  # others cannot set handlers
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._handle)
@@ -119,7 +119,7 @@ class _Signals:
         print(f"\nInterrupted: {text}.", file=sys.stderr, flush=True)
 
 
-def _pass_on(signals: _Signals, processes: Sequence[subprocess.Popen]) -> None:
+def pass_on(signals: Signals, processes: Sequence[subprocess.Popen]) -> None:
     """Asks the processes to end after the first signal, and kills them and theirs after the second, once each."""
     wanted = min(signals.count, 2)
     if wanted == signals.passed_on:
@@ -135,17 +135,25 @@ def _pass_on(signals: _Signals, processes: Sequence[subprocess.Popen]) -> None:
 
 
 def _start(job: Job, cores: Sequence[int]) -> subprocess.Popen:
-    """Starts a job in a session of its own, so that a terminal's Ctrl-C reaches it only through `_pass_on`."""
+    """Starts a job in a session of its own, so that a terminal's Ctrl-C reaches it only through `pass_on`."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", _BECOME, str(os.getpid()), ",".join(map(str, cores)), *job.command]
+    command = as_child(job.command, cores)
     with open(job.log, "ab") as log:
         return subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
 
 
-def _shares(count: int) -> list[list[int]]:
-    """The cores of each of `count` slots; none named where one job may have all or the system has no such call."""
+def as_child(command: Sequence[str], cores: Sequence[int]) -> list[str]:
+    """A command that runs `command` as a child of this process: on these cores, and not after this process's death.
+
+    On Linux it gets SIGTERM when this process dies. No cores: all.
+    """
+    return [sys.executable, "-c", _BECOME, str(os.getpid()), ",".join(map(str, cores)), *command]
+
+
+def shares(count: int) -> list[list[int]]:
+    """The cores of each of `count` slots; none named where one may have all or the system has no such call."""
     if count < 2 or not hasattr(os, "sched_getaffinity"):
         return [[] for _ in range(count)]
     cores = sorted(os.sched_getaffinity(0))

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from experiments.launchers import ROOT, Job, check_names
+from experiments.launchers import ROOT, Job, check_names, last_line, need
 from experiments.workdir import write_json
 from world_models.errors import UserError
 
 NOTES = "slurm.json"
+WHERE = "submit from a login node of a SLURM cluster, or run locally"
 
 
 def submit(jobs: Sequence[Job], folder: pathlib.Path, options: Sequence[str] = (), *, dry_run: bool = False) -> str:
@@ -35,23 +36,54 @@ def submit(jobs: Sequence[Job], folder: pathlib.Path, options: Sequence[str] = (
     check_names(jobs)
     folder = folder.absolute()
     text = _script(jobs, folder, options)
+    if not dry_run:
+        need("sbatch", WHERE)
+        for job in jobs:
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+    return submit_script(text, folder, [job.name for job in jobs], dry_run=dry_run)
+
+
+def submit_script(text: str, folder: pathlib.Path, names: Sequence[str], *, dry_run: bool) -> str:
+    """Submits a batch script and notes it in `folder`, or only prints it; see `submit`."""
     if dry_run:
         print(text, end="")
         return ""
-    if not shutil.which("sbatch"):
-        raise UserError("There is no sbatch on PATH: submit from a login node of a SLURM cluster, or run locally.")
+    need("sbatch", WHERE)
     notes = _notes(folder)
     path = folder / f"slurm-{len(notes) + 1}.sbatch"
-    for job in jobs:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     answer = subprocess.run(["sbatch", "--parsable", str(path)], cwd=ROOT, capture_output=True, text=True)
     if answer.returncode:
-        raise UserError(f"sbatch refused {path}: {_last_line(answer.stderr)}")
+        raise UserError(f"sbatch refused {path}: {last_line(answer.stderr)}")
     job_id = answer.stdout.strip().splitlines()[-1].partition(";")[0]  # ID;CLUSTER where there are several clusters
-    write_json(folder / NOTES, [*notes, {"id": job_id, "script": path.name, "names": [job.name for job in jobs]}])
+    write_json(folder / NOTES, [*notes, {"id": job_id, "script": path.name, "names": list(names)}])
     return job_id
+
+
+def directives(folder: pathlib.Path, options: Sequence[str], *own: str) -> list[str]:
+    """The first lines of a script whose output is appended to `folder`/slurm.out and that may be queued again.
+
+    Args:
+      folder: its last part names the job.
+      options: of the user; they win over all others.
+      own: options of this kind of script.
+
+    Raises:
+      UserError: if a word is no option of sbatch.
+    """
+    bad = [option for option in options if not option.startswith("-") or "\n" in option]
+    if bad:
+        raise UserError(f"{bad[0]!r} is no option of sbatch: write one such as --partition=gpu.")
+    lines = [
+        f"--job-name={shlex.quote(folder.name)}",
+        f"--output={shlex.quote(str(folder / 'slurm.out').replace('%', '%%'))}",
+        "--open-mode=append",
+        "--requeue",
+        *own,
+        *options,
+    ]
+    return ["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), ""]
 
 
 def active(folder: pathlib.Path) -> set[str]:
@@ -61,6 +93,7 @@ def active(folder: pathlib.Path) -> set[str]:
       UserError: if there were submissions and SLURM cannot be asked.
     """
     names = {f"{note['id']}_{i}": name for note in _notes(folder) for i, name in enumerate(note["names"])}
+    names |= {note["id"]: note["names"][0] for note in _notes(folder)}  # of those that are no arrays
     if not names:
         return set()
     if not shutil.which("squeue"):
@@ -71,25 +104,13 @@ def active(folder: pathlib.Path) -> set[str]:
     # -r and %i: a line ID_INDEX for every task, also for those still waiting, which are else written ID_[2-5].
     answer = subprocess.run(["squeue", "-h", "-r", "-j", ids, "-o", "%i"], capture_output=True, text=True)
     if answer.returncode and "Invalid job id" not in answer.stderr:  # SLURM forgets jobs some time after their end
-        raise UserError(f"squeue does not say which jobs run: {_last_line(answer.stderr)}")
+        raise UserError(f"squeue does not say which jobs run: {last_line(answer.stderr)}")
     return {names[line.strip()] for line in answer.stdout.splitlines() if line.strip() in names}
 
 
 def _script(jobs: Sequence[Job], folder: pathlib.Path, options: Sequence[str]) -> str:
     """The text of a batch script."""
-    bad = [option for option in options if not option.startswith("-") or "\n" in option]
-    if bad:
-        raise UserError(f"{bad[0]!r} is no option of sbatch: write one such as --partition=gpu.")
-    directives = [
-        f"--job-name={shlex.quote(folder.name)}",
-        f"--array=0-{len(jobs) - 1}",
-        f"--output={shlex.quote(str(folder / 'slurm.out').replace('%', '%%'))}",
-        "--open-mode=append",
-        "--requeue",
-        "--signal=B:TERM@120",
-        *options,
-    ]
-    lines = ["#!/bin/bash", *(f"#SBATCH {directive}" for directive in directives), ""]
+    lines = directives(folder, options, f"--array=0-{len(jobs) - 1}", "--signal=B:TERM@120")
     lines += [
         "# exec: the command takes this shell's place, so that SLURM's SIGTERM reaches it, and reaches it once",
         "# (a second one would make it end without saving).",
@@ -109,7 +130,3 @@ def _script(jobs: Sequence[Job], folder: pathlib.Path, options: Sequence[str]) -
 def _notes(folder: pathlib.Path) -> list[dict]:
     path = folder / NOTES
     return json.loads(path.read_text()) if path.exists() else []
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it does not say why."])[-1]

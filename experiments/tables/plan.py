@@ -15,7 +15,17 @@ from experiments.fingerprint import of_code, of_value
 from experiments.tables.definition import Table, resolve
 from world_models.errors import UserError
 
-IRRELEVANT = ("record", "profile", "wandb", "data.dataset", "train.log_every", "train.checkpoint_every", "train.keep")
+IRRELEVANT = (
+    "record",
+    "profile",
+    "wandb",
+    "data.dataset",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.keep_every",
+    *workdirs.HOW_IT_RUNS,
+)
 
 
 @dataclasses.dataclass(frozen=True)

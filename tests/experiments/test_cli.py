@@ -111,7 +111,7 @@ def test_usage_lists_the_verbs(capsys):
         (["train", "--config=configs/demo.py"], "--workdir is missing"),
         (
             ["train", "--config=configs/none.py", "--workdir=/tmp/none"],
-            "is no file; configs here: configs/atari_diamond.py, configs/demo.py",
+            "is no file; configs here: configs/atari_diamond.py, configs/",
         ),
         (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], "no variant 'huge'"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.train.lr=1"], "no field \"'lr'\""),
@@ -119,6 +119,9 @@ def test_usage_lists_the_verbs(capsys):
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none"], "/tmp/none/data' is missing: record it first"),
         (["train", "--config=configs/atari_diamond.py", "--workdir=/tmp/none", "--sweep"], "has no get_sweep()"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--sweep", "--parallel=9"], "--parallel=9"),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.xla_flags=fast"], "no flag of XLA"),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--num_processes=2"], "--coordinator is missing"),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--nodes=two"], "flag --nodes=two"),
         (["table"], "name one table (drift, frame_conditioning), or --list them"),
         (["table", "drifd", "--workdir=/tmp/none"], "no table 'drifd': did you mean 'drift'?"),
         (["table", "drift", "--workdir=/tmp/none", "--seed=3"], "Unknown command line flag 'seed'"),

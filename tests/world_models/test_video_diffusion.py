@@ -1,5 +1,7 @@
 """The model of DIAMOND: its size, its interface, and what depends on what."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 from flax import nnx
 
 from world_models.imagination import imagine
+from world_models.nn.transformer import TransformerOptions
+from world_models.nn.unet import UNetOptions
 from world_models.types import ActionSpec, Clip
 from world_models.video_diffusion.ddpm import DDPM
 from world_models.video_diffusion.edm import EDM
@@ -14,11 +18,13 @@ from world_models.video_diffusion.model import Options, VideoDiffusion, fold, fr
 
 DISCRETE = ActionSpec("discrete", 3)
 CONTINUOUS = ActionSpec("continuous", 2, (-1.0, 0.0), (1.0, 10.0))
-SMALL = {"context_offsets": (2, 1), "channels": (8, 16), "blocks": 1, "condition": 16}
+SMALL = {"context_offsets": (2, 1), "network": UNetOptions((8, 16), 1), "condition": 16}
+TRANSFORMER = {"network": TransformerOptions(width=16, depth=2, heads=2), "patch": 2}
 
 
 def _model(actions=DISCRETE, trained=True, process=None, **options):
-    model = VideoDiffusion(Options(**SMALL | options), process or EDM(), (8, 8, 3), actions, rngs=nnx.Rngs(0))
+    make = lambda: VideoDiffusion(Options(**SMALL | options), process or EDM(), (8, 8, 3), actions, rngs=nnx.Rngs(0))
+    model = nnx.jit(make)()
     if trained:  # zero-initialised layers would hide what depends on what
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
         leaves, tree = jax.tree.flatten(params)
@@ -92,9 +98,13 @@ def test_untrained_change_model_copies_the_last_frame_up_to_its_noise():
     assert np.abs(np.asarray(futures[:, 0], int) - clip.frames[:, 1]).mean() < 3
 
 
-@pytest.mark.parametrize("spec", [DISCRETE, CONTINUOUS])
-def test_next_frame_depends_on_every_context_frame_and_action_and_on_nothing_else(spec):
-    model = _model(spec)
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [(DISCRETE, {}), (CONTINUOUS, {}), (DISCRETE, TRANSFORMER)],
+    ids=["discrete", "continuous", "transformer"],
+)
+def test_next_frame_depends_on_every_context_frame_and_action_and_on_nothing_else(spec, options):
+    model = _model(spec, **options)
     frames = _clip(time=5).frames
     actions = _actions(spec, (3, 5))
 
@@ -134,13 +144,17 @@ def test_loss_of_an_example_depends_on_its_own_key_only():
     np.testing.assert_allclose(whole, np.mean(apart), rtol=1e-5)
 
 
-@pytest.mark.parametrize("target", ["frame", "change"])
-def test_untrained_loss_is_the_variance_of_the_target(target):
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [("frame", {}), ("change", {}), ("frame", TRANSFORMER)],
+    ids=["frame", "change", "transformer"],
+)
+def test_untrained_loss_is_the_variance_of_the_target(target, options):
     """With F = 0 the loss is the mean square of its target, which preconditioning makes one for data of σ_data."""
     rng = np.random.default_rng(0)
     frames = np.asarray(from_unit(0.25 * rng.standard_normal((256, 3, 8, 8, 3))))
     sigma_data = {"frame": 0.25, "change": 0.25 * np.sqrt(2)}[target]
-    model = _model(trained=False, target=target, process=EDM(sigma_data=sigma_data))
+    model = _model(trained=False, target=target, process=EDM(sigma_data=sigma_data), **options)
     clip = _clip(batch=256)._replace(frames=frames)
     loss, _ = jax.jit(model.loss)(clip, _keys(256))
     assert float(loss) == pytest.approx(1, abs=0.03)
@@ -171,17 +185,21 @@ def test_too_short_a_context_is_refused():
         model.observe(clip.frames, clip.actions, jax.random.key(0))
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
-    model, clip = _model(dtype="bfloat16"), _clip()
+@pytest.mark.parametrize("options", [{}, TRANSFORMER], ids=["unet", "transformer"])
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(options):
+    model, clip = _model(dtype="bfloat16", **options), _clip()
     assert {x.dtype for x in jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param)))} == {jnp.dtype("float32")}
     loss, _ = jax.jit(model.loss)(clip, _keys(3))
-    exact, _ = jax.jit(_model().loss)(clip, _keys(3))
+    exact, _ = jax.jit(_model(**options).loss)(clip, _keys(3))
     assert loss.dtype == jnp.float32
     np.testing.assert_allclose(loss, exact, rtol=0.05)
     text = str(jax.make_jaxpr(lambda c, k: model.loss(c, k)[0])(clip, _keys(3)))
-    convolutions = [line for line in text.splitlines() if "conv_general_dilated[" in line]
-    assert convolutions
-    assert all("bf16[" in line for line in convolutions)
+    products = ("conv_general_dilated[", "dot_general[")
+    found = [line for line in text.splitlines() if any(product in line for product in products)]
+    scores = re.compile(r"f32\[3,\d+,\d+,\d+,\d+\] = dot_general")  # of attention, before the softmax
+    wide = [line for line in found if "bf16[" not in line and not scores.search(line)]
+    assert len(found) > 8
+    assert not wide
 
 
 def test_patches_fold_and_unfold():

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from world_models.data.dataset import Episodes
+from world_models.data.records import DamagedRecord
 from world_models.errors import UserError
 from world_models.types import Clip
 
@@ -70,15 +71,31 @@ class Windows:
         return len(self.episode)
 
     def load(self, indices: np.ndarray) -> Clip:
-        """The windows `indices` [batch] as a `Clip` of NumPy arrays."""
-        rows = [self._window(int(self.episode[i]), int(self.start[i])) for i in indices]
+        """The windows `indices` [batch] as a `Clip` of NumPy arrays.
+
+        A window that holds a damaged record is replaced by the next that starts in another episode and can be read;
+        after the last window comes the first. Which one that is depends on the files and the index alone.
+
+        Raises:
+          UserError: if more records are damaged than `Episodes` allows, or no window can be read.
+        """
+        rows = [self._readable(int(i)) for i in indices]
         return Clip(**{name: np.stack([row[name] for row in rows]) for name in Clip._fields})
+
+    def _readable(self, index: int) -> dict[str, np.ndarray]:
+        for _ in range(len(self.episodes) + 1):
+            try:
+                return self._window(int(self.episode[index]), int(self.start[index]))
+            except DamagedRecord:
+                index = int(np.searchsorted(self.episode, self.episode[index], side="right")) % len(self)
+        raise UserError(f"Not one window of {self.episodes.name} can be read: copy the data set again or make it anew.")
 
     def _window(self, episode: int, start: int) -> dict[str, np.ndarray]:
         pieces, missing = [], self.clip_length
         while missing:
             stop = min(start + missing, int(self.episodes.lengths[episode]))
-            pieces.append(self.episodes.read(episode, start, stop))
+            if stop > start:  # windows pass over episodes of length 0
+                pieces.append(self.episodes.read(episode, start, stop))
             missing -= stop - start
             episode, start = episode + 1, 0
         if len(pieces) == 1:

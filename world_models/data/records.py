@@ -3,7 +3,9 @@
 import hashlib
 import pathlib
 import struct
+from collections.abc import Sequence
 
+import google_crc32c
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -13,37 +15,98 @@ from world_models.errors import UserError
 _TFRECORD_HEADER, _TFRECORD_FOOTER = 12, 4  # length and its checksum before the bytes, their checksum after
 
 
-class TFRecordSource:
-    """The records that TFDS file instructions name, by index. The files are scanned once for their offsets."""
+class DamagedRecord(Exception):
+    """A record that cannot be read. The message says what is wrong with it; which record it is, the reader knows."""
 
-    def __init__(self, instructions):
-        self._places: list[tuple[str, int, int]] = []
-        for part in instructions:
-            places = _tfrecord_offsets(part.filename)
-            stop = None if part.take < 0 else part.skip + part.take
-            self._places += [(part.filename, *place) for place in places[part.skip : stop]]
+
+class Records:
+    """The records that TFDS file instructions name, under one index."""
+
+    def __init__(self, instructions: Sequence[tfds.core.utils.shard_utils.FileInstruction]):
+        """Every file is expected to hold as many records as TFDS noted when it was written."""
+        self._parts = list(instructions)
+        self._ends = np.cumsum([part.take for part in self._parts])
 
     def __len__(self) -> int:
-        return len(self._places)
+        return int(self._ends[-1])
+
+    def place(self, index: int) -> tuple[str, int]:
+        """(file, number of the record in that file, from 0)."""
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        of = self._parts[part]
+        return str(of.filename), int(of.skip + index - (self._ends[part] - of.take))
 
     def __getitem__(self, index: int) -> bytes:
-        filename, offset, length = self._places[index]
+        """The bytes of a record.
+
+        Raises:
+          DamagedRecord: if they cannot be read.
+        """
+        try:
+            record = self._read(int(index))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise DamagedRecord(str(error)[:120]) from error
+        if not record:
+            raise DamagedRecord("no bytes, as in a file that was cut short")
+        return record
+
+    def _read(self, index: int) -> bytes:
+        raise NotImplementedError
+
+
+class ArrayRecords(Records):
+    """Records of ArrayRecord files, whose own checksums cover every byte that matters."""
+
+    def __init__(self, instructions):
+        """See `Records`."""
+        super().__init__(instructions)
+        self._source = ArrayRecordDataSource(self._parts)
+
+    def _read(self, index: int) -> bytes:
+        return self._source[index]
+
+
+class TFRecords(Records):
+    """Records of TFRecord files, which are scanned once for their offsets."""
+
+    def __init__(self, instructions):
+        """See `Records`."""
+        super().__init__(instructions)
+        self._offsets = {part.filename: _tfrecord_offsets(part.filename) for part in self._parts}
+
+    def _read(self, index: int) -> bytes:
+        filename, number = self.place(index)
+        if number >= len(self._offsets[filename]):
+            raise EOFError("the file is cut short, or the length of a record before it is wrong")
+        offset, length = self._offsets[filename][number]
         with open(filename, "rb") as file:
             file.seek(offset)
-            return file.read(length)
+            record, footer = file.read(length), file.read(_TFRECORD_FOOTER)
+        if footer != tfrecord_checksum(record):
+            raise ValueError("its bytes do not fit their checksum")
+        return record
+
+
+def tfrecord_checksum(data: bytes) -> bytes:
+    """The four bytes that follow a record in a TFRecord file: its CRC32C, rotated and shifted by a constant."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _tfrecord_offsets(filename: str) -> list[tuple[int, int]]:
+    """(offset, length) of all records that lie in the file as a whole."""
     places, position = [], 0
     size = pathlib.Path(filename).stat().st_size
     with open(filename, "rb") as file:
-        while position < size:
+        while position + _TFRECORD_HEADER <= size:
             file.seek(position)
             (length,) = struct.unpack("<Q", file.read(8))
             start = position + _TFRECORD_HEADER
             position = start + length + _TFRECORD_FOOTER
             if position > size:
-                raise UserError(f"{filename} ends in the middle of record {len(places)}: copy the file again.")
+                break
             places.append((start, length))
     return places
 
@@ -103,8 +166,8 @@ def _no_data_in(path: pathlib.Path) -> str:
     return f"config.data.dataset='{path}' {state}: record it again (launch.py record), or name another directory."
 
 
-def open_records(builder: tfds.core.DatasetBuilder, split: str):
-    """The serialized examples of a split: an object with `len` and indexing by int.
+def open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
+    """The serialized examples of a split.
 
     Raises:
       UserError: if the split is unknown or empty, or a file of it is missing or of a format other than
@@ -122,38 +185,12 @@ def open_records(builder: tfds.core.DatasetBuilder, split: str):
             raise UserError(f"config.data: {part.filename} is missing, so the data set is half-written: make it again.")
     file_format = builder.info.file_format.value
     if file_format == "array_record":
-        return _ArrayRecords(info.file_instructions)
+        return ArrayRecords(info.file_instructions)
     if file_format == "tfrecord":
-        return TFRecordSource(info.file_instructions)
+        return TFRecords(info.file_instructions)
     raise UserError(
         f"config.data: {builder.data_path} is stored as {file_format}; array_record and tfrecord can be read."
     )
-
-
-class _ArrayRecords:
-    """ArrayRecord files under one index, with a clear word for files that are damaged."""
-
-    def __init__(self, instructions):
-        self._name = pathlib.Path(instructions[0].filename).parent
-        self._source = ArrayRecordDataSource(instructions)
-        self[0], self[len(self) - 1]
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> bytes:
-        try:
-            record = self._source[int(index)]
-        except Exception as error:
-            raise UserError(self._damaged(index, error)) from error
-        if not record:
-            raise UserError(self._damaged(index, "no bytes"))
-        return record
-
-    def _damaged(self, index: int, reason: object) -> str:
-        return (
-            f"config.data: record {index} in {self._name} is damaged or cut short ({str(reason)[:120]}): copy it again."
-        )
 
 
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
@@ -167,26 +204,3 @@ def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
             file.seek(max(0, size - (1 << 16)))
             digest.update(file.read())
     return digest.hexdigest()[:16]
-
-
-def column(features, steps: dict, key: str) -> np.ndarray | None:
-    """The values of one field for all steps, decoded unless it is an image.
-
-    Args:
-      features: the features of one step.
-      steps: the steps of an episode as arrays, as TFDS gives them when decoding is skipped.
-      key: path such as "observation/image".
-
-    Returns:
-      Array [time, ...]; encoded images stay an object array of bytes; None if there is no such field.
-    """
-    feature, values = features, steps
-    for part in key.split("/"):
-        if not isinstance(values, dict) or part not in values:
-            return None
-        feature, values = feature[part], values[part]
-    if isinstance(values, dict):
-        return None
-    if values.dtype == object and not isinstance(feature, tfds.features.Image):
-        return np.stack([feature.decode_example_np(value) for value in values])
-    return values

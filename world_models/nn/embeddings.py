@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from world_models.parallel import axes
 from world_models.types import ActionSpec, Array
 
 
@@ -31,7 +32,8 @@ class ActionEmbedding(nnx.Module):
     def __init__(self, spec: ActionSpec, width: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.spec = spec
         if spec.kind == "discrete":
-            self.table = nnx.Embed(spec.size, width, embedding_init=nnx.initializers.normal(1.0), rngs=rngs)
+            init, names = nnx.initializers.normal(1.0), axes("actions", None)
+            self.table = nnx.Embed(spec.size, width, embedding_init=init, embedding_metadata=names, rngs=rngs)
         else:
             self.linear = nnx.Linear(spec.size, width, dtype=dtype, rngs=rngs)
 

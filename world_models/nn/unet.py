@@ -1,11 +1,12 @@
 """The U-Net of DIAMOND (Alonso et al. 2024, appendix): residual blocks with adaptive group norm."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from world_models.parallel import axes, split_batch
 from world_models.types import Array
 
 GROUP_SIZE = 32  # channels of a normalization group
@@ -14,10 +15,32 @@ EPSILON = 1e-5
 _zeros = nnx.initializers.zeros_init()
 
 
+@dataclasses.dataclass(frozen=True)
+class UNetOptions:
+    """Size of a U-Net; the defaults are the published ones.
+
+    Attributes:
+      channels: width of each level; the image is halved between levels.
+      blocks: residual blocks of a level.
+    """
+
+    channels: tuple[int, ...] = (64, 64, 64, 64)
+    blocks: int = 2
+
+
 def _conv(inputs: int, outputs: int, *, stride: int = 1, init=None, dtype=jnp.float32, rngs: nnx.Rngs) -> nnx.Conv:
     init = init or nnx.initializers.lecun_normal()
     pad = ((1, 1), (1, 1))
-    return nnx.Conv(inputs, outputs, (3, 3), stride, padding=pad, kernel_init=init, dtype=dtype, rngs=rngs)
+    names = axes(None, None, "channels_in", "channels_out")
+    return nnx.Conv(
+        inputs, outputs, (3, 3), stride, padding=pad, kernel_init=init, kernel_metadata=names, dtype=dtype, rngs=rngs
+    )
+
+
+def _linear(inputs: int, outputs: int, *, init=None, dtype=jnp.float32, rngs: nnx.Rngs) -> nnx.Linear:
+    init = init or nnx.initializers.lecun_normal()
+    names = axes("channels_in", "channels_out")
+    return nnx.Linear(inputs, outputs, kernel_init=init, kernel_metadata=names, dtype=dtype, rngs=rngs)
 
 
 def _group_norm(channels: int, *, affine: bool, dtype=jnp.float32, rngs: nnx.Rngs) -> nnx.GroupNorm:
@@ -30,7 +53,7 @@ class AdaptiveGroupNorm(nnx.Module):
 
     def __init__(self, channels: int, condition: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.norm = _group_norm(channels, affine=False, dtype=dtype, rngs=rngs)
-        self.modulation = nnx.Linear(condition, 2 * channels, dtype=dtype, rngs=rngs)
+        self.modulation = _linear(condition, 2 * channels, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, condition: Array) -> Array:
         """[batch, h, w, channels], [batch, condition] -> [batch, h, w, channels]."""
@@ -43,8 +66,8 @@ class SelfAttention(nnx.Module):
 
     def __init__(self, channels: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.norm = _group_norm(channels, affine=True, dtype=dtype, rngs=rngs)
-        self.qkv = nnx.Linear(channels, 3 * channels, dtype=dtype, rngs=rngs)
-        self.out = nnx.Linear(channels, channels, kernel_init=_zeros, dtype=dtype, rngs=rngs)
+        self.qkv = _linear(channels, 3 * channels, dtype=dtype, rngs=rngs)
+        self.out = _linear(channels, channels, init=_zeros, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """[batch, h, w, channels] -> the same."""
@@ -60,7 +83,7 @@ class ResidualBlock(nnx.Module):
     def __init__(
         self, inputs: int, outputs: int, condition: int, *, attention: bool, dtype=jnp.float32, rngs: nnx.Rngs
     ):
-        self.skip = nnx.Linear(inputs, outputs, dtype=dtype, rngs=rngs) if inputs != outputs else None
+        self.skip = _linear(inputs, outputs, dtype=dtype, rngs=rngs) if inputs != outputs else None
         self.norm1 = AdaptiveGroupNorm(inputs, condition, dtype=dtype, rngs=rngs)
         self.conv1 = _conv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.norm2 = AdaptiveGroupNorm(outputs, condition, dtype=dtype, rngs=rngs)
@@ -71,7 +94,7 @@ class ResidualBlock(nnx.Module):
         """[batch, h, w, inputs], [batch, condition] -> [batch, h, w, outputs]."""
         y = self.conv1(nnx.silu(self.norm1(x, condition)))
         y = self.conv2(nnx.silu(self.norm2(y, condition)))
-        x = y + (x if self.skip is None else self.skip(x))
+        x = split_batch(y + (x if self.skip is None else self.skip(x)))
         return x if self.attention is None else self.attention(x)
 
 
@@ -86,9 +109,8 @@ class UNet(nnx.Module):
         self,
         inputs: int,
         outputs: int,
+        options: UNetOptions,
         *,
-        channels: Sequence[int],
-        blocks: int,
         condition: int,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -97,8 +119,7 @@ class UNet(nnx.Module):
 
         Args:
           inputs, outputs: channels in and out.
-          channels: width of each level; the image is halved between levels.
-          blocks: residual blocks of a level.
+          options: width and number of blocks of the levels.
           condition: width of the condition.
           dtype: of the computation; parameters are float32.
           rngs: for the initial parameters.
@@ -107,6 +128,7 @@ class UNet(nnx.Module):
         def block(a: int, b: int, attention: bool = False) -> ResidualBlock:
             return ResidualBlock(a, b, condition, attention=attention, dtype=dtype, rngs=rngs)
 
+        channels, blocks = options.channels, options.blocks
         levels = list(zip((channels[0], *channels[:-1]), channels))
         middle = channels[-1]
         self.conv_in = _conv(inputs, channels[0], dtype=dtype, rngs=rngs)

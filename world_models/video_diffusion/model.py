@@ -9,7 +9,9 @@ import numpy as np
 from flax import nnx
 
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
-from world_models.nn.unet import UNet
+from world_models.nn.transformer import DiffusionTransformer, TransformerOptions
+from world_models.nn.unet import UNet, UNetOptions
+from world_models.parallel import axes, split_batch
 from world_models.types import ActionSpec, Array, Clip, Prediction
 from world_models.video_diffusion.process import Process
 
@@ -23,8 +25,9 @@ class Options:
     Attributes:
       context_offsets: which past frames (and actions) the next frame is predicted from, as steps before it: falling,
         and 1, the newest, last. (4, 3, 2, 1) are the four most recent.
-      channels, blocks, condition: of the U-Net.
-      patch: the U-Net works on patches of this side, folded into channels; 2 makes it four times cheaper.
+      network: of the U-Net or of the transformer; which one it is says which is built.
+      condition: width of the embedding of noise level and actions.
+      patch: the network works on patches of this side, folded into channels; 2 makes it four times cheaper.
       target: "frame" diffuses the next frame; "change" its difference from the last one, so that an untrained
         network already copies the last frame. The process's data are then the changes.
       context_noise: in training every context gets noise of a level drawn from U(0, context_noise), so that the model
@@ -33,8 +36,7 @@ class Options:
     """
 
     context_offsets: tuple[int, ...] = (4, 3, 2, 1)
-    channels: tuple[int, ...] = (64, 64, 64, 64)
-    blocks: int = 2
+    network: UNetOptions | TransformerOptions = dataclasses.field(default_factory=UNetOptions)
     condition: int = 256
     patch: int = 1
     target: str = "frame"
@@ -74,13 +76,14 @@ class VideoDiffusion(nnx.Module):
         seen = len(options.context_offsets)
         self.noise_embedding = FourierFeatures(width, rngs=rngs)
         self.action_embedding = ActionEmbedding(actions, width // seen, dtype=dtype, rngs=rngs)
-        self.condition_in = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-        self.condition_out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-        self.unet = UNet(
+        names = axes("condition", None)
+        self.condition_in = nnx.Linear(width, width, kernel_metadata=names, dtype=dtype, rngs=rngs)
+        self.condition_out = nnx.Linear(width, width, kernel_metadata=names, dtype=dtype, rngs=rngs)
+        make = DiffusionTransformer if isinstance(options.network, TransformerOptions) else UNet
+        self.net = make(
             (seen + 1) * channels * options.patch**2,
             channels * options.patch**2,
-            channels=options.channels,
-            blocks=options.blocks,
+            options.network,
             condition=width,
             dtype=dtype,
             rngs=rngs,
@@ -103,10 +106,10 @@ class VideoDiffusion(nnx.Module):
         batch, time, height, width, channels = context.shape
         past = jnp.moveaxis(context, 1, 3).reshape(batch, height, width, time * channels) / FRAME_STD
         condition = self.noise_embedding(level) + self.action_embedding(actions).reshape(batch, -1)
-        condition = self.condition_out(nnx.silu(self.condition_in(condition)))
+        condition = self.condition_out(nnx.silu(self.condition_in(split_batch(condition))))
         dtype = jnp.dtype(self.options.dtype)
         x = jnp.concatenate([past, scaled], axis=-1).astype(dtype)
-        return unfold(self.unet(fold(x, self.options.patch), condition), self.options.patch).astype(jnp.float32)
+        return unfold(self.net(fold(x, self.options.patch), condition), self.options.patch).astype(jnp.float32)
 
     def denoise(self, noisy: Array, level: Array, context: Array, actions: Array) -> Array:
         """The denoiser D: best guess of the clean target, quantised as frames are.

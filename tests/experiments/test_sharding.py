@@ -1,0 +1,78 @@
+"""The same training on any mesh: eight pretended devices against one."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+SCRIPT = """
+    import json, pathlib, sys
+    import jax, numpy as np
+    from ml_collections import ConfigDict
+    from experiments.benchmarks.collectives import collectives
+    from experiments.run import prepare
+    from world_models import parallel
+
+    name, meshes, data, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], pathlib.Path(sys.argv[4])
+    module = __import__(f"configs.{name}", fromlist=["get_config"])
+    found = []
+    for mesh in meshes:
+        config = module.get_config("debug")
+        config.data.dataset, config.train.batch_size, config.mesh = data, 8, tuple(mesh)
+        config.train.eps = 1e-3  # Adam's first steps have the sign of the gradient, however small: rounding would show
+        if name == "car_dit":
+            config.network.depth = 4
+        run = prepare(config, folder / "-".join(map(str, mesh)))
+        state, losses = run.state, []
+        # The moments and the average lie where their parameters lie.
+        for tree in (state.ema, state.optimizer[1][0].mu, state.optimizer[1][0].nu):
+            assert jax.tree.map(lambda x: x.sharding, tree) == jax.tree.map(lambda x: x.sharding, state.params)
+        whole, held = parallel.state_bytes(state)
+        for _ in range(3):
+            batch, _ = next(run.batches)
+            state, metrics = run.step(state, batch, run.stop_flags[False])
+            losses.append(float(metrics["loss"]))
+        params = np.concatenate([np.asarray(x).ravel() for x in jax.tree.leaves(state.params)])
+        kinds = [(kind, size) for kind, size in collectives(run.step.as_text())]
+        found.append({
+            "losses": losses,
+            "norm": float(np.linalg.norm(params)),
+            "some": params[:: len(params) // 50].tolist(),
+            "held": held / whole,
+            "kinds": sorted({kind for kind, _ in kinds}),
+            "gather": max([size for kind, size in kinds if kind == "all-gather"], default=0) / (4 * params.size),
+        })
+    print(json.dumps(found))
+"""
+
+
+def trained(name, meshes, data, folder, devices):
+    """What three steps on each mesh came to, in a process of its own with so many devices."""
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), name, json.dumps(meshes), str(data), str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "meshes"),
+    [("car_dit", [(8, 1, 1), (1, 8, 1), (2, 1, 4), (2, 2, 2)]), ("demo", [(1, 8, 1)])],
+    ids=["transformer", "unet"],
+)
+def test_training_on_a_mesh_equals_one_device(name, meshes, square_data, tmp_path):
+    (single,) = trained(name, [(1, 1, 1)], square_data, tmp_path / "one", 1)
+    assert single["kinds"] == []
+    for mesh, found in zip(meshes, trained(name, meshes, square_data, tmp_path / "eight", 8), strict=True):
+        np.testing.assert_allclose(found["losses"], single["losses"], rtol=1e-5, err_msg=str(mesh))
+        np.testing.assert_allclose(found["some"], single["some"], atol=1e-5, err_msg=str(mesh))
+        _, fsdp, tensor = mesh
+        assert found["held"] <= 1.1 / fsdp if tensor == 1 else found["held"] < 0.9 / fsdp, mesh
+        assert ("all-gather" in found["kinds"]) == (fsdp > 1), mesh
+        assert "all-reduce" in found["kinds"] or "reduce-scatter" in found["kinds"], mesh
+        # Parameters are gathered a layer at a time, never all at once.
+        assert found["gather"] < 0.3, mesh

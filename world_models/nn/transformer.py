@@ -1,0 +1,231 @@
+"""The transformer that all families share: pre-norm blocks, scanned over depth, with or without a condition."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from world_models.parallel import axes, split_batch
+from world_models.types import Array
+
+EPSILON = 1e-6
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+_zeros = nnx.initializers.zeros_init()
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerOptions:
+    """Size of a transformer, and how it is computed.
+
+    Attributes:
+      width: of a token.
+      depth: number of blocks.
+      heads: of the attention; divides `width`.
+      mlp_ratio: hidden width of the MLP over `width`.
+      remat: what the backward pass computes again instead of keeping: "none", "dots" (all but the results of matrix
+        products with parameters), "full" (everything inside a block).
+      unroll: blocks an iteration of the scan over depth. `depth` compiles longer and can run faster.
+      attention: implementation of `jax.nn.dot_product_attention`: "xla", or "cudnn" (flash attention; GPUs, bfloat16).
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 4.0
+    remat: str = "none"
+    unroll: int = 1
+    attention: str = "xla"
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the MLP."""
+        return round(self.mlp_ratio * self.width)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with biases (Vaswani et al. 2017)."""
+
+    def __init__(self, options: TransformerOptions, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.implementation = options.attention
+        heads, size = options.heads, options.width // options.heads
+        self.qkv = nnx.LinearGeneral(
+            options.width,
+            (3, heads, size),
+            kernel_metadata=axes("width", None, "heads", None),
+            bias_metadata=axes(None, "heads", None),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.out = nnx.LinearGeneral(
+            (heads, size),
+            options.width,
+            axis=(-2, -1),
+            kernel_metadata=axes("heads", None, "width"),
+            bias_metadata=axes("width"),
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: Array) -> Array:
+        """[batch, tokens, width] -> the same."""
+        qkv = self.qkv(x)
+        q, k, v = (qkv[:, :, i] for i in range(3))
+        return self.out(jax.nn.dot_product_attention(q, k, v, implementation=self.implementation))
+
+
+class MLP(nnx.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, width: int, hidden: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.up = nnx.Linear(
+            width,
+            hidden,
+            kernel_metadata=axes("width", "mlp"),
+            bias_metadata=axes("mlp"),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.down = nnx.Linear(
+            hidden,
+            width,
+            kernel_metadata=axes("mlp", "width"),
+            bias_metadata=axes("width"),
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: Array) -> Array:
+        """[..., width] -> the same."""
+        return self.down(nnx.gelu(self.up(x), approximate=False))
+
+
+class Block(nnx.Module):
+    """A pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    With a condition, scale and shift after each norm and a gate before each sum are linear in it, and start at zero,
+    so that the block starts as the identity (adaLN-zero; Peebles & Xie 2022, section 3.2).
+    """
+
+    def __init__(self, options: TransformerOptions, condition: int = 0, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        width, plain = options.width, not condition
+        norm = lambda: nnx.LayerNorm(
+            width, epsilon=EPSILON, use_bias=plain, use_scale=plain, dtype=dtype, rngs=rngs
+        )  # statistics are float32 whatever the dtype
+        self.norm1, self.norm2 = norm(), norm()
+        self.attention = Attention(options, dtype=dtype, rngs=rngs)
+        self.mlp = MLP(width, options.hidden, dtype=dtype, rngs=rngs)
+        self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array, condition: Array | None = None) -> Array:
+        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]."""
+        if self.modulation is None:
+            x = x + self.attention(self.norm1(x))
+            return x + self.mlp(self.norm2(x))
+        change = jnp.split(self.modulation(condition)[:, None], 6, axis=-1)
+        scale1, shift1, gate1, scale2, shift2, gate2 = change
+        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+
+class Transformer(nnx.Module):
+    """`depth` blocks whose parameters are stacked, [depth, ...]: compiled once, whatever the depth."""
+
+    def __init__(self, options: TransformerOptions, condition: int = 0, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        """Builds the blocks; `condition` is the width of a condition, 0 for none; computes in `dtype`."""
+        self.options = options
+
+        @nnx.split_rngs(splits=options.depth)
+        @nnx.vmap(in_axes=(0,), transform_metadata={nnx.PARTITION_NAME: "layers"})
+        def stacked(rngs: nnx.Rngs) -> Block:
+            return Block(options, condition, dtype=dtype, rngs=rngs)
+
+        self.blocks = stacked(rngs)
+
+    def __call__(self, x: Array, condition: Array | None = None) -> Array:
+        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]."""
+        graphdef, layers = nnx.split(self.blocks)
+
+        def body(x: Array, layer) -> tuple[Array, None]:
+            return split_batch(nnx.merge(graphdef, layer)(x, condition)), None
+
+        if self.options.remat != "none":
+            body = jax.checkpoint(body, policy=REMAT[self.options.remat], prevent_cse=False)
+        return jax.lax.scan(body, split_batch(x), nnx.as_pure(layers), unroll=self.options.unroll)[0]
+
+
+class DiffusionTransformer(nnx.Module):
+    """A DiT (Peebles & Xie 2022): maps images to images of the same size under a condition; zero at initialization.
+
+    Every pixel is a token: fold patches into channels before.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        options: TransformerOptions,
+        *,
+        condition: int,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the network.
+
+        Args:
+          inputs, outputs: channels in and out.
+          options: of the transformer.
+          condition: width of the condition.
+          dtype: of the computation; parameters are float32.
+          rngs: for the initial parameters.
+        """
+        self.embed = nnx.Linear(
+            inputs,
+            options.width,
+            kernel_metadata=axes(None, "width"),
+            bias_metadata=axes("width"),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.transformer = Transformer(options, condition, dtype=dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(
+            options.width, epsilon=EPSILON, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs
+        )
+        self.modulation = modulation(condition, 2 * options.width, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(
+            options.width, outputs, kernel_init=_zeros, kernel_metadata=axes("width", None), dtype=dtype, rngs=rngs
+        )
+
+    def __call__(self, x: Array, condition: Array) -> Array:
+        """[batch, h, w, inputs], [batch, condition] -> [batch, h, w, outputs]."""
+        batch, height, width, channels = x.shape
+        tokens = self.embed(x.reshape(batch, height * width, channels))
+        tokens = tokens + sincos_positions(height, width, tokens.shape[-1]).astype(tokens.dtype)
+        condition = condition.astype(tokens.dtype)
+        tokens = self.transformer(tokens, condition)
+        scale, shift = jnp.split(self.modulation(condition)[:, None], 2, axis=-1)
+        return self.head(self.norm(tokens) * (1 + scale) + shift).reshape(batch, height, width, -1)
+
+
+def modulation(condition: int, outputs: int, *, dtype=jnp.float32, rngs: nnx.Rngs) -> nnx.Linear:
+    """The map from a condition to scales, shifts and gates; zero at initialization."""
+    return nnx.Linear(
+        condition, outputs, kernel_init=_zeros, kernel_metadata=axes("condition", None), dtype=dtype, rngs=rngs
+    )
+
+
+def sincos_positions(height: int, width: int, channels: int) -> np.ndarray:
+    """Fixed sine-cosine positions of a grid, float32 [height·width, channels]; `channels` divides by 4.
+
+    The first half of the channels says the column, the second the row, each as sines, then cosines, of frequencies
+    from 1 down to 1/10,000 (He et al. 2021, MAE, appendix A.1).
+    """
+    frequencies = 10_000.0 ** -(np.arange(channels // 4) / (channels / 4))
+    rows, columns = np.divmod(np.arange(height * width), width)
+    encode = lambda place: np.concatenate([f(place[:, None] * frequencies) for f in (np.sin, np.cos)], axis=1)
+    return np.concatenate([encode(columns), encode(rows)], axis=1).astype(np.float32)
