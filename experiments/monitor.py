@@ -70,13 +70,13 @@ class Watchdog:
 
     def __init__(self, seconds: float):
         """`seconds` without a sign of life until the end; 0 for never."""
-        self._seconds, self._last, self._paused = seconds, time.monotonic(), 0
+        self._seconds, self._last, self._paused = seconds, 0.0, 0
         self._closed = threading.Event()
-        if seconds:
-            threading.Thread(target=self._watch, daemon=True).start()
 
     def alive(self) -> None:
-        """Says that a step has ended."""
+        """Says that a step has ended. The first begins the watch: until then peers may still be compiling."""
+        if self._seconds and not self._last:
+            threading.Thread(target=self._watch, daemon=True).start()
         self._last = time.monotonic()
 
     @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -17,6 +18,7 @@ from experiments.monitor import Goodput, Incidents
 from experiments.progress import Writers
 from experiments.state import TrainState, create_state, make_optimizer, make_step
 from world_models import checkpoints, parallel
+from world_models.checkpoint_parts import restore_parts
 from world_models.data import clips
 from world_models.errors import UserError
 
@@ -107,12 +109,12 @@ def _started_from(options: ml_collections.ConfigDict, state: TrainState, shapes:
         return state
     step = None if options.step < 0 else options.step
     folder = pathlib.Path(options.checkpoints)
-    arrays, left_out = checkpoints.restore_parts(folder, step, shapes.params, tuple(options.parts))
-    if not arrays:
-        raise UserError(f"config.init_from: nothing in {folder} fits this model. {' '.join(left_out[:8])}")
-    say(f"{len(arrays)} arrays of {len(jax.tree.leaves(shapes.params))} begin as in {folder}. {' '.join(left_out)}")
-    params = checkpoints.with_arrays(state.params, arrays)
-    return state._replace(params=params, ema=jax.tree.map(jax.numpy.copy, params))
+    found = restore_parts(folder, step, shapes.params, tuple(options.parts))
+    params = jax.tree.map(
+        lambda new, own: own if new is None else new, found.arrays, state.params, is_leaf=lambda x: x is None
+    )
+    say("\n  ".join([f"Begins with weights of step {found.step} in {folder}.", *found.left_out]))
+    return state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
 
 def _compile(step: Any, shapes: TrainState, windows: clips.Windows, batch_size: int, rows: Any, flag: jax.Array) -> Any:

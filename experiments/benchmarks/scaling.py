@@ -126,6 +126,9 @@ def _start(devices: int, argv: Sequence[str]) -> dict[str, Any]:
     """Measures in a process that sees `devices` devices."""
     there = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     seen = {
+        # XLA's thread pool: 8 threads a pretended device. A device blocks a thread in each collective that it waits in;
+        # with a thread a core, as is usual, one device can take them all, and the others never arrive.
+        "NPROC": str(max(os.cpu_count() or 1, 8 * devices if devices > 1 else 1)),
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
         "CUDA_VISIBLE_DEVICES": ",".join((there or [str(i) for i in range(devices)])[:devices]),
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),

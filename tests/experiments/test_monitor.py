@@ -38,6 +38,7 @@ WATCHED = """
         time.sleep(60)
 
     dog = Watchdog(1.0)
+    time.sleep(1.5)
     for _ in range(6):
         time.sleep(0.3)
         dog.alive()

@@ -39,6 +39,10 @@ def assert_same_weights(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
 def configured(config, **train_fields):
     config.train.update(train_fields)
     return config
@@ -212,9 +216,9 @@ def test_the_best_checkpoint_is_kept_and_its_record_survives_a_restart(tiny_conf
     monkeypatch.setattr(training, "evaluate", lambda *_: {"eval/held_out/loss": next(values)})
     config = configured(tiny_config, num_steps=3, eval_every=1, checkpoint_every=1, keep=1)
     train(config, tmp_path)
-    assert checkpoints.steps_in(tmp_path / "checkpoints") == [2, 3]
+    assert saved_steps(tmp_path) == [2, 3]
     train(configured(config, num_steps=5), tmp_path)
-    assert checkpoints.steps_in(tmp_path / "checkpoints") == [2, 5]
+    assert saved_steps(tmp_path) == [2, 5]
     saved = checkpoints.Checkpoints(tmp_path / "checkpoints", read_only=True)
     assert saved.restore({})[1]["best"] == {"metric": "eval/held_out/loss", "value": 1.0, "step": 2}
     saved.close()
@@ -230,8 +234,8 @@ def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
     run = training.prepare(config, tmp_path / "second")
     said = capsys.readouterr().err
     assert "net.conv_in.kernel" not in said
-    assert "net.middle.0.norm1.modulation.kernel stays new: its shape is (16, 16) there and (32, 16) here." in said
-    assert "action_embedding.* was not asked for in whole." in said
+    assert "net.down.0.0.norm1.modulation.kernel: shape (16, 16) there, (32, 16) here" in said, said
+    assert "action_embedding.table" in said, said
     before = experiments.load(tmp_path / "first").weights[0]
     for tree in (run.state.params, run.state.ema):
         np.testing.assert_array_equal(tree["net"]["conv_in"]["kernel"], before["net"]["conv_in"]["kernel"])
@@ -240,7 +244,7 @@ def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
     batch, _ = next(run.batches)
     run.step(run.state, batch, run.stop_flags[False])  # no buffer is in the state twice
     config.init_from.parts = ("nett",)
-    with pytest.raises(UserError, match="did you mean 'net"):
+    with pytest.raises(UserError, match=r"'nett'.*net"):
         training.prepare(config, tmp_path / "fourth")
 
 
