@@ -143,7 +143,7 @@ def _elsewhere(values: flags.FlagValues, argv: list[str], workdir: pathlib.Path)
     if values.sweep:
         from experiments.sweep import sweep
 
-        overrides = [word for word in argv[1:] if word.startswith(("--config.", "-config."))]
+        overrides = without(argv[1:], ("config", "workdir", "parallel"), ("sweep",))
         return sweep(_given(argv, "config", "train"), values.config, workdir, overrides, values.parallel)
     words = ["train", *without(argv[1:], ("local_processes", "launch", "nodes", "launch_options"), ("dry_run",))]
     if values.local_processes is not None:

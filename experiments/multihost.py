@@ -14,7 +14,7 @@ from world_models.errors import UserError
 JOIN_SECONDS = 300  # until all processes must have come together
 HEARTBEAT_SECONDS = 60  # without a sign of life until a process counts as dead
 FINISH_SECONDS = 3600  # that processes which are done wait for the last, which may write videos for a while
-LEAVE_SECONDS = 10  # that a process which found its input wrong waits for others to find the same
+LEAVE_SECONDS = 30  # that a process which found its input wrong waits for others to find the same
 TRY_AGAIN = 75  # exit status "temporary failure": another start may go well, as schedulers can be told
 
 

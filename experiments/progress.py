@@ -158,10 +158,14 @@ def _start_wandb(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> An
 
 
 class StopSignal:
-    """Turns the first SIGTERM or Ctrl-C into a wish that the loop sees; a second one exits at once."""
+    """Turns the first SIGTERM or Ctrl-C into a wish that the loop sees; a second one exits at once.
+
+    What comes within a second of the first is the same wish: schedulers may send it to a step and to its parent.
+    """
 
     def __init__(self):
         self.received: str | None = None
+        self._when = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -174,9 +178,11 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: Any) -> None:
+        if self.received and time.monotonic() - self._when < 1:
+            return
         if self.received:
             print("\nSecond signal: exiting at once, without saving.", file=sys.stderr, flush=True)
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.received = signal.Signals(number).name
+        self.received, self._when = signal.Signals(number).name, time.monotonic()
         print(f"\n{self.received}: saving after this step; once more to exit at once.", file=sys.stderr, flush=True)

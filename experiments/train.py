@@ -49,7 +49,6 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.P
         run.saver.close()
     done = int(run.state.step)
     if run.writers:
-        run.writers.write(done, {f"goodput/{what}": share for what, share in run.goodput.shares().items()})
         run.writers.close()
     say(str(run.goodput))
     if not finished and parallel.is_main():
@@ -108,7 +107,7 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
         if step % options.eval_every == 0 or step == options.num_steps:
             with away("eval"):
                 found = evaluate(run.evaluators, run.graphdef, run.state)
-                _write(run, step, found)
+            _write(run, step, found | {f"goodput/{what}": share for what, share in run.goodput.shares().items()})
             if _is_best(run, step, found):
                 with away("checkpoint"):
                     _save(run)

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import shutil
+import struct
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -9,9 +11,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import numpy as np
 import pytest
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from experiments import runtime
-from world_models.data import rlds
+from world_models.data import records, rlds
 from world_models.data.episodes import Episode, encode
 
 SIZE = 16
@@ -74,6 +77,19 @@ def write_dataset(
     output = folder / "data"
     rlds.write(output, folder / "scratch", description, splits)
     return output
+
+
+def as_tfrecord(source, target):
+    """The same data set in TFRecord files; the checksum of a record's length, which readers may skip, is left out."""
+    shutil.copytree(source, target)
+    for path in target.glob("*array_record*"):
+        with open(str(path).replace("array_record", "tfrecord"), "wb") as file:
+            for record in ArrayRecordDataSource(path):
+                file.write(struct.pack("<QI", len(record), 0) + record + records.tfrecord_checksum(record))
+        path.unlink()
+    info = target / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord").replace("ARRAY_RECORD", "TFRECORD"))
+    return target
 
 
 @pytest.fixture(scope="session")

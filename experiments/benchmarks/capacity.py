@@ -30,9 +30,9 @@ from world_models.flops import count_flops
 from world_models.types import ActionSpec, Clip
 
 CONFIG = "configs/car_dit.py"
-SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16), "3B": (2560, 28, 20),
+SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "XL": (1152, 28, 16), "3B": (2560, 28, 20),
          "7B": (4096, 24, 32)}  # fmt: skip
-"""Width, depth and heads; S to XL are those of Peebles & Xie (2022), table 1."""
+"""Width, depth and heads; S, B and XL are those of Peebles & Xie (2022), table 1."""
 PER_DEVICE = 8  # examples
 PAGE = ROOT / "docs" / "scaling.md"
 BEGIN = "<!-- capacity: made by `python -m experiments.benchmarks capacity --docs`; edits here are lost -->\n"

@@ -7,7 +7,8 @@ step time is that of an iteration in a filled pipeline, so it includes waiting f
 
 Model FLOPs are those of the loss and its gradient, counted as in `world_models.flops` for the same model without
 rematerialization. They are set against the fastest square matrix product measured on one device, in the config's dtype,
-times the devices (MFU). Devices that are one processor in disguise (XLA's forced host devices) share that ceiling.
+times the devices (MFU). It is measured after the steps: on a machine that others use the share is worth little, and
+devices that are one processor in disguise (XLA's forced host devices) share one ceiling.
 
 Without `config.data.dataset` it runs on moving blobs of the config's frame size and actions. The compile time is real
 only while JAX_COMPILATION_CACHE_DIR is not set.
@@ -102,16 +103,15 @@ def peak_memory(step: Any) -> tuple[int, str]:
 
 def measure(config: ml_collections.ConfigDict, workdir: pathlib.Path, steps: int) -> dict[str, Any]:
     """Everything about a config, whose data set must be there."""
-    run = prepare(config, workdir)
+    run, dtype = prepare(config, workdir), config.model.get("dtype", "float32")
     batch, _ = next(run.batches)
     flops = model_flops(config, open_episodes(config, workdir, config.data.train_split).spec, batch)
     times = time_steps(run, steps)
-    memory, source = peak_memory(run.step)
+    memory, source = peak_memory(run.step)  # before the products of the ceiling
     run.saver.close()
     run.writers.close()
     seconds = [total for total, _ in times]
     step = statistics.median(seconds)
-    dtype = config.model.get("dtype", "float32")
     ceiling = matmul_ceiling(dtype)
     return {
         "parameters": sum(x.size for x in jax.tree.leaves(run.state.params)),

@@ -28,6 +28,7 @@ def run(path: pathlib.Path) -> None:
     """
     job = json.loads(path.read_text())
     folder = pathlib.Path(job["run"])
+    runtime.setup(job["results"][0]["config"].get("xla_flags", ""))
     with _alone(folder):
         for result in job["results"]:
             config = ml_collections.ConfigDict(result["config"])
@@ -54,7 +55,6 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    runtime.setup()
     try:
         run(pathlib.Path(sys.argv[1]))
     except UserError as error:

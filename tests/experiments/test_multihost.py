@@ -304,17 +304,17 @@ def test_when_one_process_fails_the_others_are_ended(monkeypatch):
     if index == 1:
         sys.exit(3)
     if index == 3:
-        time.sleep(1)
+        time.sleep(0.3)
         sys.exit(75)
     time.sleep(60)
     """
-    monkeypatch.setattr(processes, "GRACE", 2.0)
+    monkeypatch.setattr(processes, "GRACE", 4.0)
     monkeypatch.setattr(processes, "INSIST", 0.5)
     with pytest.raises(UserError) as error:
         processes.run([sys.executable, "-c", textwrap.dedent(code)], 4)
     assert str(error.value) == (
         "process 1 ended with exit status 3; process 3 ended with exit status 75; process 0 was ended by SIGTERM, told "
-        "to 2 s later; process 2 was ended by SIGKILL, told to 2 s later; the same command goes on from the newest "
+        "to 4 s later; process 2 was ended by SIGKILL, told to 4 s later; the same command goes on from the newest "
         "checkpoint."
     )
 
@@ -330,12 +330,13 @@ def test_a_signal_reaches_every_process_once(tmp_path, number):
 
 def test_a_second_signal_kills(tmp_path):
     process = driver(tmp_path, SAVES.replace("0.5", "60"), 2)
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert "waiting" in process.stderr.readline() + process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert out.startswith("KeyboardInterrupt process 0 was ended by SIGKILL; process 1 was ended by SIGKILL")
+    assert out.startswith("KeyboardInterrupt process ")
+    assert all(f"process {i} was ended by SIGKILL" in out for i in range(2))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
@@ -362,7 +363,7 @@ def test_processes_of_a_training_that_cannot_work_end_at_once(tmp_path, capfd):
     assert "process 0 ended with exit status 1" in lines[-1]
     assert "goes on" not in lines[-1]
     assert "Traceback" not in err
-    assert time.monotonic() - begin < 40  # JAX would let each wait 300 s for the other
+    assert time.monotonic() - begin < 100  # JAX would let one wait an hour for the other
 
 
 def test_only_the_first_process_prints_the_path(capsys, monkeypatch):

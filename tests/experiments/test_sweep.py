@@ -287,7 +287,7 @@ def test_a_real_sweep_of_the_demo(tmp_path, square_data, monkeypatch):
             from configs.demo import get_config
 
             def get_sweep():
-                return {"vary": {"model.channels": [(8,), (8, 16)]}}
+                return {"vary": {"network.channels": [(8,), (8, 16)]}}
         """)
     )
     from configs.demo import get_config
@@ -303,8 +303,8 @@ def test_a_real_sweep_of_the_demo(tmp_path, square_data, monkeypatch):
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert member["value"] == lines[-1]["eval/held_out/loss"]
         assert (
-            json.loads((folder / "config.json").read_text())["model"]["channels"]
-            == member["overrides"]["model.channels"]
+            json.loads((folder / "config.json").read_text())["network"]["channels"]
+            == member["overrides"]["network.channels"]
         )
     assert found["members"][0]["value"] <= found["members"][1]["value"]
     assert "python launch.py train --config=" in page.read_text()

@@ -326,6 +326,7 @@ def long_square_data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("long"), lengths)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", definition.names())
 def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monkeypatch):
     def in_this_process(jobs, limit, tick):

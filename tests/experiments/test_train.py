@@ -18,7 +18,6 @@ from experiments import run as running
 from experiments import train as training
 from experiments.progress import read_metrics
 from experiments.train import train
-from tests.world_models.test_dataset import as_tfrecord
 from world_models import checkpoints
 from world_models.errors import UserError
 from world_models.video_diffusion.model import VideoDiffusion
@@ -110,14 +109,16 @@ def test_second_signal_exits_at_once(tmp_path):
         from experiments.progress import StopSignal
         with StopSignal():
             print("ready", flush=True)
-            time.sleep(60)
-            time.sleep(60)
+            for _ in range(4):
+                time.sleep(60)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    for _ in range(2):  # the same one, sent twice
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
     assert process.poll() is None
+    time.sleep(0.8)
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == -signal.SIGTERM
 
@@ -196,6 +197,8 @@ def test_too_many_in_a_row_stop_with_the_step_the_position_and_the_last_good_che
 
 
 def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, square_data, tmp_path):
+    from conftest import as_tfrecord
+
     data = as_tfrecord(square_data, tmp_path / "data")
     (path,) = data.glob("*train*tfrecord*")
     content = bytearray(path.read_bytes())

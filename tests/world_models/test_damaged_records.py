@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from conftest import as_tfrecord
 from tensorflow_datasets.proto import tf_example_pb2
-from test_dataset import Digits, as_tfrecord
+from test_dataset import Digits
 
 from world_models.data import clips, records, rlds
 from world_models.data.dataset import Episodes

@@ -1,13 +1,11 @@
 """Opening data sets of many forms, and refusing those that cannot work."""
 
 import shutil
-import struct
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from array_record.python.array_record_data_source import ArrayRecordDataSource
-from conftest import square_world, write_dataset
+from conftest import as_tfrecord, square_world, write_dataset
 
 from world_models.data import records
 from world_models.data.dataset import Episodes
@@ -38,19 +36,6 @@ def test_frames_are_resized_on_request(square_data):
     frames = square_world(30, 0)[0]
     pooled = frames.reshape(30, 8, 2, 8, 2, 3).astype(float).mean(axis=(2, 4))
     assert np.abs(episodes.read(0, 0, 30)["frames"] - pooled).max() <= 1
-
-
-def as_tfrecord(source, target):
-    """The same data set in TFRecord files; the checksum of a record's length, which readers may skip, is left out."""
-    shutil.copytree(source, target)
-    for path in target.glob("*array_record*"):
-        with open(str(path).replace("array_record", "tfrecord"), "wb") as file:
-            for record in ArrayRecordDataSource(path):
-                file.write(struct.pack("<QI", len(record), 0) + record + records.tfrecord_checksum(record))
-        path.unlink()
-    info = target / "dataset_info.json"
-    info.write_text(info.read_text().replace("array_record", "tfrecord").replace("ARRAY_RECORD", "TFRECORD"))
-    return target
 
 
 def test_tfrecord_checksums_are_the_published_ones():
