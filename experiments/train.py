@@ -44,15 +44,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.P
         finally:
             progress.close()
             watchdog.close()
+            if run.writers:
+                run.writers.close()
     with run.goodput.spent_on("checkpoint"):
         _save(run)
         run.saver.close()
     done = int(run.state.step)
-    if run.writers:
-        run.writers.close()
     say(str(run.goodput))
     if not finished and parallel.is_main():
-        print(f"{stop.received}: saved step {done} of {config.train.num_steps}; the same command goes on from there.")
+        why = stop.received or "Another process was told to stop"
+        print(f"{why}: saved step {done} of {config.train.num_steps}; the same command goes on from there.")
     return workdir / "checkpoints"
 
 
