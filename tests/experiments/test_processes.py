@@ -83,6 +83,7 @@ def test_a_dead_peer_ends_the_others_with_a_word(square_data, tmp_path):
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(1500)  # alone on two cores it takes seven minutes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ten_interruptions_at_random_times_change_nothing(tiny_config, square_data, tmp_path, number):
     fields = {"num_steps": 300, "checkpoint_every": 1, "eval_every": 70, "watchdog_seconds": 60.0}

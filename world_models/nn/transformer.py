@@ -17,6 +17,7 @@ REMAT = {
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 _zeros = nnx.initializers.zeros_init()
+_xavier = nnx.initializers.xavier_uniform()  # of the joint matrix of queries, keys and values, as in MAE and DiT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +50,15 @@ class TransformerOptions:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with biases (Vaswani et al. 2017)."""
+    """Multi-head self-attention with biases (Vaswani et al. 2017); if `causal`, a token sees none after it."""
 
-    def __init__(self, options: TransformerOptions, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        self.implementation = options.attention
+    def __init__(self, options: TransformerOptions, *, causal: bool = False, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.implementation, self.causal = options.attention, causal
         heads, size = options.heads, options.width // options.heads
         self.qkv = nnx.LinearGeneral(
             options.width,
             (3, heads, size),
+            kernel_init=_xavier,
             kernel_metadata=axes("width", None, "heads", None),
             bias_metadata=axes(None, "heads", None),
             dtype=dtype,
@@ -66,6 +68,7 @@ class Attention(nnx.Module):
             (heads, size),
             options.width,
             axis=(-2, -1),
+            kernel_init=_xavier,
             kernel_metadata=axes("heads", None, "width"),
             bias_metadata=axes("width"),
             dtype=dtype,
@@ -76,7 +79,8 @@ class Attention(nnx.Module):
         """[batch, tokens, width] -> the same."""
         qkv = self.qkv(x)
         q, k, v = (qkv[:, :, i] for i in range(3))
-        return self.out(jax.nn.dot_product_attention(q, k, v, implementation=self.implementation))
+        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal, implementation=self.implementation)
+        return self.out(mixed)
 
 
 class MLP(nnx.Module):
@@ -86,6 +90,7 @@ class MLP(nnx.Module):
         self.up = nnx.Linear(
             width,
             hidden,
+            kernel_init=_xavier,
             kernel_metadata=axes("width", "mlp"),
             bias_metadata=axes("mlp"),
             dtype=dtype,
@@ -94,6 +99,7 @@ class MLP(nnx.Module):
         self.down = nnx.Linear(
             hidden,
             width,
+            kernel_init=_xavier,
             kernel_metadata=axes("mlp", "width"),
             bias_metadata=axes("width"),
             dtype=dtype,
@@ -112,21 +118,30 @@ class Block(nnx.Module):
     so that the block starts as the identity (adaLN-zero; Peebles & Xie 2022, section 3.2).
     """
 
-    def __init__(self, options: TransformerOptions, condition: int = 0, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        options: TransformerOptions,
+        condition: int = 0,
+        *,
+        causal: bool = False,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
         width, plain = options.width, not condition
         norm = lambda: nnx.LayerNorm(
             width, epsilon=EPSILON, use_bias=plain, use_scale=plain, dtype=dtype, rngs=rngs
         )  # statistics are float32 whatever the dtype
         self.norm1, self.norm2 = norm(), norm()
-        self.attention = Attention(options, dtype=dtype, rngs=rngs)
+        self.attention = Attention(options, causal=causal, dtype=dtype, rngs=rngs)
         self.mlp = MLP(width, options.hidden, dtype=dtype, rngs=rngs)
         self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array, condition: Array | None = None) -> Array:
-        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]."""
+    def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
+        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]; for `gates` [2, batch] see `drop_path`."""
         if self.modulation is None:
-            x = x + self.attention(self.norm1(x))
-            return x + self.mlp(self.norm2(x))
+            one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
+            x = x + one * self.attention(self.norm1(x))
+            return x + two * self.mlp(self.norm2(x))
         change = jnp.split(self.modulation(condition)[:, None], 6, axis=-1)
         scale1, shift1, gate1, scale2, shift2, gate2 = change
         x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
@@ -147,16 +162,36 @@ class Transformer(nnx.Module):
 
         self.blocks = stacked(rngs)
 
-    def __call__(self, x: Array, condition: Array | None = None) -> Array:
-        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]."""
+    def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
+        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width].
+
+        `gates` [depth, 2, batch] multiply the two branches of every plain block: see `drop_path`.
+        """
         graphdef, layers = nnx.split(self.blocks)
 
         def body(x: Array, layer) -> tuple[Array, None]:
-            return split_batch(nnx.merge(graphdef, layer)(x, condition)), None
+            layer, own = layer
+            return split_batch(nnx.merge(graphdef, layer)(x, condition, own)), None
 
         if self.options.remat != "none":
             body = jax.checkpoint(body, policy=REMAT[self.options.remat], prevent_cse=False)
-        return jax.lax.scan(body, split_batch(x), nnx.as_pure(layers), unroll=self.options.unroll)[0]
+        return jax.lax.scan(body, split_batch(x), (nnx.as_pure(layers), gates), unroll=self.options.unroll)[0]
+
+
+def drop_path(keys: Array, rate: float, depth: int) -> Array:
+    """Gates that leave out branches of a transformer at random (stochastic depth; Huang et al. 2016).
+
+    Args:
+      keys: [batch] random keys, one an example.
+      rate: how often a branch of the last block is left out; in the first block none is, between them it rises evenly.
+      depth: number of blocks.
+
+    Returns:
+      float32 [depth, 2, batch]: 0, or what makes up for those left out.
+    """
+    keep = 1 - jnp.linspace(0.0, rate, depth)[:, None]
+    kept = jax.vmap(lambda key: jax.random.uniform(key, (depth, 2)) < keep, out_axes=-1)(keys)
+    return kept / keep[..., None]
 
 
 class DiffusionTransformer(nnx.Module):

@@ -1,0 +1,1 @@
+"""Masked autoencoders of images and video."""
