@@ -79,10 +79,12 @@ class Source(Protocol):
 
 
 def encode(image: np.ndarray, size: tuple[int, int]) -> bytes:
-    """A uint8 RGB image [height, width, 3], resized to `size` = (height, width), as a PNG file."""
+    """A uint8 image [height, width, 3 (RGB) or 1 (gray)], resized to `size` = (height, width), as a PNG file."""
     height, width = size
     if image.shape[:2] != (height, width):
         shrinks = image.shape[0] >= height and image.shape[1] >= width
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         image = cv2.resize(image, (width, height), interpolation=interpolation)
-    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _PNG)[1].tobytes()
+    if image.ndim == 3 and image.shape[2] == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", image, _PNG)[1].tobytes()

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -178,11 +178,24 @@ def write(
       splits: for every split, the index and the file of each of its episodes.
     """
     shutil.rmtree(scratch, ignore_errors=True)
-    tfds.disable_progress_bar()
     builder = Recording(description=description, splits=splits, data_dir=scratch)
+    publish(builder, output, lambda path: _check(path, splits))
+
+
+def publish(
+    builder: tfds.core.DatasetBuilder, output: pathlib.Path, check: Callable[[os.PathLike], None]
+) -> None:
+    """Makes what a builder makes and moves it to `output` in one rename, once all of it is on disk.
+
+    Args:
+      builder: a builder whose directory is on the file system of `output`.
+      output: the directory to make; its parent exists and it does not.
+      check: opens the directory that was written as a reader would, and raises OSError if something is missing.
+    """
+    tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
         builder.download_and_prepare()
-    _check(builder.data_path, splits)
+    check(builder.data_path)
     for path in sorted(pathlib.Path(builder.data_path).iterdir()):
         _sync(path)
     _sync(pathlib.Path(builder.data_path))
