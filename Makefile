@@ -1,4 +1,4 @@
-.PHONY: setup demo test test-all lint results clean
+.PHONY: setup demo data test test-all lint results clean
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 BIN := .venv/bin
@@ -17,6 +17,10 @@ demo: setup
 	$(BIN)/python launch.py record --config=configs/demo.py --workdir=$(WORKDIR)
 	$(BIN)/python launch.py train --config=configs/demo.py --workdir=$(WORKDIR)
 	$(BIN)/python launch.py imagine --workdir=$(WORKDIR)
+
+# Packages that data sets are made of (116 MB in all), into ~/.cache/world_models/sources or $$WORLD_MODELS_SOURCES.
+data: setup
+	$(BIN)/python -m world_models.data.sources
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not drill'

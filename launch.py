@@ -13,7 +13,7 @@ VERBS = {
     "record": "--config=configs/X.py --workdir=DIR    experience -> RLDS data set",
     "train": "--config=configs/X.py --workdir=DIR    data set -> checkpoints and metrics; --sweep for many settings",
     "eval": "--workdir=DIR                          checkpoint -> metrics",
-    "imagine": "--workdir=DIR                          checkpoint -> futures as video, pictures and an HTML report",
+    "imagine": "--workdir=DIR                          checkpoint -> futures (or reconstructions) and an HTML report",
     "table": "NAME [--scale=cpu --seeds=3]           configs and published rows -> the table; --list shows all",
     "report": "[--workdir=runs]                       all tables, runs and futures in a folder -> one static page",
 }
@@ -120,8 +120,10 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
         from experiments.evaluate import evaluate
 
         return evaluate(run)
-    from experiments.imagine import imagine
-
+    if hasattr(run.experiment, "reconstructions"):  # it sees, but foresees nothing
+        from experiments.reconstructions import imagine
+    else:
+        from experiments.imagine import imagine
     return imagine(run)
 
 

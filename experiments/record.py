@@ -1,4 +1,4 @@
-"""The verb `record`: experience from a simulator or a folder of videos, as an RLDS data set."""
+"""The verb `record`: experience from a simulator, a folder of videos or a source of images, as a TFDS data set."""
 
 import concurrent.futures
 import contextlib
@@ -17,6 +17,7 @@ import ml_collections
 
 from experiments.progress import Progress
 from experiments.workdir import differences, write_json
+from world_models.data import sources
 from world_models.data.episodes import Episode, Source
 from world_models.errors import UserError, is_disk_full
 
@@ -27,7 +28,7 @@ def record(config: ml_collections.ConfigDict, output: pathlib.Path) -> pathlib.P
     """Records what `config.record` asks for.
 
     Finished episodes gather in `<output>.partial`; a second call goes on from there, and `output` appears in one
-    rename once all of it is on disk.
+    rename once all of it is on disk. The sources of `world_models.data.sources` take seconds and start anew instead.
 
     Args:
       config: the whole config.
@@ -50,9 +51,13 @@ def record(config: ml_collections.ConfigDict, output: pathlib.Path) -> pathlib.P
     if partial.exists():
         remedy = f"delete {partial} or choose another --workdir"
         _check_same(_read_json(partial / "record.json"), wanted, f"{partial} was begun with another config", remedy)
+    if "splits" in options:
+        _check_splits(options.splits)
+    if options.source in sources.FIELDS:
+        _make_at_once(options, wanted, partial, output)
+        return output
     source = make_source(options)
-    _check_splits(options.splits)
-    with _explaining(partial):
+    with _explaining(partial, f"Finished episodes are safe in {partial}; the same command goes on from there."):
         write_json(partial / "record.json", wanted)
         episodes = partial / "episodes"
         episodes.mkdir(exist_ok=True)
@@ -62,7 +67,10 @@ def record(config: ml_collections.ConfigDict, output: pathlib.Path) -> pathlib.P
 
 
 def make_source(options: ml_collections.ConfigDict) -> Source:
-    """The source that `config.record` names, checked."""
+    """The simulator or folder of videos that `config.record` names, checked."""
+    if options.source not in ("gymnasium", "videos"):
+        known = ", ".join(["gymnasium", "videos", *sources.FIELDS])
+        raise UserError(f"config.record.source={options.source!r} must be one of {known}.")
     size = tuple(options.image_size)
     if len(size) != 2 or min(size) < 1:
         raise UserError(f"config.record.image_size={size} must be (height, width), both at least 1.")
@@ -73,8 +81,6 @@ def make_source(options: ml_collections.ConfigDict) -> Source:
         from world_models.data.videos import VideoSource
 
         return VideoSource(options.videos, size, options.frame_stride, options.max_episode_steps)
-    if options.source != "gymnasium":
-        raise UserError(f"config.record.source={options.source!r} must be 'gymnasium' or 'videos'.")
     if options.observation not in ("render", "observation"):
         raise UserError(f"config.record.observation={options.observation!r} must be 'render' or 'observation'.")
     for name, least in (("num_episodes", 1), ("max_episode_steps", 2), ("skip_steps", 0)):
@@ -128,8 +134,8 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _explaining(partial: pathlib.Path) -> Iterator[None]:
-    """Turns a full disk into a sentence, and SIGTERM into KeyboardInterrupt."""
+def _explaining(partial: pathlib.Path, interrupted: str) -> Iterator[None]:
+    """Turns a full disk into a sentence, and Ctrl-C and SIGTERM into a KeyboardInterrupt that says `interrupted`."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
@@ -138,19 +144,40 @@ def _explaining(partial: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"Finished episodes are safe in {partial}; the same command goes on from there."
-        ) from None
+        raise KeyboardInterrupt(interrupted) from None
     except Exception as error:
         if not is_disk_full(error):
             raise
         done = len(_finished(partial / "episodes"))
+        kept = f"{done} finished recordings are safe there; " if done else ""
         raise UserError(
-            f"No space left on the disk of {partial}: {done} finished recordings are safe there; free some space and "
-            "run the same command again."
+            f"No space left on the disk of {partial}: {kept}free some space and run the same command again."
         ) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _make_at_once(
+    options: ml_collections.ConfigDict, wanted: dict[str, Any], partial: pathlib.Path, output: pathlib.Path
+) -> None:
+    """Makes a data set of `world_models.data.sources`, in this process."""
+    collection = sources.open_source(options)
+    from world_models.data.sources.collection import write
+
+    progress = Progress(sum(split.size for split in collection.splits.values()))
+    with _explaining(partial, f"Nothing was made of {output}; the same command starts anew."):
+        write_json(partial / "record.json", wanted)
+        try:
+            write(output, partial / "scratch", collection, wanted, lambda done: progress.show(done, collection.name))
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
+        finally:
+            progress.close()
+    for name, split in collection.splits.items():
+        print(f"{name:12}{split.size:8} examples")
+    print(f"{collection.source} (licence: {collection.licence})")
+    shutil.rmtree(partial)
 
 
 def _finished(folder: pathlib.Path) -> list[int]:

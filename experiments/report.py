@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.pictures import METRICS, PREDICTORS, Futures, as_floats, plot_metrics, plot_training, write_media
 
-__all__ = ["Futures", "plot_metrics", "plot_training", "verdict", "write_media", "write_report"]
+__all__ = ["Futures", "figure", "plot_metrics", "plot_training", "verdict", "write_media", "write_page", "write_report"]
 
 # What to say under each video and strip; the file names are those of `write_media`.
 SECTIONS = (
@@ -79,22 +79,31 @@ def write_report(
     """
     folder = pathlib.Path(folder)
     plot_metrics(folder / "metrics.png", metrics)
-    parts = [f"<h1>{html.escape(title)}</h1>", _verdict(metrics)]
+    parts = [_verdict(metrics)]
     for heading, name, caption in SECTIONS:
         parts.append(f"<h2>{html.escape(heading)}</h2>" if heading else "")
         caption += f" {fps:g} frames a second." if name.endswith(".mp4") else ""
-        parts.append(_figure(folder / name, caption))
-    parts += ["<h2>Numbers</h2>", _figure(folder / "metrics.png", _metrics_caption(metrics)), _table(metrics)]
+        parts.append(figure(folder / name, caption))
+    parts += ["<h2>Numbers</h2>", figure(folder / "metrics.png", _metrics_caption(metrics)), _table(metrics)]
     parts += ["<h2>Action following</h2>", f"<p>{html.escape(_action_following(metrics)[1])}</p>", _ACTION_NOTE]
     if plot_training(folder / "training.png", history):
         parts += [
             "<h2>Training</h2>",
-            _figure(folder / "training.png", "The loss that was minimised, by training step."),
+            figure(folder / "training.png", "The loss that was minimised, by training step."),
         ]
-    parts += ["<h2>How it was made</h2>", _details("Provenance", _mapping(provenance))]
-    parts.append(_details("Config", f"<pre>{html.escape(_json(config))}</pre>"))
-    path = folder / "report.html"
-    path.write_text(_PAGE.format(title=html.escape(title), style=_STYLE, body="\n".join(parts)), encoding="utf-8")
+    return write_page(folder / "report.html", title, parts, provenance, config)
+
+
+def write_page(
+    path: pathlib.Path, title: str, parts: Sequence[str], provenance: dict[str, Any], config: dict[str, Any]
+) -> pathlib.Path:
+    """Writes a report of `parts`, HTML, under a heading and with how it was made at its end; returns its path."""
+    made = [
+        _details("Provenance", _mapping(provenance)),
+        _details("Config", f"<pre>{html.escape(_json(config))}</pre>"),
+    ]
+    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts, "<h2>How it was made</h2>", *made])
+    path.write_text(_PAGE.format(title=html.escape(title), style=_STYLE, body=body), encoding="utf-8")
     return path
 
 
@@ -199,7 +208,7 @@ def _number(value: float, digits: int, bold: bool) -> str:
     return f"<td><b>{value:.{digits}f}</b></td>" if bold else f"<td>{value:.{digits}f}</td>"
 
 
-def _figure(path: pathlib.Path, caption: str) -> str:
+def figure(path: pathlib.Path, caption: str) -> str:
     """A video or picture, embedded, with its caption; wide pictures scroll sideways on a narrow screen."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: call write_media on {path.parent} before write_report")

@@ -105,7 +105,7 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
             del values["stop"]
             _write(run, step, {f"train/{name}": value for name, value in values.items()} | meter.rates(step))
             _note_damage(run, step)
-        if step % options.eval_every == 0 or step == options.num_steps:
+        if options.eval_every and (step % options.eval_every == 0 or step == options.num_steps):
             with away("eval"):
                 found = evaluate(run.evaluators, run.graphdef, run.state)
             _write(run, step, found | {f"goodput/{what}": share for what, share in run.goodput.shares().items()})

@@ -17,6 +17,8 @@ from world_models.data.records import DamagedRecord
 from world_models.errors import UserError
 from world_models.types import ActionSpec
 
+_LABELS_AT_ONCE = 256  # records read in one go: many, because each call costs, and few, because episodes are large
+
 cv2.setNumThreads(1)  # parallelism comes from the pipeline's own threads
 
 
@@ -102,6 +104,7 @@ class Episodes:
         self.damaged: dict[int, str] = {}
         self._max_damaged = max_damaged
         self._lock = threading.Lock()
+        self._labels: dict[str, np.ndarray] = {}
         index = self._index(split)
         self.lengths = index["lengths"]
         if len(index["damaged"]):  # other windows, so to a run these are other data
@@ -136,6 +139,59 @@ class Episodes:
             if directly:
                 raise
         return self.read(episode, start, stop)  # with or without a cache, a bad frame spoils only windows that hold it
+
+    def labels(self, key: str) -> np.ndarray:
+        """One integer of every episode, such as its class; no frame is decoded for it, and it is kept.
+
+        Args:
+          key: path inside an example ("label", "episode_metadata/motion"); below `episode_metadata` its last part will
+            do.
+
+        Returns:
+          int64 [episodes]; -1 where a record cannot be read or was left without a label.
+
+        Raises:
+          UserError: if there is no such integer, or more records are damaged than may be.
+        """
+        if key not in self._labels:
+            path, feature = self._label_feature(key)
+            for part in reversed(path.split("/")):
+                feature = tfds.features.FeaturesDict({part: feature})
+            found = np.full(len(self), -1, np.int64)
+            for first in range(0, len(self), _LABELS_AT_ONCE):
+                episodes = range(first, min(first + _LABELS_AT_ONCE, len(self)))
+                for episode, record in zip(episodes, self._records.many(episodes)):
+                    try:
+                        if record is None:
+                            raise DamagedRecord("its bytes cannot be read")
+                        found[episode] = _deserialize_label(feature, record, path)
+                    except DamagedRecord as error:
+                        self._count(episode, error)
+            self._labels[key] = found
+        return self._labels[key]
+
+    def num_classes(self, key: str) -> int:
+        """Number of classes that the label under `key` declares, or else one more than the largest label."""
+        return getattr(self._label_feature(key)[1], "num_classes", None) or int(self.labels(key).max()) + 1
+
+    def _label_feature(self, key: str) -> tuple[str, Any]:
+        """(path, feature) of an integer of the whole example."""
+
+        def at(path: str) -> Any:
+            feature = self._features
+            for part in path.split("/"):
+                feature = feature[part] if isinstance(feature, tfds.features.FeaturesDict) and part in feature else None
+            is_integer = isinstance(feature, tfds.features.Tensor) and feature.shape == ()
+            return feature if is_integer and np.issubdtype(feature.np_dtype, np.integer) else None
+
+        for path in (key, f"episode_metadata/{key}"):
+            if at(path) is not None:
+                return path, at(path)
+        there = [path for path in schema.paths(self._features) if at(path) is not None]
+        raise UserError(
+            f"config.data.label_key={key!r} is no integer of a whole example in {self.name}; "
+            f"it has {there or 'no such labels'}."
+        )
 
     def _count(self, episode: int, error: DamagedRecord) -> None:
         """Adds a record to `damaged`, once; refuses one too many."""
@@ -282,6 +338,19 @@ def _load_index(path: pathlib.Path) -> dict[str, np.ndarray] | None:
             return {"damaged": np.zeros(0, np.int64), **saved}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _deserialize_label(features: tfds.features.FeaturesDict, record: bytes, path: str) -> int:
+    """The integer at `path` of a record; `features` hold nothing else, so the rest is not looked at."""
+    try:
+        value = features.deserialize_example_np(record)
+        for part in path.split("/"):
+            value = value[part]
+        return int(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise DamagedRecord(str(error)[:120]) from error
 
 
 def _or_zeros(values: np.ndarray | None, length: int, dtype) -> np.ndarray:

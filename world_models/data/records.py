@@ -52,6 +52,16 @@ class Records:
             raise DamagedRecord("no bytes, as in a file that was cut short")
         return record
 
+    def many(self, indices: Sequence[int]) -> list[bytes | None]:
+        """The bytes of several records; None for one that cannot be read."""
+        found = []
+        for index in indices:
+            try:
+                found.append(self[index])
+            except DamagedRecord:
+                found.append(None)
+        return found
+
     def _read(self, index: int) -> bytes:
         raise NotImplementedError
 
@@ -63,6 +73,15 @@ class ArrayRecords(Records):
         """See `Records`."""
         super().__init__(instructions)
         self._source = ArrayRecordDataSource(self._parts)
+
+    def many(self, indices: Sequence[int]) -> list[bytes | None]:
+        """See `Records`; several at once cost a small part of one by one."""
+        try:
+            return [record or None for record in self._source.__getitems__(list(indices))]
+        except MemoryError:
+            raise
+        except Exception:  # one that cannot be read spoils the call
+            return super().many(indices)
 
     def _read(self, index: int) -> bytes:
         return self._source[index]

@@ -182,9 +182,7 @@ def write(
     publish(builder, output, lambda path: _check(path, splits))
 
 
-def publish(
-    builder: tfds.core.DatasetBuilder, output: pathlib.Path, check: Callable[[os.PathLike], None]
-) -> None:
+def publish(builder: tfds.core.DatasetBuilder, output: pathlib.Path, check: Callable[[os.PathLike], None]) -> None:
     """Makes what a builder makes and moves it to `output` in one rename, once all of it is on disk.
 
     Args:

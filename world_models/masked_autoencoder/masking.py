@@ -34,8 +34,8 @@ def num_visible(kind: str, ratio: float, grid: Grid) -> int:
         visible = int(time * space * (1 - ratio))
     if not 0 < visible < time * space:
         raise UserError(
-            f"config.model.mask_ratio={ratio} leaves {visible} of {time * space} patches visible under {kind!r} masking "
-            f"of {time}x{rows}x{columns} patches: at least one must be visible and one removed."
+            f"config.model.mask_ratio={ratio} leaves {visible} of {time * space} patches visible under {kind!r} "
+            f"masking of {time}x{rows}x{columns} patches: at least one must be visible and one removed."
         )
     return visible
 

@@ -30,8 +30,8 @@ class Options:
       encoder, decoder: the two transformers.
       patch, tubelet: pixels of a patch along height and width, and frames along time.
       masking, mask_ratio: see `masking.order` and `masking.num_visible`.
-      encode_mask_tokens: give the encoder mask tokens in place of removed patches, as MAE's table 1c does to show that one
-        should not.
+      encode_mask_tokens: give the encoder mask tokens in place of removed patches, as MAE's table 1c does to show that
+        one should not.
       target: see `targets.target`; "pca" predicts `pca_components` principal components of patches.
       pca_components: see `target`.
       class_token: a first token of its own, as MAE has and VideoMAE has not.
@@ -144,9 +144,7 @@ class Decoder(nnx.Module):
         """`outputs` is the number of values to predict of a patch."""
         width, self.dtype = options.decoder.width, jnp.dtype(options.dtype)
         bias = options.decoder_input_bias
-        self.embed = _linear(
-            options.encoder.width, width, ("width", None), use_bias=bias, dtype=self.dtype, rngs=rngs
-        )
+        self.embed = _linear(options.encoder.width, width, ("width", None), use_bias=bias, dtype=self.dtype, rngs=rngs)
         self.positions = Positions(options.positions, grid, width, rngs=rngs)
         self.mask_token = None if options.encode_mask_tokens else _mask_token(width, rngs)
         self.transformer = Transformer(options.decoder, dtype=self.dtype, rngs=rngs)

@@ -1,0 +1,70 @@
+"""Data sets that need no simulator: images and procedural video from packages, and folders of images."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from world_models.errors import UserError
+
+if TYPE_CHECKING:  # TFDS takes seconds to import, and worker processes of a recording look in here
+    from world_models.data.sources.collection import Collection
+
+_STILL = ("seed", "image_size", "num_episodes")
+# What `config.record` must hold for each source, besides its name.
+FIELDS = {
+    "fashion_mnist": _STILL,
+    "mnist": _STILL,
+    "emoji": (*_STILL, "splits"),
+    "images": (*_STILL, "splits", "images"),
+    "moving_digits": (*_STILL, "splits", "num_frames", "num_objects", "speed", "digits"),
+}
+
+
+def open_source(options: Mapping[str, Any]) -> "Collection":
+    """The data set that `config.record` describes, checked and ready to be written.
+
+    Args:
+      options: `config.record`: "source", one of `FIELDS`, and the fields listed there.
+
+    Raises:
+      UserError: if a field is missing or cannot work, or the source is not installed or damaged.
+    """
+    name = options["source"]
+    for field in FIELDS[name]:
+        if field not in options:
+            raise UserError(
+                f"config.record.{field} is missing: the source {name!r} needs {', '.join(FIELDS[name])} there."
+            )
+    size = tuple(options["image_size"])
+    if len(size) != 2 or min(size) < 1:
+        raise UserError(f"config.record.image_size={size} must be (height, width), both at least 1.")
+    seed, limit = options["seed"], options["num_episodes"]
+    _check_least(options, "seed", 0)
+    _check_least(options, "num_episodes", 1 if name == "moving_digits" else 0)
+    if name in ("fashion_mnist", "mnist"):
+        from world_models.data.sources import digits
+
+        return digits.collection(name, size, limit, seed)
+    if name in ("emoji", "images"):
+        from world_models.data.sources import pictures
+
+        if name == "emoji":
+            return pictures.emoji(size, limit, dict(options["splits"]), seed)
+        return pictures.folder(options["images"], size, limit, dict(options["splits"]), seed)
+    from world_models.data.sources import moving_digits
+
+    _check_least(options, "num_frames", 1)
+    _check_least(options, "num_objects", 1)
+    if not 0 < options["speed"] <= min(size) / 2:
+        raise UserError(
+            f"config.record.speed={options['speed']} must be above 0 and at most half of the smaller side of "
+            f"image_size={size}: digits that stand still, or jump farther, have no direction."
+        )
+    if options["digits"] not in ("mnist", "fashion_mnist"):
+        raise UserError(f"config.record.digits={options['digits']!r} must be 'mnist' or 'fashion_mnist'.")
+    scene = moving_digits.Scene(size, options["num_frames"], options["num_objects"], float(options["speed"]), seed)
+    return moving_digits.collection(scene, limit, options["digits"], dict(options["splits"]))
+
+
+def _check_least(options: Mapping[str, Any], field: str, least: int) -> None:
+    if options[field] < least:
+        raise UserError(f"config.record.{field}={options[field]} must be at least {least}.")
