@@ -9,12 +9,14 @@ import ml_collections
 import numpy as np
 import optax
 from flax import nnx
-from world_models.probes.augment import RandAugment, mixup_cutmix, random_resized_crop
 
 from experiments.state import merge_model, split_model
 from world_models import parallel
 from world_models.errors import UserError
 from world_models.masked_autoencoder.classifier import Classifier, learning_rate_factors
+from world_models.probes.augment import mixup_cutmix, random_flip, random_resized_crop
+from world_models.probes.rand_augment import RandAugment
+from world_models.types import Array
 
 
 def fine_tune(
@@ -84,10 +86,7 @@ def _step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, augme
     def step(params, constants, moments, factors, frames, labels, key):
         crops, mixing, dropping = jax.random.split(key, 3)
         per_example = lambda key: jax.random.split(key, len(labels))
-        frames = frames.astype(jnp.float32)
-        if crop_scale or flip:
-            scale, ratio = (crop_scale, (3 / 4, 4 / 3)) if crop_scale else ((1.0, 1.0), (1.0, 1.0))
-            frames = random_resized_crop(per_example(crops), frames, scale, ratio, flip=flip)
+        frames = cropped(frames, per_example(crops), crop_scale, flip).astype(jnp.float32)
         frames, targets = mixup_cutmix(mixing, frames, jax.nn.one_hot(labels, num_classes), mixup, cutmix, smoothing)
 
         def loss(params):
@@ -100,6 +99,26 @@ def _step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, augme
         return optax.apply_updates(params, updates), moments
 
     return step
+
+
+def cropped(frames: Array, keys: Array, scale: tuple[float, ...], flip: bool) -> Array:
+    """Clips [batch, time, h, w, c] in 0..255, each cropped and mirrored at random by its own key of `keys` [batch].
+
+    Args:
+      frames: uint8; the result is float32 if they are changed.
+      keys: random keys.
+      scale: (least, greatest) share of the area that a crop keeps, resized to the whole; () for no crop.
+      flip: whether half of the clips are mirrored.
+    """
+
+    def change(key: Array, clip: Array) -> Array:
+        crop, mirror = jax.random.split(key)
+        clip = clip[None]
+        if scale:
+            clip = jnp.clip(random_resized_crop(crop, clip, scale), 0, 255)
+        return (random_flip(mirror, clip) if flip else clip)[0]
+
+    return jax.vmap(change)(keys, frames.astype(jnp.float32)) if scale or flip else frames
 
 
 def in_batches(function: Any, weights: Any, rows: np.ndarray, size: int) -> np.ndarray:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from flax import nnx
-from world_models.probes.augment import random_resized_crop
 
 from experiments.experiment import Evaluator, open_windows
+from experiments.fine_tuning import cropped
 from experiments.probes import make_probes
 from experiments.reconstructions import Pictures
 from experiments.rollouts import HeldOutLoss
@@ -41,12 +41,8 @@ class Experiment:
     def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss on removed patches, of randomly cropped clips if the config asks for that."""
         augment = self._config.augment
-        if augment.crop_scale or augment.flip:
-            crops = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
-            scale = tuple(augment.crop_scale) or (1.0, 1.0)
-            ratio = (3 / 4, 4 / 3) if augment.crop_scale else (1.0, 1.0)
-            clip = clip._replace(frames=random_resized_crop(crops, clip.frames, scale, ratio, flip=augment.flip))
-        return model.loss(clip, keys)
+        frames = cropped(clip.frames, keys, tuple(augment.crop_scale), augment.flip)
+        return model.loss(clip._replace(frames=frames), keys)
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out clips, a picture of reconstructions, and the probes of `config.eval.probes`."""
