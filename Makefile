@@ -5,11 +5,13 @@ BIN := .venv/bin
 # Test processes; each takes about 3 GiB.
 JOBS ?= 2
 
-# Everything lives in .venv: nothing system-wide. The stamp makes later calls free until a requirement changes.
+# Everything lives in .venv: nothing system-wide. PyTorch comes by pip, which finds builds for CPUs where an index has
+# them; uv would take the one for GPUs. The stamp makes later calls free until a requirement changes.
 setup: .venv/ready
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0
 	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -e '.[dev,box2d]'
 	touch $@
 

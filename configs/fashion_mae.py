@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "train_split": "train",
             "validation_split": "test",  # nothing is chosen by it
             "test_split": "test",
-            "image_key": "image",
+            "image_key": "observation/image",  # or image, where an example is an image
             "action_key": "action",
             "image_size": (),
             "num_actions": 0,

@@ -1,5 +1,6 @@
 """Fine-tuning a pretrained encoder on labels: all of it or its last blocks, on few labels or all."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -19,9 +20,50 @@ from world_models.probes.rand_augment import RandAugment
 from world_models.types import Array
 
 
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """How to fine-tune: the fields of `config.fine_tune`.
+
+    Attributes:
+      batch_size, num_steps: of the training.
+      learning_rate, warmup_steps, weight_decay: AdamW's; the rate warms up and falls to 0 along half a cosine.
+      layer_decay, trained_blocks: see `learning_rate_factors`; -1 trains all blocks.
+      drop_path, label_smoothing: see `transformer.drop_path` and `mixup_cutmix`.
+      mixup, cutmix: their alphas; 0 for none.
+      crop_scale, flip: see `cropped`.
+      randaugment_ops, randaugment_magnitude: see `RandAugment`; 0 operations for none.
+    """
+
+    batch_size: int
+    num_steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    layer_decay: float
+    trained_blocks: int
+    drop_path: float
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    crop_scale: tuple[float, ...]
+    flip: bool
+    randaugment_ops: int
+    randaugment_magnitude: float
+
+    @classmethod
+    def of(cls, config: ml_collections.ConfigDict) -> "FineTuning":
+        """Reads and checks `config.fine_tune`."""
+        numbers = config.fine_tune.to_dict()
+        options = cls(**numbers | {"crop_scale": tuple(numbers["crop_scale"])})
+        for name, least in (("batch_size", 1), ("num_steps", 1), ("trained_blocks", -1)):
+            if numbers[name] < least:
+                raise UserError(f"config.fine_tune.{name}={numbers[name]} must be at least {least}.")
+        return options
+
+
 def fine_tune(
     model: nnx.Module,
-    options: ml_collections.ConfigDict,
+    options: FineTuning,
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     num_classes: int,
@@ -31,74 +73,62 @@ def fine_tune(
 
     Args:
       model: a `MaskedAutoencoder`, pretrained or new; it is used up.
-      options: `config.fine_tune`.
+      options: how.
       train, test: (uint8 frames [n, time, h, w, c], int labels [n]).
       num_classes: how many classes there are.
       seed: of the head, the order and all augmentation.
     """
-    if options.batch_size < 1 or options.num_steps < 1:
-        raise UserError(
-            f"config.fine_tune.batch_size={options.batch_size} and num_steps={options.num_steps} must be at least 1."
-        )
     classifier = Classifier(model, num_classes, rngs=nnx.Rngs(seed))
     graphdef, params, constants = split_model(classifier)
-    blocks = None if options.trained_blocks < 0 else options.trained_blocks
-    factors = learning_rate_factors(params, classifier.depth, options.layer_decay, blocks)
-    optimizer = make_optimizer(options)
-    step, moments = _step(graphdef, optimizer, _Augment.of(options), num_classes), optimizer.init(params)
-    rng, key = np.random.default_rng(seed), jax.random.key(seed)
+    params = jax.tree.map(jnp.copy, params)  # steps donate them, and `model` may share its arrays with others
+    optimizer, step, predict = _programs(graphdef, options, num_classes, classifier.depth)
+    moments, rng, key = optimizer.init(params), np.random.default_rng(seed), jax.random.key(seed)
+    augment = RandAugment(options.randaugment_ops, options.randaugment_magnitude)
     order: list[int] = []
-    augment = RandAugment(options.randaugment_ops, options.randaugment_magnitude) if options.randaugment_ops else None
     for i in range(options.num_steps):
         while len(order) < options.batch_size:
             order += rng.permutation(len(train[1])).tolist()
         rows, order = np.array(order[: options.batch_size]), order[options.batch_size :]
         frames = train[0][rows]
-        if augment:
-            frames = np.stack([augment(f, seed=int(rng.integers(2**31))) for f in frames])
+        if options.randaugment_ops:
+            frames = np.stack([augment(clip, seed=int(rng.integers(2**31))) for clip in frames])
         batch = parallel.place_beside(params, (frames, train[1][rows].astype(np.int32)))
-        params, moments = step(params, constants, moments, factors, *batch, jax.random.fold_in(key, i))
-    predict = jax.jit(lambda params, frames: jnp.argmax(merge_model(graphdef, params, constants)(frames), axis=-1))
-    found = in_batches(lambda frames: predict(params, frames), params, test[0], 256)
+        params, moments = step(params, constants, moments, *batch, jax.random.fold_in(key, i))
+    found = in_batches(functools.partial(predict, params, constants), params, test[0], 256)
     return float(np.mean(found == test[1]))
 
 
-def make_optimizer(options: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """AdamW with a linear warm-up and half a cosine; weight decay on kernels."""
+@functools.cache
+def _programs(graphdef: nnx.GraphDef, options: FineTuning, num_classes: int, depth: int) -> tuple[Any, Any, Any]:
+    """The optimizer, the step and the prediction, compiled once for all trainings that are alike."""
     warmup = min(options.warmup_steps, options.num_steps - 1)
     rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warmup, options.num_steps)
     kernels = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: "kernel" in str(path[-1]), params)
-    return optax.adamw(rate, b1=0.9, b2=0.999, weight_decay=options.weight_decay, mask=kernels)
-
-
-class _Augment(tuple):
-    """The augmentation on the device, hashable: (crop_scale, flip, mixup, cutmix, smoothing, drop_path)."""
-
-    @classmethod
-    def of(cls, o: ml_collections.ConfigDict) -> "_Augment":
-        return cls((tuple(o.crop_scale), o.flip, o.mixup, o.cutmix, o.label_smoothing, o.drop_path))
-
-
-def _step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, augment: _Augment, num_classes: int) -> Any:
-    crop_scale, flip, mixup, cutmix, smoothing, rate = augment
+    optimizer = optax.adamw(rate, b1=0.9, b2=0.999, weight_decay=options.weight_decay, mask=kernels)
+    blocks = None if options.trained_blocks < 0 else options.trained_blocks
 
     @functools.partial(jax.jit, donate_argnums=(0, 2))
-    def step(params, constants, moments, factors, frames, labels, key):
+    def step(params, constants, moments, frames, labels, key):
         crops, mixing, dropping = jax.random.split(key, 3)
         per_example = lambda key: jax.random.split(key, len(labels))
-        frames = cropped(frames, per_example(crops), crop_scale, flip).astype(jnp.float32)
-        frames, targets = mixup_cutmix(mixing, frames, jax.nn.one_hot(labels, num_classes), mixup, cutmix, smoothing)
+        frames = cropped(frames, per_example(crops), options.crop_scale, options.flip).astype(jnp.float32)
+        targets = jax.nn.one_hot(labels, num_classes)
+        frames, targets = mixup_cutmix(mixing, frames, targets, options.mixup, options.cutmix, options.label_smoothing)
 
         def loss(params):
-            logits = merge_model(graphdef, params, constants)(frames, per_example(dropping), rate)
+            logits = merge_model(graphdef, params, constants)(frames, per_example(dropping), options.drop_path)
             return jnp.mean(optax.softmax_cross_entropy(logits, targets))
 
         grads = jax.grad(loss)(params)
         updates, moments = optimizer.update(grads, moments, params)
-        updates = jax.tree.map(jnp.multiply, updates, factors)
-        return optax.apply_updates(params, updates), moments
+        factors = learning_rate_factors(params, depth, options.layer_decay, blocks)
+        return optax.apply_updates(params, jax.tree.map(jnp.multiply, updates, factors)), moments
 
-    return step
+    @jax.jit
+    def predict(params, constants, frames):
+        return jnp.argmax(merge_model(graphdef, params, constants)(frames), axis=-1)
+
+    return optimizer, step, predict
 
 
 def cropped(frames: Array, keys: Array, scale: tuple[float, ...], flip: bool) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.experiment import Evaluator, open_windows
-from experiments.fine_tuning import fine_tune, in_batches
+from experiments.fine_tuning import FineTuning, fine_tune, in_batches
 from experiments.state import merge_model, split_model
 from world_models.data.clips import Windows
 from world_models.errors import UserError
@@ -152,6 +152,7 @@ class FewShot:
     def __init__(self, experiment: Any, labelled: Labelled, config: ml_collections.ConfigDict):
         """`config.eval.shots` says how many labels a class, 0 for all; `config.fine_tune` how."""
         self._experiment, self._labelled, self._config = experiment, labelled, config
+        self._options = FineTuning.of(config)
         self._scratch: dict[int, float] = {}
 
     def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
@@ -171,11 +172,12 @@ class FewShot:
         if shots:
             rows = balanced_subset(labels, shots, self._config.seed)
             frames, labels = frames[rows], labels[rows]
-        model = merge_model(graphdef, *jax.tree.map(jax.numpy.copy, weights))  # training donates what it is given
-        options, test = self._config.fine_tune, self._labelled.test
-        return 100 * fine_tune(model, options, (frames, labels), test, self._labelled.num_classes, self._config.seed)
+        model, test = merge_model(graphdef, *weights), self._labelled.test
+        classes, seed = self._labelled.num_classes, self._config.seed
+        return 100 * fine_tune(model, self._options, (frames, labels), test, classes, seed)
 
 
+@functools.cache
 def new_model(experiment: Any, seed: int) -> tuple[nnx.GraphDef, Any, Any]:
     """The model with the weights that training begins with, split as `split_model` does."""
     structure = []

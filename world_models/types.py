@@ -85,3 +85,23 @@ class WorldModel(Protocol):
 
     def decode(self, state: Any) -> Array:
         """The present frame of `state`: uint8 [batch, height, width, channel]."""
+
+
+class Encoder(Protocol):
+    """Frames to latents: a smaller space, in which another model can live.
+
+    Attributes:
+      latent_shape: (latents, channels) of a frame.
+    """
+
+    latent_shape: tuple[int, int]
+
+    def encode(self, frames: Array) -> Array:
+        """Float32 latents [batch, time, latents, channels] in [-1, 1], of uint8 frames [batch, time, h, w, c]."""
+
+
+class Decoder(Protocol):
+    """Latents back to frames."""
+
+    def decode(self, latents: Array) -> Array:
+        """Uint8 frames [batch, time, h, w, c], of float32 latents [batch, time, latents, channels] in [-1, 1]."""

@@ -1,6 +1,6 @@
 """What makes masked autoencoders work: MAE's Table 1 and its masking ratios, one change at a time.
 
-Question: He et al. 2021, table 1 (a, c, d, e, f) and figure 5: which parts of the recipe does the encoder's quality hang on?
+Question: He et al. 2021, table 1 and figure 5: which parts of the recipe does the encoder's quality hang on?
 Ours: every row pretrains the encoder anew and asks a closed-form ridge regression on its frozen, averaged patch tokens.
 The base is MAE's for these tables: pixels as targets, three quarters removed at random, no mask tokens in the encoder.
 """
@@ -117,8 +117,8 @@ SCALES = {
         "overrides": {**COMMON, "record.num_episodes": 200, "eval.probes": ("ridge",)},
     },
     "cpu": {
-        "about": "Fashion-MNIST, 28x28, patches of 4x4, encoder 96 wide with 6 blocks, decoder 64 wide with 2, 3 epochs "
-        "of 60,000 images; the probe sees 20,000 labels",
+        "about": "Fashion-MNIST, 28x28, patches of 4x4, encoder 96 wide with 6 blocks, decoder 64 wide with 2, 3 "
+        "epochs of 60,000 images; the probe sees 20,000 labels",
         "config": "configs/fashion_mae.py",
         "overrides": {
             **COMMON,

@@ -70,7 +70,7 @@ def test_counts_are_those_of_the_papers(kind, ratio, grid, visible):
 def test_ratios_that_leave_nothing_to_see_or_to_do_are_refused(kind, ratio, grid):
     with pytest.raises(UserError, match=r"config.model.mask_ratio=.* leaves (0|16|32) of"):
         masking.num_visible(kind, ratio, grid)
-    with pytest.raises(UserError, match="config.model.masking='squares' must be one of"):
+    with pytest.raises(UserError, match=r"config.model.masking='squares' must be one of"):
         masking.num_visible("squares", 0.5, (1, 4, 4))
 
 

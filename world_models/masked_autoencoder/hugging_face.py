@@ -29,8 +29,8 @@ from world_models.masked_autoencoder.hugging_face_layout import (
     leaves,
     to_tensors,
 )
-from world_models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.nn.transformer import EPSILON, sincos_positions
+from world_models.masked_autoencoder.model import MaskedAutoencoder, Options
+from world_models.nn.transformer import EPSILON, TransformerOptions, sincos_positions
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 SHOWN = 5  # tensors that a sentence names before it counts the rest
@@ -67,7 +67,6 @@ def read(path: str | pathlib.Path, model: MaskedAutoencoder, *, decoder: bool = 
     Raises:
       UserError: if there is no such file, the model or the file has no such layout, or names or shapes differ.
     """
-    architecture(model)
     path = pathlib.Path(path)
     file = path / WEIGHTS if path.is_dir() else path
     tensors, expected, left_out = _named(file, model), layout(model), []
@@ -91,6 +90,40 @@ def read(path: str | pathlib.Path, model: MaskedAutoencoder, *, decoder: bool = 
     return Imported(nnx.from_flat_state(list(arrays.items())), left_out)
 
 
+def described(path: str | pathlib.Path) -> MaskedAutoencoder:
+    """The model that a config.json describes, with shapes in place of arrays; for the arguments see `read`.
+
+    Raises:
+      UserError: if there is no config.json, or it describes none that is known here.
+    """
+    file = (pathlib.Path(path) if pathlib.Path(path).is_dir() else pathlib.Path(path).parent) / CONFIG
+    theirs = _read_config(file)
+    sized = lambda side: TransformerOptions(
+        theirs[f"{side}hidden_size"],
+        theirs[f"{side}num_hidden_layers"],
+        theirs[f"{side}num_attention_heads"],
+        theirs[f"{side}intermediate_size"] / theirs[f"{side}hidden_size"],
+    )
+    try:
+        image, kind = theirs["model_type"] == "vit_mae", theirs["model_type"]
+        frames, tubelet = (1, 1) if image else (theirs["num_frames"], theirs["tubelet_size"])
+        options = Options(
+            sized(""),
+            sized("decoder_"),
+            theirs["patch_size"],
+            tubelet,
+            target=_TARGETS[kind] if theirs["norm_pix_loss"] else "pixels",
+            class_token=image,
+            positions="grid" if image else "line",
+            decoder_input_bias=image,
+        )
+        size = theirs["image_size"]
+        shape = (frames, *(size if isinstance(size, list) else (size, size)), theirs["num_channels"])
+    except KeyError as error:
+        raise UserError(f"{file} describes no masked autoencoder of {sorted(_TARGETS)}: {error} is missing.") from error
+    return nnx.eval_shape(lambda: MaskedAutoencoder(options, shape, rngs=nnx.Rngs(0)))
+
+
 def write(model: MaskedAutoencoder, path: str | pathlib.Path) -> None:
     """Writes a model into a new folder that `transformers` opens with `from_pretrained`.
 
@@ -104,10 +137,11 @@ def write(model: MaskedAutoencoder, path: str | pathlib.Path) -> None:
     if folder.exists():
         raise UserError(f"{folder} is there already: name a new folder for the weights.")
     tensors |= {POSITIONS[side]: table for side, table in _positions(model).items()}
+    library = _safetensors()
     partial = folder.with_name(f"{folder.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    _safetensors().save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+    library.save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
     partial.rename(folder)
 
 
@@ -237,10 +271,7 @@ def _check_config(path: pathlib.Path, model: MaskedAutoencoder, decoder: bool) -
     """
     if not path.exists():
         return [f"{path} is not there: the numbers of heads are not checked"]
-    try:
-        theirs = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is no config of a model ({error}).") from error
+    theirs = _read_config(path)
     own = _make_config(model)
     differ = {name for name, value in own.items() if name in theirs and theirs[name] != value}
     names = [name for name in _CHECKED if name in differ and (decoder or not name.startswith("decoder_"))]
@@ -249,3 +280,10 @@ def _check_config(path: pathlib.Path, model: MaskedAutoencoder, decoder: bool) -
         raise UserError(f"{path} has {said}.")
     grid = [f"{name}={theirs[name]} there, {own[name]} here" for name in _GRID if name in differ]
     return [f"positions are this model's: {', '.join(grid)}"] if grid else []
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"{path} is no config of a model ({error}).") from error

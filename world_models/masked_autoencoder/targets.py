@@ -19,6 +19,9 @@ def target(kind: str, patches: Array, channels: int) -> Array:
     """
     if kind in ("pixels", "pca"):
         return patches
+    if kind == "channel_normalized":  # or a flat patch would show the rounding of its mean, which is not below 1e-6
+        groups = _by_channel(kind, patches, channels)
+        patches = (groups - groups[..., :1, :]).reshape(patches.shape)
     mean, scale = _statistics(kind, patches, channels)
     return (_by_channel(kind, patches, channels) - mean).reshape(patches.shape) / _flat(scale, patches, kind, channels)
 

@@ -137,7 +137,7 @@ class Block(nnx.Module):
         self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
-        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]; for `gates` [2, batch] see `drop_path`."""
+        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]; `gates` [2, batch]: see `drop_path`."""
         if self.modulation is None:
             one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
             x = x + one * self.attention(self.norm1(x))
