@@ -11,11 +11,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from experiments import runtime
 from world_models.data import records, rlds
 from world_models.data.episodes import Episode, encode
+from world_models.data.sources import collection
 
 SIZE = 16
 
@@ -107,3 +109,30 @@ def tiny_config(square_data):
     config = get_config("debug")
     config.data.dataset = str(square_data)
     return config
+
+
+STRIPES = {"train": 60, "test": 30}
+
+
+def stripes(index: int) -> np.ndarray:
+    """An image uint8 [16, 16, 1] of one of three classes that only the direction of its stripes tells."""
+    rng = np.random.default_rng(index)
+    row, column = np.mgrid[:SIZE, :SIZE]
+    across = (column, row, row + column)[index % 3]
+    bright = (across + rng.integers(4)) % 4 < 2
+    return (bright * 160 + rng.integers(0, 60, (SIZE, SIZE)))[..., None].astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def stripes_data(tmp_path_factory) -> pathlib.Path:
+    """A data set of labelled images: `stripes`, 60 for training and 30 for tests."""
+    folder = tmp_path_factory.mktemp("stripes")
+    features = {
+        "image": tfds.features.Image(shape=(SIZE, SIZE, 1), encoding_format="png"),
+        "label": tfds.features.ClassLabel(num_classes=3),
+    }
+    example = lambda begin: lambda i: {"image": encode(stripes(begin + i), (SIZE, SIZE)), "label": (begin + i) % 3}
+    splits = {name: collection.Split(count, example(1000 * count)) for name, count in STRIPES.items()}
+    made = collection.Collection("stripes", "", features, splits, "", "")
+    collection.write(folder / "data", folder / "scratch", made, {})
+    return folder / "data"

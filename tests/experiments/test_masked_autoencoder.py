@@ -9,7 +9,6 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 import launch
 from configs.fashion_mae import get_config
@@ -18,37 +17,7 @@ from experiments.loading import load
 from experiments.measure import evaluation
 from experiments.probes import KINDS
 from experiments.train import train
-from world_models.data.episodes import encode
-from world_models.data.sources.collection import Collection, Split, write
 from world_models.errors import UserError
-
-CLASSES = 3
-COUNTS = {"train": 60, "test": 30}
-
-
-def stripes(index: int) -> np.ndarray:
-    """An image uint8 [12, 12, 1] of a class that only the direction of its stripes tells."""
-    rng = np.random.default_rng(index)
-    row, column = np.mgrid[:12, :12]
-    across = (column, row, row + column)[index % CLASSES]
-    bright = (across + rng.integers(4)) % 4 < 2
-    return (bright * 160 + rng.integers(0, 60, (12, 12)))[..., None].astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def stripes_data(tmp_path_factory):
-    """Labelled images: `stripes`."""
-    folder = tmp_path_factory.mktemp("stripes")
-    features = {
-        "image": tfds.features.Image(shape=(12, 12, 1), encoding_format="png"),
-        "label": tfds.features.ClassLabel(num_classes=CLASSES),
-    }
-    example = lambda start: lambda i: {"image": encode(stripes(start + i), (12, 12)), "label": (start + i) % CLASSES}
-    splits = {name: Split(count, example(1000 * len(name))) for name, count in COUNTS.items()}
-    for name in COUNTS:
-        assert 1000 * len(name) % CLASSES == len(name) * 1000 % CLASSES
-    write(folder / "data", folder / "scratch", Collection("stripes", "", features, splits, "", ""), {})
-    return folder / "data"
 
 
 @pytest.fixture
@@ -126,9 +95,9 @@ def make_clip(config, count=8):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("model.patch", 5, "Frames of 12x12 must be multiples of config.model.patch=5"),
-        ("model.mask_ratio", 0.99, "config.model.mask_ratio=0.99 leaves 0 of 9 patches"),
-        ("model.mask_ratio", 0.0, "config.model.mask_ratio=0.0 leaves 9 of 9 patches"),
+        ("model.patch", 5, "Frames of 16x16 must be multiples of config.model.patch=5"),
+        ("model.mask_ratio", 0.99, "config.model.mask_ratio=0.99 leaves 0 of 16 patches"),
+        ("model.mask_ratio", 0.0, "config.model.mask_ratio=0.0 leaves 16 of 16 patches"),
         ("model.target", "tokens", "config.model.target='tokens' must be one of"),
         ("model.tubelet", 2, "config.data.clip_length=1 must be a multiple of config.model.tubelet=2"),
         ("model.pixel_std", (0.1, 0.2), r"config.model.pixel_std=\(0.1, 0.2\) must have 1 or 1 numbers"),

@@ -239,7 +239,7 @@ class MaskedAutoencoder(nnx.Module):
     def loss_of(self, frames: Array, places: Array) -> jax.Array:
         """The loss of frames [batch, time, h, w, c] under given masks: see `predict`."""
         predictions, patches = self.predict(frames, places)
-        error = predictions - targets.target(self.options.target, patches, self.channels)
+        error = predictions - targets.target(self.options.target, self._for_target(patches), self.channels)
         if self.options.target == "pca":
             basis = targets.principal_subspace(patches, self.options.pca_components)
             error = error @ basis
@@ -257,13 +257,22 @@ class MaskedAutoencoder(nnx.Module):
         """
         options, visible = self.options, self.num_visible
         predictions, patches = self.predict(frames, places)
-        pixels = targets.to_pixels(options.target, predictions, patches, self.channels)
-        repeat = lambda values: np.resize(np.float32(values), pixels.shape[-1])
-        pixels = (pixels * repeat(options.pixel_std) + repeat(options.pixel_mean)) * 255
-        pixels = jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
+        pixels = targets.to_pixels(options.target, predictions, self._for_target(patches), self.channels)
+        if options.target != "channel_normalized":
+            pixels = self._in_unit_range(pixels)
+        pixels = jnp.clip(jnp.round(255 * pixels), 0, 255).astype(jnp.uint8)
         everything = self.patches(frames).astype(jnp.uint8)
         put = jax.vmap(lambda all_patches, where, values: all_patches.at[where].set(values))
         filled = put(everything, places[:, visible:], pixels)
         gone = put(jnp.zeros(everything.shape, bool), places[:, visible:], jnp.ones(pixels.shape, bool))
         back = lambda patches: unpatchify(patches, self.grid, options.patch, options.tubelet)
         return back(gone), back(filled)
+
+    def _for_target(self, patches: Array) -> Array:
+        """VideoMAE normalizes each channel of pixels in 0..1, MAE patches that are already normalized by the data."""
+        return self._in_unit_range(patches) if self.options.target == "channel_normalized" else patches
+
+    def _in_unit_range(self, patches: Array) -> Array:
+        """The inverse of `normalized`, but for the factor of 255."""
+        repeat = lambda values: np.resize(np.float32(values), patches.shape[-1])
+        return patches * repeat(self.options.pixel_std) + repeat(self.options.pixel_mean)
