@@ -83,7 +83,7 @@ def measured(member, psnr, **provenance):
 
 
 def test_shipped_tables_are_well_formed_and_listed():
-    assert definition.names() == ["drift", "frame_conditioning"]
+    assert definition.names() == ["drift", "frame_conditioning", "mae"]
     listed = list_tables()
     for name in definition.names():
         found = definition.load(name)
