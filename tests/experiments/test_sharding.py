@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 SCRIPT = """
-    import json, pathlib, sys
+    import dataclasses, json, pathlib, sys
     import jax, numpy as np
     from ml_collections import ConfigDict
     from experiments.benchmarks.collectives import collectives
@@ -35,9 +35,13 @@ SCRIPT = """
             assert jax.tree.map(lambda x: x.sharding, tree) == jax.tree.map(lambda x: x.sharding, state.params)
         whole, held = parallel.state_bytes(state)
         optimizer, mesh = make_optimizer(config.train)[0], parallel.make_mesh(mesh)
-        spec = open_episodes(config, folder, "train").spec
-        _, init, _ = create_state(make_experiment(config, spec), optimizer, 0, mesh, config.sharding)
-        born = init.lower().compile().memory_analysis()
+        # At the size that people train: small buffers of a fixed size weigh as much as a debug model's parameters.
+        full, spec = module.get_config(), open_episodes(config, folder, "train").spec
+        spec = dataclasses.replace(spec, frame_shape=(32, 32, 3))
+        if "attention" in full.network:
+            full.network.attention = "xla"
+        _, init, shapes = create_state(make_experiment(full, spec), optimizer, 0, mesh, full.sharding)
+        born, share = init.lower().compile().memory_analysis(), parallel.state_bytes(shapes)[1]
         for _ in range(3):
             batch, _ = next(run.batches)
             state, metrics = run.step(state, batch, run.stop_flags[False])
@@ -49,7 +53,7 @@ SCRIPT = """
             "norm": float(np.linalg.norm(params)),
             "some": params[:: len(params) // 50].tolist(),
             "held": held / whole,
-            "born": (born.output_size_in_bytes + born.temp_size_in_bytes) / whole,
+            "born": (born.output_size_in_bytes + born.temp_size_in_bytes) / share,
             "kinds": sorted({kind for kind, _ in kinds}),
             "gather": max([size for kind, size in kinds if kind == "all-gather"], default=0) / (4 * params.size),
         })
@@ -85,7 +89,7 @@ def test_training_on_a_mesh_equals_one_device(name, meshes, square_data, tmp_pat
         np.testing.assert_allclose(found["some"], single["some"], atol=1e-5, err_msg=str(mesh))
         _, fsdp, tensor = mesh
         assert found["held"] <= 1.1 / fsdp if tensor == 1 else found["held"] < 0.9 / fsdp, mesh
-        assert found["born"] < 1.4 * found["held"], mesh  # not even while it is made does a device hold the whole
+        assert found["born"] < 1.4, mesh  # not even while it is made does a device hold the whole
         assert ("all-gather" in found["kinds"]) == (fsdp > 1), mesh
         assert "all-reduce" in found["kinds"] or "reduce-scatter" in found["kinds"], mesh
         # Parameters are gathered a layer at a time, never all at once.
