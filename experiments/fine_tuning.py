@@ -53,7 +53,9 @@ class FineTuning:
     @classmethod
     def of(cls, config: ml_collections.ConfigDict) -> "FineTuning":
         """Reads and checks `config.fine_tune`."""
-        numbers = config.fine_tune.to_dict()
+        numbers, fields = config.fine_tune.to_dict(), {field.name for field in dataclasses.fields(cls)}
+        if set(numbers) != fields:
+            raise UserError(f"config.fine_tune has {sorted(numbers)}; fine-tuning has {sorted(fields)}.")
         options = cls(**numbers | {"crop_scale": tuple(numbers["crop_scale"])})
         for name, least in (("batch_size", 1), ("num_steps", 1), ("trained_blocks", -1)):
             if numbers[name] < least:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 from flax import nnx
 
+from experiments.checks import check_patches, check_pixels, check_transformer
 from experiments.experiment import Evaluator, open_windows
 from experiments.fine_tuning import cropped
 from experiments.probes import make_probes
@@ -18,7 +19,7 @@ from world_models.errors import UserError
 from world_models.masked_autoencoder import masking, targets
 from world_models.masked_autoencoder.model import POSITIONS, MaskedAutoencoder, Options
 from world_models.masked_autoencoder.patches import grid_of
-from world_models.nn.transformer import REMAT, TransformerOptions
+from world_models.nn.transformer import TransformerOptions
 from world_models.types import Array, Clip
 
 
@@ -41,8 +42,9 @@ class Experiment:
     def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss on removed patches, of randomly cropped clips if the config asks for that."""
         augment = self._config.augment
-        frames = cropped(clip.frames, keys, tuple(augment.crop_scale), augment.flip)
-        return model.loss(clip._replace(frames=frames), keys)
+        crops, masks = jax.vmap(jax.random.split, out_axes=1)(keys)
+        frames = cropped(clip.frames, crops, tuple(augment.crop_scale), augment.flip)
+        return model.loss(clip._replace(frames=frames), masks)
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out clips, a picture of reconstructions, and the probes of `config.eval.probes`."""
@@ -79,12 +81,8 @@ def make_options(config: ml_collections.ConfigDict) -> Options:
 
 
 def _check(options: Options, config: ml_collections.ConfigDict, frames_shape: tuple[int, int, int, int]) -> None:
-    time, height, width, channels = frames_shape
-    if options.patch < 1 or height % options.patch or width % options.patch:
-        raise UserError(
-            f"Frames of {height}x{width} must be multiples of config.model.patch={options.patch}: set that or "
-            "config.data.image_size."
-        )
+    time, *_, channels = frames_shape
+    check_patches(options.patch, frames_shape[1:])
     if options.tubelet < 1 or time % options.tubelet:
         raise UserError(f"config.data.clip_length={time} must be a multiple of config.model.tubelet={options.tubelet}.")
     allowed = {
@@ -102,13 +100,9 @@ def _check(options: Options, config: ml_collections.ConfigDict, frames_shape: tu
         raise UserError(
             f"config.model.pca_components={options.pca_components} must be from 1 to {pixels}, the values of a patch."
         )
-    for name in ("pixel_mean", "pixel_std"):
-        if len(getattr(options, name)) not in (1, channels):
-            raise UserError(f"config.model.{name}={getattr(options, name)} must have 1 or {channels} numbers.")
-    if min(options.pixel_std) <= 0:
-        raise UserError(f"config.model.pixel_std={options.pixel_std} must be above 0.")
-    for name in ("encoder", "decoder"):
-        _check_transformer(name, getattr(options, name))
+    check_pixels(options.pixel_mean, options.pixel_std, channels)
+    check_transformer("config.encoder", options.encoder)
+    check_transformer("config.decoder", options.decoder)
     if config.eval.pool not in ("mean", "class") or (config.eval.pool == "class" and not options.class_token):
         raise UserError(
             f"config.eval.pool={config.eval.pool!r} must be 'mean', or 'class' with config.model.class_token=True."
@@ -118,18 +112,3 @@ def _check(options: Options, config: ml_collections.ConfigDict, frames_shape: tu
         raise UserError(
             f"config.augment.crop_scale={scale} must be (least, greatest) share of the area, within (0, 1], or ()."
         )
-
-
-def _check_transformer(name: str, options: TransformerOptions) -> None:
-    if options.width % options.heads or options.width % 4:
-        raise UserError(
-            f"config.{name}.width={options.width} must be a multiple of config.{name}.heads={options.heads} and of 4."
-        )
-    if options.depth < 1 or not 1 <= options.unroll <= options.depth:
-        raise UserError(
-            f"config.{name}.depth={options.depth} must be at least 1, and config.{name}.unroll={options.unroll} "
-            "between 1 and that."
-        )
-    for field, values in {"remat": tuple(REMAT), "attention": ("xla", "cudnn")}.items():
-        if getattr(options, field) not in values:
-            raise UserError(f"config.{name}.{field}={getattr(options, field)!r} must be one of {values}.")

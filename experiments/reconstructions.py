@@ -78,18 +78,18 @@ class Pictures:
 def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reconstructions of held-out clips as `config.imagine` says, and the content of imagine/metrics.json.
 
-    PSNR and SSIM are of whole frames, patches that the model was shown included, beside two floors that need no
-    learning: what the model was shown as it is, and the mean frame of the training data.
+    PSNR and SSIM of every stage beside the original, over whole frames, patches that the model was shown included;
+    floors that need no learning are the masked frames as they are and the mean frame of the training data.
     """
     data = run.config.data
     windows = run.windows(data.test_split, data.clip_length)
     rows = spread(windows, NUM_MEASURED)
     clip = windows.load(rows)
     stages = reconstruct(run.experiment, run.graphdef, run.weights, clip, rows, run.config.seed)
-    original, *_, masked, made = stages.values()
+    original = next(iter(stages.values()))
     average = np.broadcast_to(mean_frame(run.windows(data.train_split, 1)), original.shape)
     metrics: dict[str, Any] = {"num_examples": len(rows)}
-    for name, frames in {"reconstructed": made, "as_shown": masked, "mean_frame": average}.items():
+    for name, frames in [*list(stages.items())[1:], ("mean_frame", average)]:
         metrics.setdefault("psnr", {})[name] = float(np.mean(np.asarray(image.psnr(frames, original))))
         metrics.setdefault("ssim", {})[name] = float(np.mean(np.asarray(image.ssim(frames, original))))
     metrics |= {"split": data.test_split, "step": run.step, "provenance": provenance(run, data.test_split)}
@@ -106,7 +106,7 @@ def imagine(run: LoadedRun) -> pathlib.Path:
     media.write_png(folder / "reconstructions.png", picture(shown))
     figures = [report.figure(folder / "reconstructions.png", "Held-out clips, an example a row.")]
     if run.config.data.clip_length > 1:
-        cells = [[media.border(media.fit(f[i], 128, 256)) for f in shown.values()] for i in range(count)]
+        cells = [[media.border(media.fit(clip, 128, 256)) for clip in row] for row in zip(*shown.values())]
         cells[0] = [media.labelled(name, cell) for name, cell in zip(shown, cells[0])]
         media.write_mp4(folder / "reconstructions.mp4", media.grid(cells, gutter=2), fps)
         figures.append(report.figure(folder / "reconstructions.mp4", f"The same in motion, {fps:g} frames a second."))

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
+from experiments.checks import check_patches, check_pixels, check_transformer
 from experiments.experiment import Evaluator, open_windows
 from experiments.reconstructions import Pictures
 from experiments.rollouts import HeldOutLoss, mean_frame, spread
@@ -21,7 +22,7 @@ from world_models.data.dataset import DataSpec
 from world_models.errors import UserError
 from world_models.masked_autoencoder.tokenizer import CausalTokenizer, Options
 from world_models.metrics import image
-from world_models.nn.transformer import REMAT, TransformerOptions
+from world_models.nn.transformer import TransformerOptions
 from world_models.types import Array, Clip
 
 SHOWN_RATIO = 0.75  # of the patches are masked where masked frames are measured or shown
@@ -140,12 +141,7 @@ def make_options(config: ml_collections.ConfigDict) -> Options:
 
 
 def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
-    height, width, channels = spec.frame_shape
-    if options.patch < 1 or height % options.patch or width % options.patch:
-        raise UserError(
-            f"Frames of {height}x{width} must be multiples of config.model.patch={options.patch}: set that or "
-            "config.data.image_size."
-        )
+    check_patches(options.patch, spec.frame_shape)
     for name in ("latents", "latent_channels"):
         if getattr(options, name) < 1:
             raise UserError(f"config.model.{name}={getattr(options, name)} must be at least 1.")
@@ -161,37 +157,19 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
         )
     if options.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config.model.dtype={options.dtype!r} must be 'float32' or 'bfloat16'.")
-    for name in ("pixel_mean", "pixel_std"):
-        if len(getattr(options, name)) not in (1, channels):
-            raise UserError(f"config.model.{name}={getattr(options, name)} must have 1 or {channels} numbers.")
-    if min(options.pixel_std) <= 0:
-        raise UserError(f"config.model.pixel_std={options.pixel_std} must be above 0.")
+    check_pixels(options.pixel_mean, options.pixel_std, spec.frame_shape[-1])
     if options.time_every < 2:
         raise UserError(
             f"config.model.time_every={options.time_every} must be at least 2: a group of blocks is some within "
             "frames and one over time."
         )
     for name in ("encoder", "decoder"):
-        _check_transformer(name, getattr(options, name), options.time_every)
-
-
-def _check_transformer(name: str, options: TransformerOptions, time_every: int) -> None:
-    if options.heads < 1 or options.width % (2 * options.heads) or options.width % 4:
-        raise UserError(
-            f"config.{name}.width={options.width} must be a multiple of twice config.{name}.heads={options.heads} "
-            "and of 4."
-        )
-    if options.depth < 1 or options.depth % time_every:
-        raise UserError(
-            f"config.{name}.depth={options.depth} must be a multiple of config.model.time_every={time_every}."
-        )
-    if not 1 <= options.unroll <= options.depth:
-        raise UserError(f"config.{name}.unroll={options.unroll} must be from 1 to its depth, {options.depth}.")
-    for field, values in {"remat": tuple(REMAT), "attention": ("xla", "cudnn")}.items():
-        if getattr(options, field) not in values:
-            raise UserError(f"config.{name}.{field}={getattr(options, field)!r} must be one of {values}.")
-    if options.attention == "cudnn" and jax.default_backend() != "gpu":
-        raise UserError(
-            f"config.{name}.attention='cudnn' needs an NVIDIA GPU, and this is a {jax.default_backend()}: set it to "
-            "'xla'."
-        )
+        network = getattr(options, name)
+        check_transformer(f"config.{name}", network)
+        if network.width // network.heads % 2:
+            raise UserError(f"config.{name}.width={network.width} over heads={network.heads} must be even.")
+        if network.depth % options.time_every:
+            raise UserError(
+                f"config.{name}.depth={network.depth} must be a multiple of config.model.time_every="
+                f"{options.time_every}."
+            )

@@ -8,11 +8,12 @@ import jax
 import ml_collections
 from flax import nnx
 
+from experiments.checks import check_patches, check_transformer
 from experiments.experiment import Evaluator, open_windows
 from experiments.rollouts import HeldOutLoss, OpenLoop
 from world_models.data.dataset import DataSpec
 from world_models.errors import UserError
-from world_models.nn.transformer import REMAT, TransformerOptions
+from world_models.nn.transformer import TransformerOptions
 from world_models.nn.unet import UNetOptions
 from world_models.types import Array, Clip
 from world_models.video_diffusion.ddpm import DDPM
@@ -96,7 +97,8 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
     if isinstance(options.network, UNetOptions):
         _check_unet(options, spec)
     else:
-        _check_transformer(options, spec)
+        check_patches(options.patch, spec.frame_shape)
+        check_transformer("config.network", options.network)
     offsets = options.context_offsets
     if not offsets or offsets[-1] != 1 or any(a <= b for a, b in itertools.pairwise(offsets)):
         raise UserError(
@@ -136,30 +138,4 @@ def _check_unet(options: Options, spec: DataSpec) -> None:
         raise UserError(
             f"config.network.channels={channels}: a level must have 8 to 32 channels or a multiple of 32, and "
             "the last a multiple of 8."
-        )
-
-
-def _check_transformer(options: Options, spec: DataSpec) -> None:
-    (height, width, _), network = spec.frame_shape, options.network
-    if height % options.patch or width % options.patch:
-        raise UserError(
-            f"Frames of {height}x{width} must be multiples of config.model.patch={options.patch}: set that or "
-            "config.data.image_size."
-        )
-    if network.width % network.heads or network.width % 4:
-        raise UserError(
-            f"config.network.width={network.width} must be a multiple of config.network.heads={network.heads} and of 4."
-        )
-    for name, allowed in {"remat": tuple(REMAT), "attention": ("xla", "cudnn")}.items():
-        if getattr(network, name) not in allowed:
-            raise UserError(f"config.network.{name}={getattr(network, name)!r} must be one of {allowed}.")
-    if network.attention == "cudnn" and jax.default_backend() != "gpu":
-        raise UserError(
-            f"config.network.attention='cudnn' needs an NVIDIA GPU, and this is a {jax.default_backend()}: set it to "
-            "'xla'."
-        )
-    if network.depth < 1 or not 1 <= network.unroll <= network.depth:
-        raise UserError(
-            f"config.network.depth={network.depth} must be at least 1, and config.network.unroll={network.unroll} "
-            "between 1 and that."
         )
