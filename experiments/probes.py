@@ -98,8 +98,11 @@ class Labelled:
         rows = np.arange(len(windows))
         if 0 < count < len(windows):
             rows = np.sort(np.random.default_rng((self._seed, part)).permutation(rows)[:count])
-        blocks = [windows.load(rows[i : i + BATCH]).frames for i in range(0, len(rows), BATCH)]
-        return np.concatenate(blocks), self._labels[part][windows.episode[rows]]
+        frames = np.concatenate([windows.load(rows[i : i + BATCH]).frames for i in range(0, len(rows), BATCH)])
+        episodes = windows.episode[rows]
+        labels = self._labels[part][episodes]
+        whole = (labels >= 0) & ~np.isin(episodes, list(windows.episodes.damaged))  # others stand in for the damaged
+        return frames[whole], labels[whole]
 
 
 class FrozenProbe:

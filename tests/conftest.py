@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import sys
 
@@ -23,7 +24,12 @@ SIZE = 16
 
 
 def pytest_configure(config):
-    """Compiled programs are shared between test runs."""
+    """Compiled programs are shared between test runs; Ctrl-C works in the processes that tests start.
+
+    A shell that starts tests in the background has them ignore it, and what is ignored is inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     runtime.setup()
 
 

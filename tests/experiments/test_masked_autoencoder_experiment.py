@@ -15,8 +15,9 @@ from configs.fashion_mae import get_config
 from experiments.experiment import make_experiment, open_episodes
 from experiments.loading import load
 from experiments.measure import evaluation
-from experiments.probes import KINDS
+from experiments.probes import KINDS, Labelled
 from experiments.train import train
+from world_models.data.clips import Windows
 from world_models.errors import UserError
 
 
@@ -62,7 +63,7 @@ def test_imagine_shows_reconstructions(config, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == str(report)
     assert "data:image/png;base64" in report.read_text()
     metrics = json.loads((tmp_path / "imagine" / "metrics.json").read_text())
-    assert set(metrics["psnr"]) == {"reconstructed", "as_shown", "mean_frame"}
+    assert set(metrics["psnr"]) == {"masked", "reconstructed", "mean_frame"}
     assert metrics["num_examples"] == 30
 
 
@@ -82,13 +83,24 @@ def test_a_loss_of_cropped_images_differs_and_depends_on_the_keys_alone(config):
     assert len({values[0] for values in losses.values()}) == 3
 
 
+def test_probes_leave_out_what_is_damaged(config, monkeypatch):
+    """The window that stands in for a damaged one has another label; a record without a label has none."""
+    train, test = (Windows(open_episodes(config, None, name), 1) for name in ("train", "test"))
+    labels = train.episodes.labels("label").copy()
+    labels[3] = -1
+    monkeypatch.setitem(train.episodes._labels, "label", labels)
+    train.episodes.damaged[7] = "planted"
+    frames, found = Labelled(train, test, config.eval, 0).train
+    kept = [i for i in range(60) if i not in (3, 7)]
+    np.testing.assert_array_equal(found, labels[kept])
+    np.testing.assert_array_equal(frames, train.load(kept).frames)
+
+
 def spec_of(config):
     return open_episodes(config, None, "train").spec
 
 
 def make_clip(config, count=8):
-    from world_models.data.clips import Windows
-
     return Windows(open_episodes(config, None, "train"), 1).load(np.arange(count))
 
 
@@ -105,7 +117,7 @@ def make_clip(config, count=8):
         ("augment.crop_scale", (0.5, 2.0), r"config.augment.crop_scale=\(0.5, 2.0\) must be"),
         ("eval.pool", "max", "config.eval.pool='max' must be"),
         ("eval.probes", ("rigde",), "config.eval.probes=.* has 'rigde'"),
-        ("eval.label_key", "class", "config.data.label_key='class'|config.eval.label_key='class'"),
+        ("eval.label_key", "class", "config.eval.label_key='class' is no integer of a whole example"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value, message):

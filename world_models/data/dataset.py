@@ -189,7 +189,7 @@ class Episodes:
                 return path, at(path)
         there = [path for path in schema.paths(self._features) if at(path) is not None]
         raise UserError(
-            f"config.data.label_key={key!r} is no integer of a whole example in {self.name}; "
+            f"config.eval.label_key={key!r} is no integer of a whole example in {self.name}; "
             f"it has {there or 'no such labels'}."
         )
 

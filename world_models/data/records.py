@@ -1,5 +1,6 @@
 """Random access to the records of a TFDS data set on disk, ArrayRecord or TFRecord, without TensorFlow."""
 
+import abc
 import hashlib
 import pathlib
 import struct
@@ -19,7 +20,7 @@ class DamagedRecord(Exception):
     """A record that cannot be read. The message says what is wrong with it; which record it is, the reader knows."""
 
 
-class Records:
+class Records(abc.ABC):
     """The records that TFDS file instructions name, under one index."""
 
     def __init__(self, instructions: Sequence[tfds.core.utils.shard_utils.FileInstruction]):
@@ -62,8 +63,9 @@ class Records:
                 found.append(None)
         return found
 
+    @abc.abstractmethod
     def _read(self, index: int) -> bytes:
-        raise NotImplementedError
+        """The bytes of a record, or any error."""
 
 
 class ArrayRecords(Records):

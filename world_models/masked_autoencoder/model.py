@@ -95,7 +95,7 @@ def _linear(inputs: int, outputs: int, names: tuple, *, use_bias: bool = True, d
     )
 
 
-def _mask_token(width: int, rngs: nnx.Rngs) -> nnx.Param:
+def _new_token(width: int, rngs: nnx.Rngs) -> nnx.Param:
     return nnx.Param(_token(rngs.params(), (1, 1, width)), **axes(None, None, "width"))
 
 
@@ -107,8 +107,8 @@ class Encoder(nnx.Module):
         width, self.dtype = options.encoder.width, jnp.dtype(options.dtype)
         self.embed = _linear(pixels, width, (None, "width"), dtype=self.dtype, rngs=rngs)
         self.positions = Positions(options.positions, grid, width, rngs=rngs)
-        self.class_token = _mask_token(width, rngs) if options.class_token else None
-        self.mask_token = _mask_token(width, rngs) if options.encode_mask_tokens else None
+        self.class_token = _new_token(width, rngs) if options.class_token else None
+        self.mask_token = _new_token(width, rngs) if options.encode_mask_tokens else None
         self.transformer = Transformer(options.encoder, dtype=self.dtype, rngs=rngs)
         self.norm = nnx.LayerNorm(width, epsilon=EPSILON, dtype=self.dtype, rngs=rngs)
 
@@ -146,7 +146,7 @@ class Decoder(nnx.Module):
         bias = options.decoder_input_bias
         self.embed = _linear(options.encoder.width, width, ("width", None), use_bias=bias, dtype=self.dtype, rngs=rngs)
         self.positions = Positions(options.positions, grid, width, rngs=rngs)
-        self.mask_token = None if options.encode_mask_tokens else _mask_token(width, rngs)
+        self.mask_token = None if options.encode_mask_tokens else _new_token(width, rngs)
         self.transformer = Transformer(options.decoder, dtype=self.dtype, rngs=rngs)
         self.norm = nnx.LayerNorm(width, epsilon=EPSILON, dtype=self.dtype, rngs=rngs)
         self.head = _linear(width, outputs, ("width", None), dtype=self.dtype, rngs=rngs)

@@ -12,7 +12,7 @@ _EPSILON = 1e-6
 def target(kind: str, patches: Array, channels: int) -> Array:
     """The target of patches [batch, tokens, pixels] that hold `channels` channels: float32, the same shape.
 
-    - "pixels": as they are ("pca" too: see `project`).
+    - "pixels": as they are ("pca" too: see `principal_subspace`).
     - "patch_normalized": minus the patch's mean, over its standard deviation √(var + 1e-6), all channels together, with
       the unbiased variance (He et al. 2021, MAE, section 3 and released code).
     - "channel_normalized": each channel of a patch by itself, over √var + 1e-6 (Tong et al. 2022, VideoMAE, code).
