@@ -66,10 +66,10 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     config.encoder = ConfigDict(
-        {"width": 192, "depth": 6, "heads": 3, "mlp_ratio": 4.0, "remat": "none", "unroll": 1, "attention": "xla"}
+        {"width": 192, "depth": 6, "heads": 3, "mlp_ratio": 4.0, "remat": "none", "unroll": 6, "attention": "xla"}
     )
     config.decoder = ConfigDict(
-        {"width": 64, "depth": 2, "heads": 4, "mlp_ratio": 4.0, "remat": "none", "unroll": 1, "attention": "xla"}
+        {"width": 64, "depth": 2, "heads": 4, "mlp_ratio": 4.0, "remat": "none", "unroll": 2, "attention": "xla"}
     )
     config.augment = ConfigDict({"crop_scale": (), "flip": True})
     config.train = ConfigDict(
@@ -133,8 +133,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.imagine = ConfigDict({"num_shown": 12, "fps": 8})
     if variant == "debug":
-        config.encoder.update({"width": 16, "depth": 2, "heads": 2})
-        config.decoder.update({"width": 16, "depth": 1, "heads": 2})
+        config.encoder.update({"width": 16, "depth": 2, "heads": 2, "unroll": 1})
+        config.decoder.update({"width": 16, "depth": 1, "heads": 2, "unroll": 1})
         config.train.update({"batch_size": 4, "num_steps": 2, "eval_every": 2, "log_every": 1, "checkpoint_every": 2})
         config.train.schedule = "constant"  # num_steps is then no part of the compiled step
         config.eval.update({"num_examples": 4, "num_pictures": 2, "probes": (), "num_train": 0, "shots": (1,)})

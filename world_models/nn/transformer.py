@@ -7,13 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from world_models.nn import ops
 from world_models.parallel import axes, split_batch
 from world_models.types import Array
 
 EPSILON = 1e-6
 REMAT = {
     "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(ops.PRODUCT),
+    ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 _zeros = nnx.initializers.zeros_init()
@@ -32,7 +36,8 @@ class TransformerOptions:
       remat: what the backward pass computes again instead of keeping: "none", "dots" (all but the results of matrix
         products with parameters), "full" (everything inside a block).
       unroll: blocks an iteration of the scan over depth. `depth` compiles longer and can run faster.
-      attention: implementation of `jax.nn.dot_product_attention`: "xla", or "cudnn" (flash attention; GPUs, bfloat16).
+      attention: "xla", or "cudnn": that implementation of `jax.nn.dot_product_attention` (flash attention; GPUs,
+        bfloat16).
     """
 
     width: int
@@ -62,6 +67,7 @@ class Attention(nnx.Module):
             kernel_metadata=axes("width", None, "heads", None),
             bias_metadata=axes(None, "heads", None),
             dtype=dtype,
+            dot_general=ops.dot_general,
             rngs=rngs,
         )
         self.out = nnx.LinearGeneral(
@@ -72,13 +78,15 @@ class Attention(nnx.Module):
             kernel_metadata=axes("heads", None, "width"),
             bias_metadata=axes("width"),
             dtype=dtype,
+            dot_general=ops.dot_general,
             rngs=rngs,
         )
 
     def __call__(self, x: Array) -> Array:
         """[batch, tokens, width] -> the same."""
-        qkv = self.qkv(x)
-        q, k, v = (qkv[:, :, i] for i in range(3))
+        q, k, v = (part.squeeze(2) for part in jnp.split(self.qkv(x), 3, axis=2))
+        if self.implementation == "xla":
+            return self.out(ops.attention(q, k, v, self.causal))
         mixed = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal, implementation=self.implementation)
         return self.out(mixed)
 
@@ -94,6 +102,7 @@ class MLP(nnx.Module):
             kernel_metadata=axes("width", "mlp"),
             bias_metadata=axes("mlp"),
             dtype=dtype,
+            dot_general=ops.dot_general,
             rngs=rngs,
         )
         self.down = nnx.Linear(
@@ -103,12 +112,22 @@ class MLP(nnx.Module):
             kernel_metadata=axes("mlp", "width"),
             bias_metadata=axes("width"),
             dtype=dtype,
+            dot_general=ops.dot_general,
             rngs=rngs,
         )
 
     def __call__(self, x: Array) -> Array:
         """[..., width] -> the same."""
-        return self.down(nnx.gelu(self.up(x), approximate=False))
+        return self.down(ops.gelu(self.up(x)))
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Layer normalization in float32, whatever the dtype."""
+
+    def __call__(self, x: Array) -> Array:
+        """[..., width] -> the same."""
+        scale, bias = (None if own is None else own[...] for own in (self.scale, self.bias))
+        return ops.layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
 
 
 class Block(nnx.Module):
@@ -128,7 +147,7 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
     ):
         width, plain = options.width, not condition
-        norm = lambda: nnx.LayerNorm(
+        norm = lambda: LayerNorm(
             width, epsilon=EPSILON, use_bias=plain, use_scale=plain, dtype=dtype, rngs=rngs
         )  # statistics are float32 whatever the dtype
         self.norm1, self.norm2 = norm(), norm()
@@ -228,9 +247,7 @@ class DiffusionTransformer(nnx.Module):
             rngs=rngs,
         )
         self.transformer = Transformer(options, condition, dtype=dtype, rngs=rngs)
-        self.norm = nnx.LayerNorm(
-            options.width, epsilon=EPSILON, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs
-        )
+        self.norm = LayerNorm(options.width, epsilon=EPSILON, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
         self.modulation = modulation(condition, 2 * options.width, dtype=dtype, rngs=rngs)
         self.head = nnx.Linear(
             options.width, outputs, kernel_init=_zeros, kernel_metadata=axes("width", None), dtype=dtype, rngs=rngs
