@@ -62,6 +62,10 @@ class FineTuning:
                 raise UserError(f"config.fine_tune.{name}={numbers[name]} must be at least {least}.")
         return options
 
+    def from_scratch(self) -> "FineTuning":
+        """The same for new weights, which `layer_decay` and `trained_blocks` would hold back."""
+        return dataclasses.replace(self, layer_decay=1.0, trained_blocks=-1)
+
 
 def fine_tune(
     model: nnx.Module,

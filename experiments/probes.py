@@ -162,22 +162,22 @@ class FewShot:
         """Measures a model in functional form."""
         found = {}
         for shots in self._config.eval.shots:
-            found[f"accuracy_{shots or 'all'}"] = self._fine_tuned(graphdef, weights, shots)
+            found[f"accuracy_{shots or 'all'}"] = self._fine_tuned(graphdef, weights, shots, self._options)
             if self._config.eval.floors:
                 if shots not in self._scratch:
                     new, *parts = new_model(self._experiment, self._config.seed)
-                    self._scratch[shots] = self._fine_tuned(new, tuple(parts), shots)
+                    self._scratch[shots] = self._fine_tuned(new, tuple(parts), shots, self._options.from_scratch())
                 found[f"scratch_{shots or 'all'}"] = self._scratch[shots]
         return found
 
-    def _fine_tuned(self, graphdef: nnx.GraphDef, weights: Any, shots: int) -> float:
+    def _fine_tuned(self, graphdef: nnx.GraphDef, weights: Any, shots: int, options: FineTuning) -> float:
         frames, labels = self._labelled.train
         if shots:
             rows = balanced_subset(labels, shots, self._config.seed)
             frames, labels = frames[rows], labels[rows]
         model, test = merge_model(graphdef, *weights), self._labelled.test
         classes, seed = self._labelled.num_classes, self._config.seed
-        return 100 * fine_tune(model, self._options, (frames, labels), test, classes, seed)
+        return 100 * fine_tune(model, options, (frames, labels), test, classes, seed)
 
 
 @functools.cache

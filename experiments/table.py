@@ -74,8 +74,9 @@ def table(
     workdir = workdir.absolute()  # jobs run from the root of the repository
     if os.path.isdir(dataset):
         dataset = os.path.abspath(dataset)
-    data = dataset or _data(found, scale, workdir, dry_run or parallel == "none")
-    whole = plan.make(found, scale, workdir, data, list(found.rows), range(seeds))
+    only_look = dry_run or parallel == "none"
+    data = dict.fromkeys(found.rows, dataset) if dataset else _data(found, scale, workdir, only_look)
+    whole = plan.make(found, scale, workdir, data, range(seeds))
     chosen = [m for m in whole.members if not rows or m.row in rows]
     if force and not dry_run:
         plan.set_aside(chosen)
@@ -111,19 +112,24 @@ def _check(table: Table, scale: str, seeds: int, parallel: str) -> int:
     return int(count or 1)
 
 
-def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> str:
-    """The data set that the rows share, recorded now if it is not there."""
-    config = definition.resolve(table, scale, next(iter(table.rows)), 0)
-    if config.data.dataset:
-        return config.data.dataset
-    options = {k: v for k, v in config.record.to_dict().items() if k != "num_workers"}
-    path = workdir / "data" / of_value(options)
-    if not path.exists():
+def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> dict[str, str]:
+    """The data set of every row, recorded now if it is not there; rows that record the same share one."""
+    found = {}
+    for row in table.rows:
+        config = definition.resolve(table, scale, row, 0)
+        if config.data.dataset:
+            found[row] = config.data.dataset
+            continue
+        options = {k: v for k, v in config.record.to_dict().items() if k != "num_workers"}
+        path = workdir / "data" / of_value(options)
+        found[row] = str(path)
+        if path.exists():
+            continue
         if only_look:
             raise UserError(f"{workdir} has no data set for {table.name} at scale {scale} yet: run the table first.")
-        print(f"recording the data set of {table.name} to {path}", file=sys.stderr, flush=True)
+        print(f"recording a data set of {table.name} to {path}", file=sys.stderr, flush=True)
         record(config, path)
-    return str(path)
+    return found
 
 
 def _jobs(table: Table, members: Sequence[plan.Member], workdir: pathlib.Path) -> dict[Job, list[plan.Member]]:
@@ -198,7 +204,7 @@ def _publish(result: dict) -> None:
     """Keeps a result in the repository, without the path of the data on this machine."""
     if result["not_run"]:
         raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; a result is kept whole.")
-    origin = {**result["provenance"], "data": pathlib.Path(result["provenance"]["data"]).name}
+    origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
     path = RESULTS / result["table"] / f"{result['scale']}.json"
     workdirs.write_json(path, {**result, "provenance": origin})
     print(f"kept {path}; `make results` brings it into the README.", file=sys.stderr)

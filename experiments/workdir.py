@@ -103,7 +103,14 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no run (no config.json): run launch.py train there first.")
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text())))
+
+
+def _with_tuples(value: Any) -> Any:
+    """`value` with the tuples that JSON has made lists of: flags override no list."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(part) for name, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def revision() -> str:

@@ -117,9 +117,6 @@ def tiny_config(square_data):
     return config
 
 
-STRIPES = {"train": 60, "test": 30}
-
-
 def stripes(index: int) -> np.ndarray:
     """An image uint8 [16, 16, 1] of one of three classes that only the direction of its stripes tells."""
     rng = np.random.default_rng(index)
@@ -132,13 +129,17 @@ def stripes(index: int) -> np.ndarray:
 @pytest.fixture(scope="session")
 def stripes_data(tmp_path_factory) -> pathlib.Path:
     """A data set of labelled images: `stripes`, 60 for training and 30 for tests."""
-    folder = tmp_path_factory.mktemp("stripes")
+    return write_stripes(tmp_path_factory.mktemp("stripes"), {"train": 60, "test": 30})
+
+
+def write_stripes(folder: pathlib.Path, counts: dict[str, int]) -> pathlib.Path:
+    """Writes so many `stripes` a split as a data set of labelled images to `folder`/data."""
     features = {
         "image": tfds.features.Image(shape=(SIZE, SIZE, 1), encoding_format="png"),
         "label": tfds.features.ClassLabel(num_classes=3),
     }
     example = lambda begin: lambda i: {"image": encode(stripes(begin + i), (SIZE, SIZE)), "label": (begin + i) % 3}
-    splits = {name: collection.Split(count, example(1000 * count)) for name, count in STRIPES.items()}
+    splits = {name: collection.Split(count, example(1000 * count)) for name, count in counts.items()}
     made = collection.Collection("stripes", "", features, splits, "", "")
     collection.write(folder / "data", folder / "scratch", made, {})
     return folder / "data"

@@ -52,8 +52,8 @@ def collect(table: Table, scale: str, plan: plans.Plan, failures: dict[str, str]
         "not_run": [f"{m.row}, seed {m.seed}" for m in plan.members if not m.result.exists()],
         "provenance": workdirs.provenance(
             code=plan.code,
-            data=plan.data,
-            data_fingerprint=plan.data_fingerprint,
+            data=list(plan.data),
+            data_fingerprint=", ".join(dict.fromkeys(plan.data.values())),
             seeds=sorted({m.seed for m in plan.members}),
             measured_by=sorted({f"revision {m['revision']} on {m['device']}, {m['date'][:10]}" for m in origins}),
         ),

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -55,36 +55,35 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The members of a table at a scale, and the data set that they share."""
+    """The members of a table at a scale, and the fingerprints of their data sets by name."""
 
     members: tuple[Member, ...]
     code: str
-    data: str
-    data_fingerprint: str
+    data: Mapping[str, str]
 
 
-def make(table: Table, scale: str, root: pathlib.Path, dataset: str, rows: Sequence[str], seeds: Sequence[int]) -> Plan:
+def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, str], seeds: Sequence[int]) -> Plan:
     """Addresses all members.
 
     Args:
       table, scale: what to run.
       root: folder of all tables' runs.
-      dataset: directory of the recorded data set.
-      rows, seeds: which members.
+      datasets: row -> directory of its recorded data set.
+      seeds: of every row.
 
     Raises:
       UserError: if two rows have the same config.
     """
-    first = resolve(table, scale, rows[0], seeds[0])
-    first.data.dataset = dataset
-    episodes = open_episodes(first, root, first.data.train_split)
+    first = resolve(table, scale, next(iter(datasets)), seeds[0])
     code = of_code(["experiments.train", f"experiments.{first.experiment}", "experiments.measure"])
-    members = []
-    for row in rows:
+    members, opened = [], {}
+    for row, dataset in datasets.items():
         for seed in seeds:
             config = resolve(table, scale, row, seed)
             config.data.dataset = dataset
-            members.append(_member(table, config, row, seed, root, code, episodes.fingerprint))
+            if dataset not in opened:
+                opened[dataset] = open_episodes(config, root, config.data.train_split)
+            members.append(_member(table, config, row, seed, root, code, opened[dataset].fingerprint))
     taken: dict[str, Member] = {}
     for member in members:
         other = taken.setdefault(member.key, member)
@@ -93,7 +92,7 @@ def make(table: Table, scale: str, root: pathlib.Path, dataset: str, rows: Seque
                 f"configs/tables/{table.name}.py: rows {other.row!r} and {member.row!r} have the same config at scale "
                 f"{scale!r}: give one of them overrides that make it different."
             )
-    return Plan(tuple(members), code, episodes.name, episodes.fingerprint)
+    return Plan(tuple(members), code, {episodes.name: episodes.fingerprint for episodes in opened.values()})
 
 
 def _member(

@@ -122,7 +122,10 @@ def test_usage_lists_the_verbs(capsys):
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.xla_flags=fast"], "no flag of XLA"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--num_processes=2"], "--coordinator is missing"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--nodes=two"], "flag --nodes=two"),
-        (["table"], "name one table (drift, frame_conditioning, mae), or --list them"),
+        (
+            ["table"],
+            "name one table (drift, few_labels, frame_conditioning, mae, video_data, video_masks), or --list them",
+        ),
         (["table", "drifd", "--workdir=/tmp/none"], "no table 'drifd': did you mean 'drift'?"),
         (["table", "drift", "--workdir=/tmp/none", "--seed=3"], "Unknown command line flag 'seed'"),
         (["report", "--workdir=/tmp/none"], "--workdir=/tmp/none is no folder"),

@@ -65,6 +65,9 @@ def test_imagine_shows_reconstructions(config, tmp_path, monkeypatch, capsys):
     metrics = json.loads((tmp_path / "imagine" / "metrics.json").read_text())
     assert set(metrics["psnr"]) == {"masked", "reconstructed", "mean_frame"}
     assert metrics["num_examples"] == 30
+    words = ['--config.eval.probes=("ridge", "knn")', "--config.eval.num_train=0", "--config.eval.floors=False"]
+    assert launch.main(["launch.py", "eval", f"--workdir={tmp_path}", *words]) == 0
+    assert "eval/knn/accuracy" in capsys.readouterr().out
 
 
 def test_a_loss_of_cropped_images_differs_and_depends_on_the_keys_alone(config):
