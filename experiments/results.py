@@ -15,7 +15,7 @@ HORIZONS = (1, 4, 8, 16)
 
 
 def rendered(folder: pathlib.Path) -> str:
-    """All results in a folder as Markdown: the demo's, then every table at every scale.
+    """All results in a folder as Markdown: the demo's, every table at every scale, then benchmarks.
 
     Raises:
       UserError: if a file is damaged.
@@ -27,7 +27,7 @@ def rendered(folder: pathlib.Path) -> str:
             parts.append(_demo(found) if path.name == "demo.json" else _table(found, path))
         except (ValueError, KeyError, OSError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): restore it from git.") from error
-    return "\n".join([*parts, *_not_run(folder)])
+    return "\n".join([*parts, *_mae_speed(sorted(folder.glob("mae_speed*.json"))), *_not_run(folder)])
 
 
 def _not_run(folder: pathlib.Path) -> list[str]:
@@ -101,6 +101,45 @@ def _demo(metrics: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
+    """What `experiments.benchmarks mae --peer=torch --output=results/mae_speed….json` measured, a file a row."""
+    rows, made = [], []
+    for path in paths:
+        found = json.loads(path.read_text())
+        origin, show = found["provenance"], lambda name, found=found: _ratio(found[name])
+        speed = [f"{found['steps'][name]['images_per_second']:,.0f}" for name in ("ours", "torch")]
+        share, (low, high) = found["masking_share"]["share"], found["masking_share"]["interval"]
+        masking = f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+        setting = f"{found['size']}, {found['dtype']}, memory kept: {found['memory']}"
+        ratios = map(show, ("to_torch", "to_torch_cpu", "sparse_speed_up"))
+        rows.append(f"| {' | '.join([setting, *speed, *ratios, masking])} |")
+        made.append(
+            f"- `python -m {origin['command']}`: revision {origin['revision'][:10]}, {origin['device']} "
+            f"({origin['host_cores']} cores), {origin['date'][:10]}, jax {origin['versions']['jax']}, torch "
+            f"{found['peer']['version']}; [{path.name}](results/{path.name})"
+        )
+    if not rows:
+        return []
+    return [
+        "### Pretraining a masked autoencoder beside PyTorch",
+        "",
+        "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same cores; "
+        "medians of ratios within a round and their 95 % interval. A masking below zero is noise.",
+        "",
+        "| size | ours | PyTorch | ours to PyTorch | by processor time | sparse to dense encoder | masking's share |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        *made,
+        "",
+    ]
+
+
+def _ratio(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['ratio']:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":

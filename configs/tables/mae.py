@@ -118,18 +118,18 @@ SCALES = {
         "overrides": {**COMMON, "record.num_episodes": 200, "eval.probes": ("ridge",), "decoder.depth": 2},
     },
     "cpu": {
-        "about": "Fashion-MNIST, 28x28, patches of 4x4, encoder 96 wide with 6 blocks, decoder 64 wide with 2, 3 "
-        "epochs of 60,000 images; the probe sees 20,000 labels",
+        "about": "Fashion-MNIST, 28x28, patches of 4x4, encoder 96 wide with 6 blocks, decoder 64 wide with 2, "
+        "one epoch of 60,000 images in batches of 64; the probe sees 10,000 labels",
         "config": "configs/fashion_mae.py",
         "overrides": {
             **COMMON,
             "encoder.width": 96,
             "augment.flip": False,
-            "train.batch_size": 128,
-            "train.num_steps": 1400,
-            "train.warmup_steps": 70,
-            "train.checkpoint_every": 1400,
-            "eval.num_train": 20_000,
+            "train.batch_size": 64,
+            "train.num_steps": 938,
+            "train.warmup_steps": 50,
+            "train.checkpoint_every": 938,
+            "eval.num_train": 10_000,
             "eval.num_pictures": 0,
         },
     },
