@@ -2,7 +2,7 @@
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 BIN := .venv/bin
-# Test processes; each takes about 3 GiB.
+# Test processes; each takes up to 6 GiB.
 JOBS ?= 2
 
 # Everything lives in .venv: nothing system-wide. PyTorch comes by pip, which finds builds for CPUs where an index has
