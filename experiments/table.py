@@ -201,10 +201,12 @@ def _describe(
 
 
 def _publish(result: dict) -> None:
-    """Keeps a result in the repository, without the path of the data on this machine."""
+    """Keeps a result in the repository, without the paths of this machine."""
     if result["not_run"]:
         raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; a result is kept whole.")
     origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
+    words = origin["command"].split()
+    origin["command"] = " ".join(word for word in words if not word.startswith(("--data=", "--workdir=")))
     path = RESULTS / result["table"] / f"{result['scale']}.json"
     workdirs.write_json(path, {**result, "provenance": origin})
     print(f"kept {path}; `make results` brings it into the README.", file=sys.stderr)
