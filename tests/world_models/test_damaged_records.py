@@ -161,6 +161,7 @@ def test_windows_of_the_last_episode_are_replaced_by_the_first(data):
     first = windows.load([0])
     _spoil(data, len(LENGTHS) - 1)
     _equal(windows.load([len(windows) - 1]), first)
+    assert list(windows.episodes.damaged) == [len(LENGTHS) - 1]
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 2])
