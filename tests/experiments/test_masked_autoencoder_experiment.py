@@ -9,6 +9,7 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
+from conftest import stripes
 
 import launch
 from configs.fashion_mae import get_config
@@ -18,6 +19,7 @@ from experiments.measure import evaluation
 from experiments.probes import KINDS, Labelled
 from experiments.train import train
 from world_models.data.clips import Windows
+from world_models.data.sources import digits
 from world_models.errors import UserError
 
 
@@ -68,6 +70,27 @@ def test_imagine_shows_reconstructions(config, tmp_path, monkeypatch, capsys):
     words = ['--config.eval.probes=("ridge", "knn")', "--config.eval.num_train=0", "--config.eval.floors=False"]
     assert launch.main(["launch.py", "eval", f"--workdir={tmp_path}", *words]) == 0
     assert "eval/knn/accuracy" in capsys.readouterr().out
+
+
+def test_video_is_recorded_trained_and_shown_in_motion(tmp_path, monkeypatch, capsys):
+    """As a user would, with images that stand in for an installed package."""
+    glyphs = np.stack([cv2.resize(stripes(i), (28, 28))[..., None] for i in range(30)])
+    monkeypatch.setattr(
+        digits, "read", lambda kind, seed: dict.fromkeys(("train", "test"), (glyphs, np.arange(30) % 10))
+    )
+    config, workdir = "--config=configs/moving_mae.py:debug", f"--workdir={tmp_path}"
+    for words in (
+        ["record", config, workdir],
+        ["train", config, workdir, "--config.eval.probes=('ridge',)", "--config.eval.floors=False"],
+        ["imagine", workdir],
+    ):
+        assert launch.main(["launch.py", *words]) == 0, capsys.readouterr().err
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= last["eval/ridge/accuracy"] <= 100
+    video = cv2.VideoCapture(str(tmp_path / "imagine" / "reconstructions.mp4"))
+    frames = [frame for seen, frame in iter(video.read, (False, None)) if seen]
+    assert len(frames) == 8
+    assert np.abs(np.diff(np.float32(frames), axis=0)).max() > 50  # something moves
 
 
 def test_a_loss_of_cropped_images_differs_and_depends_on_the_keys_alone(config):
