@@ -126,9 +126,10 @@ def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
         "### Pretraining a masked autoencoder beside PyTorch",
         "",
         "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same cores; "
-        "medians of ratios within a round and their 95 % interval. A masking below zero is noise.",
+        "medians of ratios within a round and their 95 % interval. *Memory kept* says whose C library keeps what a "
+        "step frees, which `launch.py` has ours do on CPUs. A masking below zero is noise.",
         "",
-        "| size | ours | PyTorch | ours to PyTorch | by processor time | sparse to dense encoder | masking's share |",
+        "| setting | ours | PyTorch | ours to PyTorch | by processor time | sparse to dense encoder | masking |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",

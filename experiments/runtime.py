@@ -44,9 +44,9 @@ def setup(xla_flags: str = "") -> None:
 def keep_memory() -> bool:
     """Has the C library keep what a training step frees for the next step, where JAX can only run on CPUs.
 
-    glibc gives large buffers back to the system at once and takes them anew, page by page, a third of the time of a
-    small model's step. Kept, they cost up to twice the memory. Call it before JAX starts a backend: threads that have
-    allocated before stay as they were. Environment variables of malloc (MALLOC_ARENA_MAX, ...) leave all to the user.
+    glibc gives large buffers back to the system at once and takes them anew, page by page, at every step. Kept, they
+    cost memory instead. Call it before JAX starts a backend: threads that have allocated before stay as they were.
+    Environment variables of malloc (MALLOC_ARENA_MAX, ...) leave all to the user.
 
     Returns:
       whether it did.

@@ -54,7 +54,7 @@ def _product_backward(kept: tuple, gradient: Array) -> tuple[jax.Array, jax.Arra
     of_rows = jnp.tensordot(gradient, kernel, ([1 + axis for axis in outer], outputs))
     if math.prod(rows.shape[1:]) <= math.prod(gradient.shape[1:]):
         return of_rows, jnp.tensordot(rows, gradient, ([0], [0]))
-    # CPUs take twice as long for a tall result; the barrier keeps the compiler from undoing the transposition.
+    # CPUs take longer for a tall result; the barrier keeps the compiler from undoing the transposition.
     wide = jax.lax.optimization_barrier(jnp.tensordot(gradient, rows, ([0], [0])))
     return of_rows, jnp.moveaxis(wide, outer, outputs)
 
