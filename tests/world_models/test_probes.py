@@ -69,6 +69,23 @@ def test_ridge_chooses_the_strength_on_held_out_tenths_and_refits_on_all(few, mo
     assert result.accuracy == np.mean(scores.argmax(1) == test_y)
 
 
+def test_ridge_of_more_features_than_rows_works_on_as_many_numbers_as_rows(monkeypatch):
+    (x, y), (test_x, test_y) = uneven_blobs(60, d=150, noise=5), uneven_blobs(500, seed=1, d=150, noise=5)
+    solved = []
+    solve = ridge._solve
+    monkeypatch.setattr(ridge, "_solve", lambda gram, *rest: (solved.append(gram.shape), solve(gram, *rest))[1])
+    for strength in (1e-2, 1.0):
+        scores = ridge_by_least_squares(x, y, test_x, 3, strength, x)
+        expected = np.mean(scores.argmax(1) == test_y)
+        assert 0.4 < expected < 0.99
+        assert ridge.ridge_probe(x, y, test_x, test_y, 3, strengths=(strength,)).accuracy == expected
+    assert set(solved) == {(61, 61)}
+    rows, others, scale = ridge._rotated(x, test_x, ridge.Standardiser.fit(x))
+    scores = ridge_by_least_squares(x, y, test_x, 3, 0.1, x)
+    weights = ridge._solve(*ridge._moments(rows, y, scale, 3), 0.1)
+    np.testing.assert_allclose(ridge._with_one(others) @ weights, scores, atol=1e-9)
+
+
 def test_ridge_does_not_change_with_the_units_of_a_feature():
     (x, y), (test_x, test_y) = uneven_blobs(400), uneven_blobs(300, seed=1)
     factors = np.float32(2.0) ** np.arange(-6, 6)
