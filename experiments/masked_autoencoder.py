@@ -34,6 +34,11 @@ class Experiment:
         self.frames_shape = (config.data.clip_length, *spec.frame_shape)
         self.options = make_options(config)
         _check(self.options, config, self.frames_shape)
+        self.caveat = (
+            "A normalized target says nothing of a patch's mean and deviation: reconstructions are given the true ones."
+            if self.options.target.endswith("normalized")
+            else ""
+        )
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""

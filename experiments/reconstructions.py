@@ -50,7 +50,7 @@ def picture(stages: dict[str, np.ndarray], max_frames: int = 8) -> np.ndarray:
         cells = []
         for frames in stages.values():
             shown = np.unique(np.linspace(0, frames.shape[1] - 1, max_frames).round().astype(int))
-            cells.append(media.grid([list(media.fit(frames[i][shown], 84, 256)[:, None])], gutter=1))
+            cells.append(media.grid([list(media.fit(frames[i][shown], 96, 256)[:, None])], gutter=1))
         rows.append(cells)
     rows[0] = [media.labelled(name, cell) for name, cell in zip(stages, rows[0])]
     return media.grid(rows, gutter=6)[0]
@@ -79,7 +79,8 @@ def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reconstructions of held-out clips as `config.imagine` says, and the content of imagine/metrics.json.
 
     PSNR and SSIM of every stage beside the original, over whole frames, patches that the model was shown included;
-    floors that need no learning are the masked frames as they are and the mean frame of the training data.
+    floors that need no learning are the masked frames as they are and the mean frame of the training data. What the
+    model was told beyond the visible patches is the `caveat`.
     """
     data = run.config.data
     windows = run.windows(data.test_split, data.clip_length)
@@ -92,7 +93,12 @@ def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for name, frames in [*list(stages.items())[1:], ("mean_frame", average)]:
         metrics.setdefault("psnr", {})[name] = float(np.mean(np.asarray(image.psnr(frames, original))))
         metrics.setdefault("ssim", {})[name] = float(np.mean(np.asarray(image.ssim(frames, original))))
-    metrics |= {"split": data.test_split, "step": run.step, "provenance": provenance(run, data.test_split)}
+    metrics |= {
+        "caveat": run.experiment.caveat,
+        "split": data.test_split,
+        "step": run.step,
+        "provenance": provenance(run, data.test_split),
+    }
     return stages, finite_or_none(metrics)
 
 
@@ -117,7 +123,7 @@ def imagine(run: LoadedRun) -> pathlib.Path:
         for name in metrics["psnr"]
     )
     config = json.loads((run.workdir / "config.json").read_text())
-    body = [f"<p>{metrics['num_examples']} held-out clips. {sentences}.</p>", *figures]
+    body = [f"<p>{metrics['num_examples']} held-out clips. {sentences}. {metrics['caveat']}</p>", *figures]
     return report.write_page(
         folder / "report.html", f"Reconstructions: {run.workdir.name}", body, metrics["provenance"], config
     )

@@ -32,6 +32,7 @@ SATURATED = 0.99
 class Experiment:
     """See `experiments.experiment.Experiment`."""
 
+    caveat = ""
     stages = ("original", "from latents", "masked", "reconstructed")
 
     def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):

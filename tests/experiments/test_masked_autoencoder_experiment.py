@@ -67,6 +67,7 @@ def test_imagine_shows_reconstructions(config, tmp_path, monkeypatch, capsys):
     metrics = json.loads((tmp_path / "imagine" / "metrics.json").read_text())
     assert set(metrics["psnr"]) == {"masked", "reconstructed", "mean_frame"}
     assert metrics["num_examples"] == 30
+    assert metrics["caveat"] == ""  # pixels say all of it
     words = ['--config.eval.probes=("ridge", "knn")', "--config.eval.num_train=0", "--config.eval.floors=False"]
     assert launch.main(["launch.py", "eval", f"--workdir={tmp_path}", *words]) == 0
     assert "eval/knn/accuracy" in capsys.readouterr().out
@@ -87,6 +88,9 @@ def test_video_is_recorded_trained_and_shown_in_motion(tmp_path, monkeypatch, ca
         assert launch.main(["launch.py", *words]) == 0, capsys.readouterr().err
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert 0 <= last["eval/ridge/accuracy"] <= 100
+    metrics = json.loads((tmp_path / "imagine" / "metrics.json").read_text())
+    assert "reconstructions are given the true ones" in metrics["caveat"]  # the target is normalized
+    assert metrics["caveat"] in (tmp_path / "imagine" / "report.html").read_text()
     video = cv2.VideoCapture(str(tmp_path / "imagine" / "reconstructions.mp4"))
     frames = [frame for seen, frame in iter(video.read, (False, None)) if seen]
     assert len(frames) == 8
