@@ -10,6 +10,7 @@ import sys
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -24,13 +25,14 @@ SIZE = 16
 
 
 def pytest_configure(config):
-    """Compiled programs are shared between test runs; Ctrl-C works in the processes that tests start.
+    """Compiled programs are shared between test runs and processes; Ctrl-C works in the processes that tests start.
 
     A shell that starts tests in the background has them ignore it, and what is ignored is inherited.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     runtime.setup()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
 
 
 @pytest.fixture(autouse=True, scope="session")

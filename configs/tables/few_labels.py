@@ -70,10 +70,17 @@ SCALES = {
         "overrides": {**PROBES, "record.num_episodes": 2000},
     },
     "cpu": {
-        "about": "Fashion-MNIST, 28x28, patches of 4x4, encoder 192 wide with 6 blocks, decoder 64 wide with "
-        "2; 10 epochs of 60,000 images; the probe sees all labels, fine-tuning 100 or 1,000 for 150 steps of 64",
+        "about": "Fashion-MNIST, 28x28, patches of 7x7 (an epoch takes less than half the time of 4x4), encoder 192 "
+        "wide with 6 blocks, decoder 64 wide with 2; 10 epochs of 60,000 images; the probe sees all labels, "
+        "fine-tuning 100 or 1,000 for 150 steps of 64",
         "config": "configs/fashion_mae.py",
-        "overrides": {**PROBES, "eval.num_train": 0, "eval.num_pictures": 0, "fine_tune.num_steps": 150},
+        "overrides": {
+            **PROBES,
+            "model.patch": 7,
+            "eval.num_train": 0,
+            "eval.num_pictures": 0,
+            "fine_tune.num_steps": 150,
+        },
     },
     "gpu": {
         "about": "Fashion-MNIST, 28x28, patches of 4x4, encoder 192 wide with 12 blocks, decoder 96 wide with 2; 400 "
