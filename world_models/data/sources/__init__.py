@@ -1,4 +1,4 @@
-"""Data sets that need no simulator: images and procedural video from packages, and folders of images."""
+"""Data sets made in one go: images and procedural video from packages, folders of images, and the JAX-native worlds."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # TFDS takes seconds to import, and worker processes of a rec
     from world_models.data.sources.collection import Collection
 
 _STILL = ("seed", "image_size", "num_episodes")
+_WORLD = (*_STILL, "splits", "num_frames")
 # What `config.record` must hold for each source, besides its name.
 FIELDS = {
     "fashion_mnist": _STILL,
@@ -16,7 +17,11 @@ FIELDS = {
     "emoji": (*_STILL, "splits"),
     "images": (*_STILL, "splits", "images"),
     "moving_digits": (*_STILL, "splits", "num_frames", "num_objects", "speed", "digits"),
+    "two_rooms": (*_WORLD, "cross_rate", "wall"),
+    "four_rooms": (*_WORLD, "expert_share"),
+    "point_maze": (*_WORLD, "maze", "policy", "noise"),
 }
+_WORLDS = ("two_rooms", "four_rooms", "point_maze")
 
 
 def open_source(options: Mapping[str, Any]) -> "Collection":
@@ -39,7 +44,7 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
         raise UserError(f"config.record.image_size={size} must be (height, width), both at least 1.")
     seed, limit = options["seed"], options["num_episodes"]
     _check_least(options, "seed", 0)
-    _check_least(options, "num_episodes", 1 if name == "moving_digits" else 0)
+    _check_least(options, "num_episodes", 1 if name in ("moving_digits", *_WORLDS) else 0)
     if name in ("fashion_mnist", "mnist"):
         from world_models.data.sources import digits
 
@@ -50,6 +55,11 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
         if name == "emoji":
             return pictures.emoji(size, limit, dict(options["splits"]), seed)
         return pictures.folder(options["images"], size, limit, dict(options["splits"]), seed)
+    if name in _WORLDS:
+        from world_models.data.sources import worlds
+
+        _check_least(options, "num_frames", 2)
+        return worlds.collection(options)
     from world_models.data.sources import moving_digits
 
     _check_least(options, "num_frames", 1)

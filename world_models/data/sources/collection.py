@@ -36,6 +36,7 @@ class Collection:
       splits: split name -> its examples.
       licence: of the data.
       source: where the data come from: package, author, paper.
+      metadata: what else the data set says of itself, such as its action space; JSON.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Collection:
     splits: dict[str, Split]
     licence: str
     source: str
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder):
@@ -58,13 +60,13 @@ class _Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         collection = self._collection
-        metadata = {"licence": collection.licence, "source": collection.source, "record": self._record}
+        about = {"licence": collection.licence, "source": collection.source, "record": self._record}
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{collection.description} Licence: {collection.licence}.",
             features=tfds.features.FeaturesDict(collection.features),
             citation=collection.source,
-            metadata=tfds.core.MetadataDict(metadata),
+            metadata=tfds.core.MetadataDict({**about, **collection.metadata}),
             disable_shuffling=True,
         )
 

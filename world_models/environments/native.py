@@ -1,0 +1,124 @@
+"""Worlds written in JAX: pure functions of a state, an action and a key, so that a whole episode compiles into one program.
+
+Everything is written for one episode; `jax.vmap` makes it many.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from world_models.errors import UserError
+from world_models.types import ActionSpec, Array
+
+
+class Task(NamedTuple):
+    """Where an episode starts and where it has to go.
+
+    Attributes:
+      start, goal: float32 [2], positions in the world's units.
+      layout: the world's own named tuple of numbers, such as where the wall stands.
+      distance: float32 [], length of the shortest way, in the unit that the world names.
+    """
+
+    start: Array
+    goal: Array
+    layout: Any
+    distance: Array
+
+
+class Trajectory(NamedTuple):
+    """What a data policy did. `actions[t]` was done in `states[t]` and led to `states[t + 1]`.
+
+    Attributes:
+      states: the world's states, leading axis [time].
+      actions: float32 [time - 1, dim].
+      policy: int32 [], which of the world's `POLICIES` it was.
+    """
+
+    states: Any
+    actions: Array
+    policy: Array
+
+
+class World(Protocol):
+    """A world. `State` is a named tuple of arrays; `reset`, `step`, `render` and the four below them can be traced.
+
+    Attributes:
+      spec: of the actions. Steps take any action; the bounds say what is in use.
+      num_steps: of an episode in the published evaluation.
+      Layout: the named tuple type of a task's `layout`.
+      POLICIES: names of the ways in which its data are made.
+      TASKS: names of its kinds of tasks.
+      num_cells: cells that `cell` can name and an agent can reach, for statistics of coverage.
+      num_rooms: rooms that `room` can name; 1 where the world has none.
+    """
+
+    spec: ActionSpec
+    num_steps: int
+    Layout: type
+    POLICIES: tuple[str, ...]
+    TASKS: tuple[str, ...]
+    num_cells: int
+    num_rooms: int
+
+    def reset(self, task: Task) -> Any:
+        """The state in which a task starts."""
+
+    def step(self, state: Any, action: Array, key: Array) -> Any:
+        """The state after an action, float32 [dim]."""
+
+    def render(self, state: Any) -> Array:
+        """The frame of a state, uint8 [height, width, 3]."""
+
+    def position(self, state: Any) -> Array:
+        """Where the agent is, float32 [2]."""
+
+    def reached(self, state: Any, goal: Array) -> Array:
+        """Whether the agent is near enough to a goal, bool []."""
+
+    def cell(self, state: Any) -> Array:
+        """The cell that the agent is in, int32 []."""
+
+    def room(self, state: Any) -> Array:
+        """The room that the agent is in, int32 []; -1 between rooms."""
+
+    def blocked(self, position: np.ndarray, layout: Any) -> str:
+        """Why the agent cannot be at a position, in words; empty if it can. On the host."""
+
+    def sample_tasks(self, name: str, rng: np.random.Generator, number: int) -> Task:
+        """Tasks of one of `TASKS`, as NumPy arrays with a leading axis [number]."""
+
+
+WORLDS = ("two_rooms", "four_rooms", "point_maze")
+
+
+def make(name: str, image_size: tuple[int, int], maze: str = "medium") -> World:
+    """The world of a name.
+
+    Args:
+      name: of `WORLDS`.
+      image_size: (height, width) of the frames.
+      maze: which map, for "point_maze".
+
+    Raises:
+      UserError: if there is no such world or map.
+    """
+    if name == "two_rooms":
+        from world_models.environments.two_rooms import TwoRooms
+
+        return TwoRooms(image_size)
+    if name == "four_rooms":
+        from world_models.environments.four_rooms import FourRooms
+
+        return FourRooms(image_size)
+    if name == "point_maze":
+        from world_models.environments.point_maze import PointMaze
+
+        return PointMaze(image_size, maze)
+    raise UserError(f"world={name!r} must be one of {', '.join(WORLDS)}.")
+
+
+def of_record(record: Mapping[str, Any]) -> World:
+    """The world that a data set was recorded in, from its `config.record`."""
+    return make(record["source"], tuple(record["image_size"]), record.get("maze", "medium"))
