@@ -21,7 +21,10 @@ Evaluator = Callable[[nnx.GraphDef, Any], dict[str, float]]
 
 
 class Experiment(Protocol):
-    """One family: a file experiments/<family>.py with a class of this name and form."""
+    """One family: a file experiments/<family>.py with a class of this name and form.
+
+    It may have a method `check_windows(windows)`, which raises UserError if training data do not suit the config.
+    """
 
     def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
         """Checks the config against the data. Raises UserError before anything is compiled."""

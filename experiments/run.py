@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from flax import nnx
 
 from experiments import workdir as workdirs
 from experiments.experiment import Evaluator, make_experiment, open_windows
@@ -53,6 +54,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     windows = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
     parallel.check_same(windows.episodes.fingerprint, f"{windows.episodes.name} (fingerprint of files and damage)")
     experiment = make_experiment(config, windows.episodes.spec)
+    if hasattr(experiment, "check_windows"):
+        experiment.check_windows(windows)
     optimizer, rate = make_optimizer(options)
     graphdef, init, shapes = create_state(experiment, optimizer, config.seed, mesh, config.sharding)
     workdirs.claim(workdir, config, write=main)
@@ -109,12 +112,13 @@ def _started_from(options: ml_collections.ConfigDict, state: TrainState, shapes:
         return state
     step = None if options.step < 0 else options.step
     folder = pathlib.Path(options.checkpoints)
-    found = restore_parts(folder, step, shapes.params, tuple(options.parts))
-    params = jax.tree.map(
-        lambda new, own: own if new is None else new, found.arrays, state.params, is_leaf=lambda x: x is None
-    )
+    # Parameters and constants share no name. What was trained there may be a constant here: a frozen encoder.
+    found = restore_parts(folder, step, nnx.merge_state(shapes.params, shapes.constants), tuple(options.parts))
+    read = dict(jax.tree_util.tree_leaves_with_path(found.arrays))
+    filled = lambda tree: jax.tree_util.tree_map_with_path(lambda path, own: read.get(path, own), tree)
+    params, constants = filled(state.params), filled(state.constants)
     say("\n  ".join([f"Begins with weights of step {found.step} in {folder}.", *found.left_out]))
-    return state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
+    return state._replace(params=params, constants=constants, ema=jax.tree.map(jnp.copy, params))
 
 
 def _compile(step: Any, shapes: TrainState, windows: clips.Windows, batch_size: int, rows: Any, flag: jax.Array) -> Any:

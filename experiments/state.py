@@ -20,7 +20,7 @@ class TrainState(NamedTuple):
     Attributes:
       step: int32, number of steps done.
       params: trained parameters, float32.
-      constants: what the model holds but does not train.
+      constants: what the model holds but does not train; some families keep statistics of their data there.
       ema: moving average of `params`.
       optimizer: state of the optimizer.
     """
@@ -144,49 +144,54 @@ def make_step(
     """The training step: (state, batch, stop) -> (state, metrics), to be jitted.
 
     Random keys are folded from the seed, the step and the index in the global batch, so neither a restart, nor the
-    mesh, nor the number of accumulation steps changes them. A step whose loss or gradient is not finite changes
-    nothing but the step count, and says so in the metric `nonfinite`. The metric `stop` tells every process whether
-    any element of `stop` is true.
+    mesh, nor the number of accumulation steps changes them. What the loss changes of the model's constants stays
+    changed. A step whose loss or gradient is not finite changes nothing but the step count, and says so in the metric
+    `nonfinite`. The metric `stop` tells every process whether any element of `stop` is true.
     """
     train = config.train
 
-    def gradients(state: TrainState, batch: Any, keys: jax.Array):
+    def gradients(state: TrainState, constants: Any, batch: Any, keys: jax.Array):
         def loss(params):
-            return experiment.loss(merge_model(graphdef, params, state.constants), batch, keys)
+            model = merge_model(graphdef, params, constants)
+            value, metrics = experiment.loss(model, batch, keys)
+            return value, (metrics, split_model(model)[2])
 
-        (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-        return grads, metrics
+        (_, (metrics, constants)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        return (grads, metrics), constants
 
     def accumulated(state: TrainState, batch: Any, keys: jax.Array):
         if train.accumulate == 1:
-            return gradients(state, batch, keys)
+            return gradients(state, state.constants, batch, keys)
         # Rows are dealt out in turn, so that every part stays spread over the devices as the whole batch is.
         deal = lambda x: jnp.moveaxis(x.reshape(-1, train.accumulate, *x.shape[1:]), 1, 0)
         parts = jax.tree.map(deal, (batch, keys))
 
-        def body(total, part):
-            return jax.tree.map(jnp.add, total, gradients(state, *part)), None
+        def body(carry, part):
+            total, constants = carry
+            found, constants = gradients(state, constants, *part)
+            return (jax.tree.map(jnp.add, total, found), constants), None
 
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, state, *_first(parts)))
-        total, _ = jax.lax.scan(body, zeros, parts)
-        return jax.tree.map(lambda x: x / train.accumulate, total)
+        shapes, _ = jax.eval_shape(gradients, state, state.constants, *_first(parts))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (total, constants), _ = jax.lax.scan(body, (zeros, state.constants), parts)
+        return jax.tree.map(lambda x: x / train.accumulate, total), constants
 
     def step(state: TrainState, batch: Any, stop: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         rows = jax.tree.leaves(batch)[0].shape[0]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
-        grads, metrics = accumulated(state, batch, keys)
+        (grads, metrics), constants = accumulated(state, batch, keys)
         norm = optax.global_norm(grads)
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(train.ema_decay, (1 + state.step) / (10 + state.step))
         ema = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.ema, params)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
-        changed = (params, ema, moments)
-        kept = (state.params, state.ema, state.optimizer)
-        params, ema, moments = jax.tree.map(lambda a, b: jnp.where(finite, a, b), changed, kept)
+        changed = (params, constants, ema, moments)
+        kept = (state.params, state.constants, state.ema, state.optimizer)
+        params, constants, ema, moments = jax.tree.map(lambda a, b: jnp.where(finite, a, b), changed, kept)
         metrics |= {"grad_norm": norm, "learning_rate": rate(state.step), "nonfinite": ~finite, "stop": jnp.any(stop)}
-        return TrainState(state.step + 1, params, state.constants, ema, moments), metrics
+        return TrainState(state.step + 1, params, constants, ema, moments), metrics
 
     return step
 

@@ -1,0 +1,155 @@
+"""Two rooms and a door, seen from above: two levels of latent dynamics to plan in, small enough for two CPU cores.
+
+Model: level 1 as in the TwoRooms model of eb_jepa (a GRU whose hidden state is the latent; variance, covariance, time
+similarity and inverse dynamics against collapse), made small; level 2 ticks four times slower, with an MLP encoder on
+level 1 and macro-actions of four numbers (H-JEPA, arXiv 2610.06805). config.levels names the blocks from the bottom
+up: ("bottom",) is the flat model, ("bottom", "upper", "upper") has three levels.
+Data: random walks in TwoRooms, rendered at 32x32; a third of them goes through the door.
+Judged by: errors of rollouts over those of latents that stay as they are, by level (eval/rollout), and imagined frames
+of the probe decoder.
+Command: python launch.py record --config=configs/two_rooms.py --workdir=runs/two_rooms, then train, eval and imagine.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config; variant "debug" is two steps of a tiny model."""
+    config = ConfigDict()
+    config.experiment = "latent_dynamics"
+    config.seed = 0
+    config.mesh = (-1, 1, 1)
+    config.sharding = (  # (name of a parameter's axis, mesh axis to split it over), the more important first
+        ("heads", "tensor"),
+        ("mlp", "tensor"),
+        ("width", "fsdp"),
+        ("channels_out", "fsdp"),
+    )
+    config.xla_flags = ""
+    config.profile = False
+    config.wandb = False
+
+    config.record = ConfigDict(
+        {
+            "source": "two_rooms",
+            "seed": 0,
+            "image_size": (32, 32),
+            "num_episodes": 2000,
+            "splits": {"train": 0.9, "validation": 0.05, "test": 0.05},
+            "num_frames": 64,
+            "cross_rate": 0.35,
+        }
+    )
+    config.init_from = ConfigDict({"checkpoints": "", "step": -1, "parts": ()})
+    config.data = ConfigDict(
+        {
+            "dataset": "",  # empty: <workdir>/data
+            "train_split": "train",
+            "validation_split": "validation",
+            "test_split": "test",
+            "image_key": "observation/image",
+            "action_key": "action",
+            "image_size": (),
+            "num_actions": 0,
+            "clip_length": 20,
+            "stride": 4,
+            "across_episodes": False,
+            "max_damaged": 0,
+            "cache_gb": 2.0,
+            "num_threads": 1,
+        }
+    )
+    config.levels = ("bottom", "upper")  # names of the blocks that say what each level is made of
+    config.model = ConfigDict(
+        {"detach_lower": True, "pixel_mean": (0.05,), "pixel_std": (0.2,), "dtype": "float32"}
+    )  # fmt: skip
+    config.encoder = ConfigDict({"kind": "cnn", "channels": (8, 16, 16), "blocks": 1, "frozen": False})
+    config.bottom = ConfigDict(
+        {
+            "width": 64,
+            "predictor": "gru",
+            "hidden": 128,
+            "rollout": 8,
+            "weight": 1.0,
+            "std": 16.0,
+            "cov": 8.0,
+            "time": 12.0,
+            "inverse": 1.0,
+            "sigreg": 0.0,
+        }
+    )
+    config.upper = ConfigDict(
+        {
+            "encoder": "mlp",
+            "stride": 4,
+            "width": 64,
+            "action": 4,
+            "predictor": "gru",
+            "hidden": 128,
+            "rollout": 4,
+            "weight": 1.0,
+            "std": 16.0,
+            "cov": 8.0,
+            "time": 2.0,  # neighbouring ticks are four frames apart
+            "inverse": 1.0,
+            "sigreg": 0.0,
+        }
+    )
+    config.decoder = ConfigDict({"channels": (32, 16, 8), "frames": 2, "weight": 1.0, "detach": True})
+    config.train = ConfigDict(
+        {
+            "batch_size": 32,
+            "accumulate": 1,
+            "num_steps": 6_000,
+            "learning_rate": 1e-3,
+            "schedule": "cosine",
+            "warmup_steps": 300,
+            "weight_decay": 1e-5,
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "clip_norm": 2.0,
+            "max_nonfinite": 3,
+            "spike_sigmas": 6.0,
+            "watchdog_seconds": 600.0,
+            "ema_decay": 0.99,
+            "log_every": 50,
+            "eval_every": 1_000,
+            "checkpoint_every": 1_000,
+            "keep": 2,
+            "keep_every": 0,
+            "best": "eval/held_out/loss",
+            "better": "lower",
+        }
+    )
+    config.eval = ConfigDict(
+        {"num_examples": 128, "num_contexts": 32, "num_context": 4, "horizon": 16, "changed_threshold": 8}
+    )
+    config.imagine = ConfigDict(
+        {
+            "num_contexts": 32,
+            "num_context": 4,
+            "horizon": 32,
+            "changed_threshold": 8,
+            "num_branches": 4,
+            "num_samples": 1,
+            "num_shown": 4,
+            "fps": 8,
+        }
+    )
+    if variant == "debug":
+        config.record.update(
+            {"num_episodes": 20, "num_frames": 20, "splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
+        )
+        config.data.clip_length = 8
+        config.encoder.update({"channels": (4,), "blocks": 1})
+        config.bottom.update({"width": 8, "hidden": 8, "rollout": 2})
+        config.upper.update({"width": 8, "hidden": 8, "rollout": 1})
+        config.decoder.channels = (4,)
+        config.train.update({"batch_size": 4, "num_steps": 2, "eval_every": 2, "log_every": 1, "checkpoint_every": 2})
+        config.train.schedule = "constant"  # num_steps is then no part of the compiled step
+        config.eval.update({"num_examples": 4, "num_contexts": 2, "horizon": 2})
+        config.imagine.update({"num_contexts": 2, "horizon": 8, "num_branches": 2, "num_shown": 1})
+    elif variant:
+        raise ValueError(f"configs/two_rooms.py has no variant {variant!r}; it has 'debug'.")
+    return config

@@ -1,0 +1,241 @@
+"""Levels of latent dynamics: scan and filter agree, jumpy rollouts, what gradients reach, and learning a moving dot."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from world_models.errors import UserError
+from world_models.imagination import imagine
+from world_models.latent_dynamics.decoder import DecoderOptions
+from world_models.latent_dynamics.encoders import CNNOptions, ViTOptions
+from world_models.latent_dynamics.level import LevelOptions
+from world_models.latent_dynamics.model import MultiLevelDynamics, Options
+from world_models.nn.transformer import TransformerOptions
+from world_models.types import ActionSpec, Clip
+
+SIZE = 8
+SPEC = ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))
+TERMS = {"std": 16.0, "cov": 8.0, "time": 1.0, "inverse": 1.0}
+BOTTOM = LevelOptions("frames", 1, 8, 2, hidden=16, rollout=3, **TERMS)
+UPPER = LevelOptions("mlp", 2, 6, 3, hidden=16, rollout=2, **TERMS)
+TOP = LevelOptions("identity", 2, 6, 2, predictor="mlp", hidden=8, rollout=1)
+OPTIONS = Options((BOTTOM, UPPER, TOP), CNNOptions((4,), 0), DecoderOptions((4,)), pixel_mean=(0.1,), pixel_std=(0.3,))
+
+
+def build(options=OPTIONS):
+    return nnx.jit(lambda: MultiLevelDynamics(options, (SIZE, SIZE, 1), SPEC, rngs=nnx.Rngs(0)))()
+
+
+def dots(batch, time, seed=0):
+    """A dot that moves by its action, without walls."""
+    rng = np.random.default_rng(seed)
+    actions = rng.uniform(-2, 2, (batch, time, 2)).astype(np.float32)
+    place = rng.uniform(0, SIZE, (batch, 1, 2)) + np.cumsum(actions, axis=1) - actions
+    grid = np.stack(np.mgrid[:SIZE, :SIZE], axis=-1)
+    away = (grid - place[:, :, None, None] + SIZE / 2) % SIZE - SIZE / 2
+    frames = (255 * np.exp(-(away**2).sum(axis=-1, keepdims=True) / 2)).astype(np.uint8)
+    nothing = np.zeros((batch, time), np.float32)
+    return Clip(frames, actions, nothing, nothing, nothing, nothing)
+
+
+def keys(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+climb = nnx.jit(lambda model, frames, actions: model.climb(model.encode(frames), actions))
+
+
+@nnx.jit
+def stream(model, frames, actions, is_first):
+    """States of the streaming filter at all frames, time first."""
+
+    def body(state, inputs):
+        state = model.filter_step(state, *inputs)
+        return state, state
+
+    inputs = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (frames, actions, is_first))
+    return jax.lax.scan(body, model.start(len(frames)), inputs)[1]
+
+
+def test_the_filter_says_what_the_scan_of_whole_episodes_says(model):
+    """Two sequences of two episodes each, of odd lengths, that begin at different frames."""
+    first, second = 7, 5
+    clips = {length: dots(2, length, seed=length) for length in (first, second)}
+    joined = lambda name: np.stack(
+        [
+            np.concatenate([getattr(clips[first], name)[0], getattr(clips[second], name)[0]]),
+            np.concatenate([getattr(clips[second], name)[1], getattr(clips[first], name)[1]]),
+        ]
+    )
+    led = np.concatenate([np.full((2, 1, 2), 9.0, np.float32), joined("actions")[:, :-1]], axis=1)
+    is_first = np.zeros((2, first + second), bool)
+    is_first[:, 0] = is_first[0, first] = is_first[1, second] = True
+    states = stream(model, joined("frames"), led, is_first)
+    begins = {first: (0, second), second: (first, 0)}
+    for length, clip in clips.items():
+        levels = climb(model, clip.frames, clip.actions[:, :-1])
+        for (z, actions), period, held, acted in zip(levels, (1, 2, 4), states.latents, states.actions):
+            assert z.shape[1] == -(-length // period)
+            for row, begin in enumerate(begins[length]):
+                for t in range(length):
+                    np.testing.assert_allclose(held[begin + t, row], z[row, t // period], atol=1e-5)
+                    last = actions[row, t // period - 1] if t >= period else np.zeros(actions.shape[-1])
+                    np.testing.assert_allclose(acted[begin + t, row], last, atol=1e-5)
+
+
+def with_nan(model, keep):
+    """The model's parameters, NaN but for those below `keep`, a prefix of paths."""
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    flat = [
+        (path, x if path[: len(keep)] == keep else np.nan * x) for path, x in nnx.to_flat_state(nnx.as_pure(params))
+    ]
+    return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
+
+
+def test_a_jumpy_rollout_reads_its_own_level_alone(model):
+    z, actions = jax.random.normal(jax.random.key(0), (3, 6)), jax.random.uniform(jax.random.key(1), (3, 4, 3))
+    roll = nnx.jit(lambda model: model.rollout(2, z, actions))
+    found = roll(model)
+    np.testing.assert_array_equal(roll(with_nan(model, ("levels", 1))), found)
+    assert np.isnan(roll(with_nan(model, ("levels", 0)))).all()
+    state = z
+    for t in range(4):
+        state = model.step_level(2, state, actions[:, t])
+        np.testing.assert_allclose(found[:, t], state, atol=1e-5)
+
+
+def test_gradients_stop_at_the_level_below_and_at_the_probe_decoder():
+    clip, found = dots(4, 8), {}
+    names = ("level_1_prediction", "level_2_prediction", "level_3_prediction", "level_1_decoder", "level_2_decoder")
+    for detach in (True, False):
+        decoder = dataclasses.replace(OPTIONS.decoder, detach=detach)
+        options = dataclasses.replace(OPTIONS, detach_lower=detach, decoder=decoder)
+        graphdef, params, rest = nnx.split(build(options), nnx.Param, ...)
+
+        def losses(params, graphdef=graphdef, rest=rest):
+            metrics = nnx.merge(graphdef, params, rest).loss(clip, keys(4))[1]
+            return jnp.stack([metrics[name] for name in names])
+
+        gradients = jax.jit(jax.jacrev(losses))(nnx.as_pure(params))
+        reached = lambda tree: [bool(any(x[i].any() for x in jax.tree.leaves(tree))) for i in range(len(names))]
+        parts = {"encoder": gradients["encoder"], "decoder": gradients["decoders"][0]}
+        parts |= {f"level {i + 1}": gradients["levels"][i] for i in range(3)}
+        found[detach] = {name: reached(tree) for name, tree in parts.items()}
+    assert found[True] == {
+        "encoder": [True, False, False, False, False],
+        "decoder": [False, False, False, True, False],
+        "level 1": [True, False, False, False, False],
+        "level 2": [False, True, False, False, False],
+        "level 3": [False, False, True, False, False],
+    }
+    assert found[False]["encoder"] == [True] * 5
+    assert found[False]["level 2"] == [False, True, True, False, True]
+
+
+def test_a_moving_dot_is_learned_without_collapse():
+    graphdef, params, rest = nnx.split(build(), nnx.Param, ...)
+    params, rest = nnx.as_pure(params), nnx.as_pure(rest)
+    optimizer = optax.chain(optax.clip_by_global_norm(2.0), optax.adam(5e-3))
+
+    @jax.jit
+    def step(params, rest, state, clip, keys):
+        def loss(params):
+            model = nnx.merge(graphdef, params, rest)
+            total, metrics = model.loss(clip, keys)
+            return total, (metrics, nnx.as_pure(nnx.split(model, nnx.Param, ...)[2]))
+
+        (_, (metrics, rest)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(params, updates), rest, state, metrics
+
+    state, history = optimizer.init(params), []
+    for i in range(120):
+        params, rest, state, metrics = step(params, rest, state, dots(32, 8, seed=i), keys(32, i))
+        history.append(metrics)
+    last = {name: np.mean([float(m[name]) for m in history[-10:]]) for name in history[0]}
+    assert {
+        f"level_{level}_{name}" for level in (1, 2) for name in ("prediction", "std", "cov", "time", "inverse")
+    } <= set(last)
+    for level in (1, 2):
+        assert last[f"level_{level}_variance"] > 0.5, last
+        assert last[f"level_{level}_prediction"] < 0.8 * last[f"level_{level}_copy"], last
+    assert last["level_1_decoder"] < 0.8 * float(history[0]["level_1_decoder"])
+    assert last["loss"] < float(history[0]["loss"])
+    model = nnx.merge(graphdef, params, rest)
+    mean, std = model.prior(1)  # of actions from U(−2, 2)
+    np.testing.assert_allclose(mean, 0, atol=0.1)
+    np.testing.assert_allclose(std, 2 / np.sqrt(3), atol=0.1)
+    spread = np.asarray(model.prior(2)[1])
+    assert spread.min() > 0
+    assert spread.max() <= 1
+
+
+def test_it_is_a_world_model(model):
+    clip = dots(2, 7)
+    made = nnx.jit(lambda model, *inputs: imagine(model, *inputs, jax.random.key(0)))(
+        model, clip.frames[:, :4], clip.actions[:, :3], clip.actions[:, 3:6]
+    )
+    assert made.shape == (2, 3, SIZE, SIZE, 1)
+    assert made.dtype == np.uint8
+    z, expected = model.encode(clip.frames[:, 3:4])[:, 0], []
+    for t in range(3, 6):
+        z = model.step_level(1, z, clip.actions[:, t])
+        expected.append(model.decode_level(1, z))
+    difference = np.stack(expected, axis=1).astype(int) - np.asarray(made, int)
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_model_without_a_decoder_says_so():
+    model = build(dataclasses.replace(OPTIONS, levels=(BOTTOM,), decoder=DecoderOptions(())))
+    with pytest.raises(UserError, match=r"config.decoder.channels=\(\) left this model without a decoder"):
+        model.decode(model.start(1))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_transformer_tells_frames_apart_by_place_and_a_frozen_one_has_no_parameters(frozen):
+    vit = ViTOptions(TransformerOptions(8, 1, 2), patch=4, frozen=frozen)
+    model = build(dataclasses.replace(OPTIONS, levels=(BOTTOM,), encoder=vit))
+    frames = np.zeros((1, 2, SIZE, SIZE, 1), np.uint8)
+    frames[0, 0, :4, :4], frames[0, 1, 4:, 4:] = 255, 255
+    z = np.asarray(model.encode(frames))
+    assert np.abs(z[0, 0] - z[0, 1]).max() > 0.1
+    trained = nnx.as_pure(nnx.state(model, nnx.Param))
+    assert ("encoder" in trained) is not frozen
+    assert "levels" in trained
+
+
+DEVICES = """
+import dataclasses, jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tests.world_models.test_latent_dynamics import BOTTOM, OPTIONS, UPPER, build, dots, keys
+bottom = dataclasses.replace(BOTTOM, sigreg=0.1)
+model = build(dataclasses.replace(OPTIONS, levels=(bottom, UPPER)))
+inputs = dots(8, 8), keys(8)
+for count in (1, 4):
+    rows = NamedSharding(Mesh(np.array(jax.devices()[:count]), "data"), PartitionSpec("data"))
+    clip, own = jax.device_put(inputs, rows)
+    assert len(clip.frames.sharding.device_set) == count
+    everywhere = jax.device_put(model, NamedSharding(rows.mesh, PartitionSpec()))
+    print(float(jax.jit(lambda model, clip, keys: model.loss(clip, keys)[0])(everywhere, clip, own)))
+"""
+
+
+def test_the_loss_is_the_same_on_one_and_on_four_devices():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", DEVICES], env=os.environ | flags, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, four = map(float, done.stdout.split())
+    np.testing.assert_allclose(four, one, rtol=1e-5)
