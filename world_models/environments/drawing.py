@@ -37,7 +37,7 @@ def blend(image: jax.Array, alpha: jax.Array, colour: tuple[int, int, int]) -> j
 
 @functools.cache
 def area_weights(source: int, target: int) -> np.ndarray:
-    """Float32 [target, source]: row i averages `source` pixels over the i-th of `target` equal parts; identity if equal."""
+    """Float32 [target, source]: row i averages pixels over the i-th of `target` equal parts; identity if equal."""
     edges = np.arange(target + 1) * source / target
     overlap = np.minimum(edges[1:, None], np.arange(1, source + 1)) - np.maximum(edges[:-1, None], np.arange(source))
     return (np.maximum(overlap, 0) * target / source).astype(np.float32)

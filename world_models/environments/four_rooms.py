@@ -1,17 +1,18 @@
 """FourRooms with a distractor, after the H-JEPA release (MIT, kevinghst/H-JEPA; Zhang, Terver et al., 2610.06805).
 
-Lengths are pixels of the published 224 x 224 picture, whatever the size of the frames; the numbers are those of its data
-set with one distractor that jumps (fourroom_tp35_d1). Rooms and doors are numbered clockwise: rooms from the upper left,
-door i between room i and the next one (upper, right, lower, left; there the order is top, bottom, left, right).
+Lengths are pixels of the published 224 x 224 picture, whatever the size of the frames; the numbers are those of its
+data set with one distractor that jumps (fourroom_tp35_d1). Rooms and doors are numbered clockwise: rooms from the upper
+left, door i between room i and the next one (upper, right, lower, left; there the order is top, bottom, left, right).
 
-An action in [-1, 1]^2 moves the agent by 2.5 pixels along each axis. Against a wall it slides: what the wall forbids is
-set to half a pixel before it. With probability one half one of the doors is closed. A second dot of another colour walks
-straight on, slides along walls too, and jumps to another place and direction at a rate of 1 in 35 steps; nothing that the
-agent does changes it. Episodes of data are of fixed length; a goal that was reached gives way to a new one.
+An action in [-1, 1]^2 moves the agent by up to 2.5 pixels along each axis. Against a wall it slides: the forbidden
+coordinate is set to half a pixel before it. With probability one half one of the doors is closed. A second dot of
+another colour walks straight on, slides along walls too, and jumps to another place and direction at a rate of 1 in 35
+steps; nothing that the agent does changes it. Episodes of data are of fixed length; a goal that was reached gives way
+to a new one.
 
-Deviations: half of the episodes, by chance instead of in exact shares, are the expert's; tasks are drawn with a shortest
-way of at most 75 steps, instead of cut out of an expert's rollouts of exactly 75; an agent counts as in the room on whose
-side of the centre lines it is. Other sizes than 224 are area averages.
+Deviations: which episodes are the expert's is left to chance; tasks are drawn with a shortest way of at most 75 steps
+instead of cut out of an expert's rollouts of exactly 75; an agent counts as in the room on whose side of the centre
+lines it is. Other sizes than 224 are area averages.
 """
 
 import dataclasses
@@ -119,7 +120,7 @@ class FourRooms:
     def blocked(self, position: np.ndarray, layout: Layout) -> str:
         """Why the agent cannot be there."""
         x, y = np.asarray(position, float)
-        if not (LOW <= min(x, y) and max(x, y) <= HIGH):
+        if min(x, y) < LOW or max(x, y) > HIGH:
             return f"outside of the rooms, which reach from {LOW:g} to {HIGH:g}"
         opens = [
             i != int(layout.closed) and abs((y if i % 2 == 0 else x) - DOORS[i][1 - i % 2]) <= HALF_DOOR + DOOR_MARGIN

@@ -1,4 +1,4 @@
-"""OGBench's maze maps (MIT, seohongpark/ogbench; Park et al. 2024, 2410.20092) with their five tasks, and ways through them.
+"""OGBench's maze maps (MIT, seohongpark/ogbench; Park et al. 2024, 2410.20092), their tasks, and ways through them.
 
 A cell is (row, column); its middle is at x = 4 column - 4, y = 4 row - 4. "#" is wall, "." is free.
 """

@@ -1,4 +1,4 @@
-"""Worlds written in JAX: pure functions of a state, an action and a key, so that a whole episode compiles into one program.
+"""Worlds written in JAX: pure functions of state, action and key, so that a whole episode compiles into one program.
 
 Everything is written for one episode; `jax.vmap` makes it many.
 """

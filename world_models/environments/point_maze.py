@@ -7,7 +7,7 @@ normal noise of 0.5 on its direction; "navigate" picks a new goal cell, no corri
 "stitch" goes to a cell 4 cells away and stays.
 
 Deviations: walls stop the ball exactly, by pushing it out of what it overlaps, where MuJoCo resolves the contact over
-five substeps. Frames are drawn flat from above: gray walls, black floor, a bright dot; MuJoCo's have a camera and light.
+five substeps. Frames are drawn flat from above (gray walls, black floor, bright dot) without MuJoCo's camera and light.
 """
 
 import dataclasses
@@ -124,7 +124,7 @@ class PointMaze:
         return ""
 
     def sample_tasks(self, name: str, rng: np.random.Generator, number: int) -> Task:
-        """Tasks "navigate" (the benchmark's five, in turn) or "cells_a_b": any cells whose shortest way is a to b cells.
+        """Tasks "navigate" (the benchmark's five, in turn) or "cells_a_b": any two cells that far apart by the way.
 
         Raises:
           UserError: if no two cells of the maze are that far apart.
@@ -136,7 +136,9 @@ class PointMaze:
             low, high = BINS[name]
             found = np.argwhere((distance >= low) & (distance <= high))
             if not len(found):
-                raise UserError(f"tasks={name!r}: the farthest cells of the maze {self.maze!r} are {distance.max()} apart.")
+                raise UserError(
+                    f"tasks={name!r}: the farthest cells of the maze {self.maze!r} are {distance.max()} apart."
+                )
             pairs = found[rng.integers(len(found), size=number)].reshape(number, 2, 2)
         places = maze_maps.centre(pairs) + rng.uniform(-NOISE, NOISE, pairs.shape)
         start, goal = np.moveaxis(places.astype(np.float32), 1, 0)

@@ -4,23 +4,25 @@ Lengths are pixels of the published 65 x 65 picture, whatever the size of the fr
 Borders are the lines 4 and 60; the wall is 2 thick around `wall_x`, its door reaches 4 up and down from `door_y`.
 
 Published facts that matter, and are kept:
-- In data, a step that would touch a border, the wall or a door post leaves the dot where it is. In the evaluation it puts
-  the dot where the way meets the wall, plus noise of 0.5 away from it.
+- In data, a step that would touch a border, the wall or a door post leaves the dot where it is. In the evaluation it
+  puts the dot where the way meets the wall, plus noise of 0.5 away from it.
 - The evaluation does not limit how long a step is. Steps of the data are 0.2 to 1.8 long; `ActionSpec` says 2.45, the
   radius that the published planner keeps to.
 - A share `cross_rate` of the trajectories is *built* to lead through the door. Fewer cross it: a start that the
   construction puts outside of the rooms is moved inside, which moves the whole way, and steps that meet the wall are
-  not made. Others cross by chance. So the share asked for and the share measured are two numbers.
+  not made. Others cross by chance. So the share asked for and the share measured are two numbers. Some of the starts
+  that were moved lie inside the wall, which the dot then leaves only into the door.
 - Of trajectories built from right to left, the point in the door is where the way is after one step more than the
   turning point of the construction.
 - Start and goal of a task are in different rooms, either way round.
 
-Deviations: frames have a third, empty channel (dot, walls, 0); noise is drawn once a step; a step straight along an axis
-meets a wall where it should (there it divides by zero); dot and walls at other sizes are area averages.
+Deviations: frames have a third, empty channel (dot, walls, 0); noise is drawn once a step; a step straight along an
+axis meets a wall where it should (there it divides by zero); dot and walls at other sizes are area averages.
 """
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -141,7 +143,7 @@ class TwoRooms:
 
 
 def shortest_way(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
-    """Float32 [n], length of the shortest way of a point from one room to the other: float [n, 2] twice, on the host."""
+    """Lengths float32 [n] of the shortest ways from one room to the other; starts and goals [n, 2], on the host."""
     start, goal = np.asarray(start, float).T, np.asarray(goal, float).T
     side = np.where(start[0] < goal[0], HALF_WALL, -HALF_WALL)
     first, second = layout.wall_x - side, layout.wall_x + side  # faces of the wall, in the order of the way
@@ -156,7 +158,7 @@ def shortest_way(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndar
         y = through(start, (second, z), first)
         z = through((first, y), goal, second)
     points = [start, (first, y), (second, z), goal]
-    return sum(np.hypot(b[0] - a[0], b[1] - a[1]) for a, b in zip(points, points[1:])).astype(np.float32)
+    return sum(np.hypot(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(points)).astype(np.float32)
 
 
 def _crosses(p: Array, q: Array, line: Array) -> Array:
@@ -224,7 +226,7 @@ def _turns() -> np.ndarray:
 
 
 def _walk(draws: Array, first: Array) -> Array:
-    """Steps [count, 2] of draws in [0, 1) of that shape: directions wander from the angle `first`, lengths are normal."""
+    """Steps [count, 2] of draws in [0, 1) of that shape: directions wander from the angle `first`."""
     quantiles = jnp.asarray(_turns())
     turns = jnp.interp(draws[1:, 0], jnp.linspace(0, 1, len(quantiles)), quantiles)
     angles = first + jnp.concatenate([jnp.zeros(1), jnp.cumsum(turns)])
@@ -247,9 +249,11 @@ def _free(draws: Array, layout: Layout) -> Array:
 
 
 def _built(draws: Array, left: Array, right: Array, layout: Layout) -> tuple[Array, Array]:
-    """Start [2] and steps [count, 2] built to lead through the door: two walks away from it, one of them run backwards."""
+    """Start [2] and steps [count, 2] through the door: two walks away from it, one of them run backwards."""
     count = len(left)
-    door = jnp.stack([layout.wall_x + HALF_WALL * (2 * draws[0] - 1), layout.door_y + _normal(draws[1], 1.4, HALF_DOOR)])
+    door = jnp.stack(
+        [layout.wall_x + HALF_WALL * (2 * draws[0] - 1), layout.door_y + _normal(draws[1], 1.4, HALF_DOOR)]
+    )
     time, i = 1 + jnp.floor(draws[2] * count).astype(jnp.int32), jnp.arange(count)
     steps = jnp.where((i < time)[:, None], -left[jnp.maximum(time - 1 - i, 0)], right[jnp.maximum(i - time + 1, 0)])
     flip = draws[3] < 0.5

@@ -5,7 +5,7 @@ number alone.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,85 +30,86 @@ SOURCES = {
     "four_rooms": "procedural, after H-JEPA's FourRoomDistractors (kevinghst/H-JEPA, arXiv 2610.06805)",
     "point_maze": "procedural, after OGBench's PointMaze (seohongpark/ogbench, arXiv 2410.20092)",
 }
-FRAME_BYTES = 2**26  # of frames that a batch may hold
-SMALL_BATCH = 256  # episodes of a batch without frames
+BATCH = 64  # trajectories made at once; a batch is always full, so that one program makes all
 
 
-def collector(options: Mapping[str, Any]) -> Callable[[jax.Array], Trajectory]:
-    """From the number of an episode, int32 [], its trajectory; can be traced."""
-    name = options["source"]
-    fields = {field: options[field] for field in POLICY_FIELDS[name]}
+def collector(options: Mapping[str, Any]) -> Callable[[np.ndarray], Trajectory]:
+    """From the numbers of `BATCH` episodes, int [BATCH], their trajectories with a leading axis; compiled."""
+    fields = {field: options[field] for field in POLICY_FIELDS[options["source"]]}
+    collect = functools.partial(_MODULES[options["source"]].collect, num_frames=options["num_frames"], **fields)
     key = jax.random.key(options["seed"])
-    collect = functools.partial(_MODULES[name].collect, num_frames=options["num_frames"], **fields)
-    return lambda index: collect(jax.random.fold_in(key, index))
+    return jax.jit(jax.vmap(lambda index: collect(jax.random.fold_in(key, index))))
 
 
-def coverage(world: World, collect: Callable[[jax.Array], Trajectory], num_episodes: int) -> dict[str, float]:
+def _batches(collect: Callable[[np.ndarray], Trajectory], chosen: Sequence[int]) -> Iterator[tuple[int, Trajectory]]:
+    """For every batch of the chosen episodes, how many of its trajectories count, and they themselves."""
+    for first in range(0, len(chosen), BATCH):
+        numbers = np.asarray(chosen[first : first + BATCH])
+        yield len(numbers), collect(np.pad(numbers, (0, BATCH - len(numbers)), mode="edge"))
+
+
+def coverage(world: World, collect: Callable[[np.ndarray], Trajectory], num_episodes: int) -> dict[str, Any]:
     """Statistics of all episodes of a recording, without drawing any.
 
     Returns:
-      "cells_visited" and "cells_visited_per_episode", shares of the cells that an agent can reach, by all episodes and by
-      the average one; "mean_step", distance moved a step, blocked steps included; "blocked_steps", share of the steps
-      that moved by less than half of the longest step of their episode's actions' direction asked for; "policies",
-      share of the episodes by each data policy; "crossing_rate", share of the episodes that were in more than one room
-      (left out where the world has none).
+      "cells_visited" and "cells_visited_per_episode", shares of the cells that an agent can reach, by all episodes and
+      by the average one; "mean_step", distance moved a step, blocked steps included; "policies", share of the episodes
+      by each data policy; "crossing_rate", share of the episodes that were in more than one room (left out where the
+      world has none).
     """
 
-    def episode(index: jax.Array) -> dict[str, jax.Array]:
-        trajectory = collect(index)
-        positions = jax.vmap(world.position)(trajectory.states)
-        cells, rooms = jax.vmap(world.cell)(trajectory.states), jax.vmap(world.room)(trajectory.states)
+    def facts(made: Trajectory) -> dict[str, jax.Array]:
+        positions, cells, rooms = (jax.vmap(f)(made.states) for f in (world.position, world.cell, world.room))
         return {
             "visited": jnp.zeros(world.num_cells, bool).at[cells].set(True),
             "rooms": (rooms[:, None] == jnp.arange(world.num_rooms)).any(axis=0).sum(),
             "step": jnp.linalg.norm(positions[1:] - positions[:-1], axis=-1).mean(),
-            "policy": trajectory.policy,
+            "policy": made.policy,
         }
 
-    run, parts = jax.jit(jax.vmap(episode)), []
-    batch = min(SMALL_BATCH, num_episodes)
-    for first in range(0, num_episodes, batch):
-        indices = np.minimum(np.arange(first, first + batch), num_episodes - 1)
-        made = jax.tree.map(np.asarray, run(indices))
-        parts.append({name: values[: num_episodes - first] for name, values in made.items()})
+    measure = jax.jit(jax.vmap(facts))
+    parts = [
+        jax.tree.map(lambda x, n=count: np.asarray(x)[:n], measure(made))
+        for count, made in _batches(collect, range(num_episodes))
+    ]
     all_ = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    facts = {
+    found = {
         "cells_visited": float(all_["visited"].any(axis=0).mean()),
         "cells_visited_per_episode": float(all_["visited"].mean()),
         "mean_step": float(all_["step"].mean()),
         "policies": {name: float((all_["policy"] == i).mean()) for i, name in enumerate(world.POLICIES)},
     }
-    return facts | ({"crossing_rate": float((all_["rooms"] > 1).mean())} if world.num_rooms > 1 else {})
+    return found | ({"crossing_rate": float((all_["rooms"] > 1).mean())} if world.num_rooms > 1 else {})
 
 
-class _Maker:
-    """Makes episodes a batch at a time and keeps the last batch, since they are asked for in order."""
+class _Split:
+    """The episodes of a split, which TFDS asks for in order: a batch of trajectories is kept until it is used up."""
 
-    def __init__(self, world: World, collect: Callable, chosen: list[int], num_frames: int):
-        """`chosen` are the numbers of the episodes, in the order in which they will be asked for."""
-        height, width = world.image_size
-        self._chosen, self._size = np.array(chosen), max(1, min(16, FRAME_BYTES // (num_frames * height * width * 3)))
-        self._first, self._batch = -1, None
-        in_flight = max(1, 2**24 // (4 * 224 * 224 * 3))  # frames drawn at once, so that they stay in a cache
+    def __init__(self, world: World, collect: Callable, draw: Callable, chosen: list[int]):
+        """`chosen` are the numbers of its episodes; `draw` makes the frames and positions of the states of one."""
+        self._world, self._collect, self._draw, self._chosen = world, collect, draw, chosen
+        self._place, self._batch = -1, None
 
-        def make(indices: jax.Array) -> tuple[Trajectory, jax.Array, jax.Array]:
-            made = jax.vmap(collect)(indices)
-            flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made.states)
-            frames = jax.lax.map(world.render, flat, batch_size=in_flight)
-            return made, frames.reshape(len(indices), num_frames, *frames.shape[1:]), jax.vmap(world.position)(flat)
-
-        self._make = jax.jit(make)
-
-    def episode(self, place: int) -> tuple[Trajectory, np.ndarray, np.ndarray]:
-        """The trajectory, frames uint8 [time, h, w, 3] and positions [time, 2] of the place-th chosen episode."""
-        first = place - place % self._size
-        if first != self._first:
-            indices = np.arange(first, first + self._size).clip(max=len(self._chosen) - 1)
-            made, frames, positions = self._make(self._chosen[indices])
-            shape = (self._size, -1, 2)
-            self._batch = jax.tree.map(np.asarray, (made, frames, positions.reshape(shape)))
-            self._first = first
-        return jax.tree.map(lambda x: x[place - first], self._batch)
+    def example(self, place: int) -> dict[str, Any]:
+        """The place-th episode, as TFDS takes it."""
+        if place // BATCH != self._place:
+            self._place = place // BATCH
+            _, batch = next(_batches(self._collect, self._chosen[BATCH * self._place :]))
+            self._batch = jax.tree.map(np.asarray, batch)
+        made = jax.tree.map(lambda x: x[place % BATCH], self._batch)
+        frames, positions = map(np.asarray, self._draw(made.states))
+        last = np.arange(len(frames)) == len(frames) - 1
+        steps = {
+            "observation": {"image": [encode(f, self._world.image_size) for f in frames], "position": positions},
+            "action": np.concatenate([made.actions, np.zeros_like(made.actions[:1])]),
+            "reward": np.zeros(len(frames), np.float32),
+            "discount": np.ones(len(frames), np.float32),
+            "is_first": np.arange(len(frames)) == 0,
+            "is_last": last,
+            "is_terminal": np.zeros(len(frames), bool),
+        }
+        metadata = {"index": self._chosen[place], "policy": int(made.policy)}
+        return {"steps": steps, "episode_metadata": metadata}
 
 
 def _features(world: World, image_size: tuple[int, int]) -> dict[str, Any]:
@@ -126,21 +127,6 @@ def _features(world: World, image_size: tuple[int, int]) -> dict[str, Any]:
     }
     metadata = {"index": np.int64, "policy": tfds.features.ClassLabel(names=list(world.POLICIES))}
     return {"steps": tfds.features.Dataset(steps), "episode_metadata": metadata}
-
-
-def _example(maker: _Maker, place: int, index: int, image_size: tuple[int, int]) -> dict[str, Any]:
-    made, frames, positions = maker.episode(place)
-    last = np.arange(len(frames)) == len(frames) - 1
-    steps = {
-        "observation": {"image": [encode(frame, image_size) for frame in frames], "position": positions},
-        "action": np.concatenate([made.actions, np.zeros_like(made.actions[:1])]),
-        "reward": np.zeros(len(frames), np.float32),
-        "discount": np.ones(len(frames), np.float32),
-        "is_first": np.arange(len(frames)) == 0,
-        "is_last": last,
-        "is_terminal": np.zeros(len(frames), bool),
-    }
-    return {"steps": steps, "episode_metadata": {"index": index, "policy": int(made.policy)}}
 
 
 def collection(options: Mapping[str, Any]) -> Collection:
@@ -161,15 +147,17 @@ def collection(options: Mapping[str, Any]) -> Collection:
         facts["cross_rate_requested"] = float(options["cross_rate"])
     action = {"kind": "continuous", "size": 2, "low": list(world.spec.low), "high": list(world.spec.high)}
 
-    def split(chosen: list[int]) -> Split:
-        maker = _Maker(world, collect, chosen, options["num_frames"])
-        return Split(len(chosen), lambda place: _example(maker, place, chosen[place], size))
+    @jax.jit
+    def draw(states: Any) -> tuple[jax.Array, jax.Array]:
+        return jax.lax.map(world.render, states), jax.vmap(world.position)(states)
 
     return Collection(
         name=name,
         description=f"Episodes of {options['num_frames']} frames of the world {name}.",
         features=_features(world, size),
-        splits={part: split(chosen) for part, chosen in dealt.items()},
+        splits={
+            part: Split(len(chosen), _Split(world, collect, draw, chosen).example) for part, chosen in dealt.items()
+        },
         licence="Apache-2.0",
         source=SOURCES[name],
         metadata={"action": action, "coverage": facts},
