@@ -1,0 +1,90 @@
+"""Whole episodes of a JAX-native world, planned at every step, as one program."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from world_models.planning.hierarchy import HierarchicalPlanner, Thought
+from world_models.types import Array
+
+if TYPE_CHECKING:
+    from world_models.environments.native import Task, World
+
+
+class Episode(NamedTuple):
+    """One episode.
+
+    Attributes:
+      positions: float32 [steps + 1, 2], the start first.
+      actions: float32 [steps, dim].
+      reached: bool [steps + 1], whether the world was at the goal; the episode goes on all the same.
+      success_any: bool [], at any time ("anytime success").
+      success_last: bool [], after the last step ("terminal success").
+      thoughts: what `watch` kept of each step's `Thought`, leading [steps].
+      frames: uint8 [steps + 1, h, w, c] as seen, or None.
+    """
+
+    positions: Array
+    actions: Array
+    reached: Array
+    success_any: Array
+    success_last: Array
+    thoughts: Any
+    frames: Array | None
+
+
+def costs_only(thought: Thought) -> tuple[Array, Array]:
+    """(costs, not_finite) [levels] each: all that is light enough to keep of thousands of episodes."""
+    return thought.costs, thought.not_finite
+
+
+def run(
+    world: "World",
+    encode: Callable[[Array, Any], Any],
+    planner: HierarchicalPlanner,
+    task: "Task",
+    key: Array,
+    watch: Callable[[Thought], Any] = costs_only,
+    frames: bool = False,
+) -> Episode:
+    """Plays one task to the end, with a plan for its goal as it would look with the agent there.
+
+    One scan over the steps; to be jitted, and vmapped over tasks and keys.
+
+    Args:
+      world: what to act in; `num_steps` steps.
+      encode: (frame uint8 [h, w, c], state of the world) -> level-1 state. A model looks at the frame; an oracle, whose
+        levels step the true world, at the state, and then nothing is drawn.
+      planner: what acts.
+      task: start, goal and layout.
+      key: of the episode: one half for the world, one for the planner.
+      watch: what to keep of each step's thought; plans of all steps can be large.
+      frames: whether to keep what was seen.
+    """
+    world_key, planner_key = jax.random.split(key)
+    look = lambda state: encode(world.render(state), state)
+    goal = look(world.reset(task._replace(start=task.goal)))
+    start = world.reset(task)
+
+    def step(carry, clock):
+        state, mind = carry
+        left, now = world.num_steps - clock, jax.random.fold_in(planner_key, clock)
+        action, mind, thought = planner.act(mind, look(state), goal, clock, left, now)
+        state = world.step(state, action, jax.random.fold_in(world_key, clock))
+        return (state, mind), (state, action, watch(thought))
+
+    first = (start, planner.init(look(start)))
+    _, (states, actions, thoughts) = jax.lax.scan(step, first, jnp.arange(world.num_steps))
+    states = jax.tree.map(lambda x, rest: jnp.concatenate([jnp.asarray(x)[None], rest]), start, states)
+    reached = jax.vmap(lambda state: world.reached(state, task.goal))(states)
+    return Episode(
+        positions=jax.vmap(world.position)(states),
+        actions=actions,
+        reached=reached,
+        success_any=jnp.any(reached),
+        success_last=reached[-1],
+        thoughts=thoughts,
+        frames=jax.vmap(world.render)(states) if frames else None,
+    )

@@ -1,0 +1,205 @@
+"""Planning from the top down: each level's first predicted state is what the level below plans towards.
+
+H-JEPA (arXiv 2610.06805, section on planning) and HWM (arXiv 2604.03208) are two settings of it; one level is a flat
+planner. After LeCun 2022, "A Path Towards Autonomous Machine Intelligence", section 4.6.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from world_models.errors import UserError
+from world_models.planning import costs
+from world_models.planning.sampling import Step
+from world_models.planning.search import Plan, Search, shift, solve
+from world_models.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """One level of a hierarchy: its model, and how it plans.
+
+    Attributes:
+      step: the level's model; one step is a tick.
+      distance: of its states, leading [...], to one of them: float32 [...].
+      search: how it plans; `search.dim` is the size of its actions. Macro-actions need slack: limit them (`max_norm`,
+        `low`, `high`) to about 0.9 of what the level below can do in a tick, or subgoals are missed again and again.
+      lift: state of the level below -> state of this one, for states with any leading axes. Not used at level 1.
+      stride: ticks of the level below in one tick; 1 at level 1, whose ticks are environment steps.
+      replan: environment steps from one plan to the next; between, the plan is followed.
+      prior: mean and standard deviation, float32 [dim] each, of the actions that the model knows: where searches start
+        from instead of 0 and `search.std`.
+      prior_weight: of the prior's negative log-likelihood in the cost.
+      cost: "last" or "sum", see `costs.to_goal`.
+      cost_space: where predicted states meet the subgoal of the level above: "above" lifts them (H-JEPA), "own" takes
+        the subgoal as a state of this level (HWM, whose levels share a latent space). No matter at the highest level.
+      warm_start: whether a search starts from the plan before.
+    """
+
+    step: Step
+    distance: Callable[[Any, Any], Array]
+    search: Search
+    lift: Callable[[Any], Any] = lambda state: state
+    stride: int = 1
+    replan: int = 1
+    prior: tuple[Array, Array] | None = None
+    prior_weight: float = 0.0
+    cost: str = "last"
+    cost_space: str = "above"
+    warm_start: bool = True
+
+
+class Thought(NamedTuple):
+    """What a planner had in mind at one environment step; level 1 first.
+
+    Attributes:
+      subgoals: what each level plans towards: a state of the level above, or of its own with `cost_space` "own"; the
+        lifted goal at the highest level. The goal itself once the level above has no tick left.
+      plans: of each level.
+      costs: float32 [levels], of these plans when they were made.
+      not_finite: int32 [levels], costs that were not finite in the searches of this step.
+    """
+
+    subgoals: tuple[Any, ...]
+    plans: tuple[Plan, ...]
+    costs: Array
+    not_finite: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class HierarchicalPlanner:
+    """Plans with one or more levels, level 1 (actions of the environment) first.
+
+    Pure and for one episode; `jax.vmap` it over episodes, with one clock for all, so that steps without a search at
+    some level do not pay for it.
+
+    Raises:
+      UserError: if the levels do not fit each other, naming level and field.
+    """
+
+    levels: tuple[Level, ...]
+
+    def __post_init__(self):
+        """Refuses what cannot work."""
+        if not self.levels:
+            raise UserError("levels=() of a planner: give at least one.")
+        for i, (level, ticks) in enumerate(zip(self.levels, self.ticks)):
+            longest, below = level.search.horizon * ticks, self.levels[i - 1].replan if i else 1
+            rules = {
+                "stride": (level.stride >= 1 if i else level.stride == 1, "be at least 1, and 1 at level 1"),
+                "replan": (
+                    1 <= level.replan <= longest and level.replan % below == 0,
+                    f"lie in 1..{longest} (the steps of a plan) and be a multiple of {below} (of the level below)",
+                ),
+                "cost": (level.cost in ("last", "sum"), "be 'last' or 'sum'"),
+                "cost_space": (level.cost_space in ("own", "above"), "be 'own' or 'above'"),
+                "prior_weight": (
+                    level.prior_weight == 0 or (level.prior_weight > 0 and level.prior is not None),
+                    "be 0, or above 0 with a prior",
+                ),
+            }
+            for name, (good, would_do) in rules.items():
+                if not good:
+                    raise UserError(f"{name}={getattr(level, name)!r} of level {i + 1} must {would_do}.")
+
+    @property
+    def ticks(self) -> tuple[int, ...]:
+        """Environment steps in one tick of each level."""
+        found = [1]
+        for level in self.levels[1:]:
+            found.append(found[-1] * level.stride)
+        return tuple(found)
+
+    def init(self, state: Any) -> tuple[Plan, ...]:
+        """The carry of an episode's first `act`: a plan for each level, of which nothing is followed.
+
+        Args:
+          state: any level-1 state; only its shapes matter.
+        """
+        lifted = jax.eval_shape(self._lift, state)
+        return tuple(_empty(level, shapes) for level, shapes in zip(self.levels, lifted))
+
+    def act(
+        self,
+        carry: tuple[Plan, ...],
+        state: Any,
+        goal: Any,
+        clock: Array | int,
+        steps_left: Array | int,
+        key: Array,
+    ) -> tuple[Array, tuple[Plan, ...], Thought]:
+        """One environment step: the levels whose turn it is plan, the highest first; the others go on with their plans.
+
+        No level looks further than the episode has steps left, nor further than the moment for which the level above
+        predicted its subgoal. A level without a whole tick left leaves the goal to the level below it.
+
+        Args:
+          carry: from `init` or the step before.
+          state, goal: of level 1, without a batch axis.
+          clock: int32 [], environment steps done in this episode. A level plans where it is a multiple of `replan`.
+          steps_left: int32 [], environment steps that may still be done, this one included.
+          key: of this step.
+
+        Returns:
+          (action float32 [dim], the next carry, `Thought`).
+        """
+        states, goals = self._lift(state), self._lift(goal)
+        plans, targets, fresh = list(carry), [None] * len(carry), []
+        target, left = goals[-1], jnp.asarray(steps_left)
+        for i in reversed(range(len(self.levels))):
+            level, ticks = self.levels[i], self.ticks[i]
+            age = jnp.asarray(clock) % level.replan
+            targets[i] = target
+            inputs = (plans[i], states[i], target, -(-left // ticks), jax.random.fold_in(key, i))
+            plans[i] = jax.lax.cond(age == 0, lambda *x, i=i: self._plan(i, *x), lambda plan, *_: plan, *inputs)
+            fresh.append(jnp.where(age == 0, plans[i].not_finite, 0))
+            index = age // ticks
+            if i == 0:
+                action = plans[0].actions[index]
+            else:
+                skipped = jnp.asarray(steps_left) <= ticks
+                choose = lambda goal, plan, skipped=skipped, index=index: jnp.where(skipped, goal, plan[index])
+                target = jax.tree.map(choose, goals[i], plans[i].states)
+                left = jnp.where(skipped, left, jnp.minimum(left, (index + 1) * ticks - age))
+        costs_now = jnp.stack([plan.cost for plan in plans])
+        thought = Thought(tuple(targets), tuple(plans), costs_now, jnp.stack(fresh[::-1]))
+        return action, tuple(plans), thought
+
+    def _plan(self, i: int, before: Plan, state: Any, target: Any, ticks_left: Array, key: Array) -> Plan:
+        """A new plan of level i + 1 from `state` to `target`."""
+        level, (mean, std) = self.levels[i], _start(self.levels[i])
+        if level.warm_start:
+            mean, _ = shift(level.search, before, level.replan // self.ticks[i])
+        distance = level.distance
+        if level.cost_space == "above" and i + 1 < len(self.levels):
+            above = self.levels[i + 1]
+            distance = lambda states, goal: above.distance(above.lift(states), goal)
+        cost = costs.to_goal(distance, target, level.cost)
+        if level.prior_weight:
+            cost = costs.total(cost, costs.gaussian_prior(*level.prior, level.prior_weight))
+        return solve(level.search, level.step, cost, state, key, (mean, std), ticks_left)
+
+    def _lift(self, state: Any) -> tuple[Any, ...]:
+        """The states of all levels."""
+        found = [state]
+        for level in self.levels[1:]:
+            found.append(level.lift(found[-1]))
+        return tuple(found)
+
+
+def _start(level: Level) -> tuple[Array, Array]:
+    """Mean and standard deviation [horizon, dim] that a search without a warm start begins with."""
+    shape = (level.search.horizon, level.search.dim)
+    mean, std = (0.0, level.search.std) if level.prior is None else level.prior
+    return tuple(jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape) for x in (mean, std))
+
+
+def _empty(level: Level, shapes: Any) -> Plan:
+    """A plan to start warm from: the mean of the first search."""
+    horizon = level.search.horizon
+    states = jax.tree.map(lambda x: jnp.zeros((horizon, *x.shape), x.dtype), shapes)
+    mean, std = _start(level)
+    return Plan(mean, states, jnp.float32(0), jnp.zeros(level.search.iterations), std, jnp.int32(0))

@@ -1,0 +1,286 @@
+"""Search for a sequence of continuous actions whose imagined future costs least: CEM, iCEM, MPPI, gradient descent.
+
+Everything is for one state and pure, a scan over iterations around a scan over the horizon; callers `jax.vmap` over
+episodes. Inside `jax.set_mesh` samples are split over the devices (data x fsdp) where their number divides.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from world_models.errors import UserError
+from world_models.parallel import split_batch
+from world_models.planning import costs as cost_terms
+from world_models.planning import sampling
+from world_models.planning.sampling import Cost, Step
+from world_models.types import Array
+
+Distribution = tuple[Array, Array]  # mean and standard deviation of actions, float32 [horizon, dim] each
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How a plan is searched for. The defaults are the published 300 samples x 30 iterations x 10 steps.
+
+    Attributes:
+      dim: numbers in one action.
+      method: "cem"; "icem", which keeps elites from one iteration to the next; "mppi", which weighs elites by their
+        cost; "gradient", AdamW down the cost from several starts.
+      horizon: actions of a plan.
+      samples: action sequences an iteration; the first is always the mean of the present distribution.
+      iterations: of sampling and refitting, or gradient steps.
+      elites: best samples that the distribution is fitted to. Few where short ways are deceptive.
+      std: of actions at the start, a number or one for each of `dim`.
+      min_std, max_std: bounds of the fitted standard deviation.
+      momentum: share of the old mean and standard deviation in the new ones, in [0, 1).
+      temperature: of "mppi", in units of the cost. Far below the elites' differences in cost, one sample has all of the
+        weight and the standard deviation falls to `min_std`; far above, this is "cem".
+      keep: of "icem", the share of elites that are samples of the next iteration too.
+      colour: exponent of the noise in time, see `sampling.coloured_noise`.
+      choose: what becomes the plan: the "mean" at the end, the "best" sample ever, or a "sample" of the last elites,
+        drawn by weight. "gradient" knows only the best.
+      low, high: bounds of actions, a number or one for each of `dim`.
+      max_norm: length that actions are scaled down to, 0 for none.
+      learning_rate, weight_decay: of "gradient".
+
+    Raises:
+      UserError: on values that cannot work, naming the field.
+    """
+
+    dim: int
+    method: str = "cem"
+    horizon: int = 10
+    samples: int = 300
+    iterations: int = 30
+    elites: int = 30
+    std: float | tuple[float, ...] = 1.0
+    min_std: float = 0.0
+    max_std: float = math.inf
+    momentum: float = 0.0
+    temperature: float = 1.0
+    keep: float = 0.3
+    colour: float = 0.0
+    choose: str = "mean"
+    low: float | tuple[float, ...] = -math.inf
+    high: float | tuple[float, ...] = math.inf
+    max_norm: float = 0.0
+    learning_rate: float = 0.1
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        """Refuses what cannot work."""
+        each = lambda value: value if isinstance(value, tuple) else (value,) * self.dim
+        gradient = self.method == "gradient"
+        limit = self.samples if self.method != "icem" else self.samples - 1  # kept elites stand beside the mean
+        rules = {
+            "method": (self.method in METHODS, f"be one of {', '.join(METHODS)}"),
+            **{
+                name: (getattr(self, name) >= 1, "be at least 1")
+                for name in ("dim", "horizon", "samples", "iterations")
+            },
+            "elites": (gradient or 1 <= self.elites <= limit, f"lie in 1..{limit} (samples={self.samples})"),
+            "std": (min(each(self.std), default=0) > 0, "be above 0"),
+            "min_std": (0 <= self.min_std <= self.max_std, f"lie in [0, max_std={self.max_std}]"),
+            "momentum": (0 <= self.momentum < 1, "lie in [0, 1)"),
+            "temperature": (self.temperature > 0, "be above 0"),
+            "keep": (0 <= self.keep <= 1, "lie in [0, 1]"),
+            "colour": (self.colour >= 0, "be 0 or more"),
+            "choose": (self.choose in (("best",) if gradient else CHOICES), f"be one of {', '.join(CHOICES)}"),
+            "low": (all(a < b for a, b in zip(each(self.low), each(self.high))), f"lie below high={self.high}"),
+            "max_norm": (self.max_norm >= 0, "be 0 (none) or more"),
+            "learning_rate": (self.learning_rate > 0, "be above 0"),
+            "weight_decay": (self.weight_decay >= 0, "be 0 or more"),
+        }
+        if gradient:
+            rules["choose"] = (rules["choose"][0], "be 'best' with method='gradient'")
+        for name in ("std", "low", "high"):
+            if len(each(getattr(self, name))) != self.dim:
+                rules[name] = (False, f"be a number or a tuple of dim={self.dim}")
+        for name, (good, would_do) in rules.items():
+            if not good:
+                raise UserError(f"{name}={getattr(self, name)!r} of a search must {would_do}.")
+
+
+class Plan(NamedTuple):
+    """What a search found.
+
+    Attributes:
+      actions: float32 [horizon, dim].
+      states: predicted after each action, leading [horizon].
+      cost: float32 [], of this plan.
+      history: float32 [iterations], lowest cost of a sample so far.
+      std: float32 [horizon, dim], of the distribution at the end.
+      not_finite: int32 [], costs that were NaN or infinite and counted as +inf.
+    """
+
+    actions: Array
+    states: Any
+    cost: Array
+    history: Array
+    std: Array
+    not_finite: Array
+
+
+class Found(NamedTuple):
+    """What a method hands to `solve`; see `Plan`."""
+
+    actions: Array
+    history: Array
+    std: Array
+    not_finite: Array
+
+
+def solve(
+    search: Search,
+    step: Step,
+    cost: Cost,
+    state: Any,
+    key: Array,
+    start: Distribution | None = None,
+    steps_left: Array | int | None = None,
+) -> Plan:
+    """Searches for the actions from `state` whose predicted future costs least.
+
+    Calls `step` with `samples` rows horizon x iterations times, and with one row `horizon` times for the plan itself.
+
+    Args:
+      search: how.
+      step: the model, for a batch of states.
+      cost: of futures; see `world_models.planning.costs` for the common ones.
+      state: where the plan starts, a pytree without a batch axis.
+      key: the same key gives the same plan.
+      start: mean and standard deviation that the search starts from (see `shift`); None is 0 and `search.std`.
+      steps_left: actions that may still be done: later ones weigh 0 in the cost. None: no end in sight.
+    """
+    shape = (search.horizon, search.dim)
+    mean, std = (jnp.zeros(shape), search.std) if start is None else start
+    mean, std = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape) for x in (mean, std))
+    weights = cost_terms.step_weights(search.horizon, steps_left)
+
+    def futures(actions, key):
+        states = sampling.rollout(step, state, actions, key)
+        return cost(states, actions, weights), states
+
+    search_key, last_key = jax.random.split(key)
+    found = METHODS[search.method](search, lambda *inputs: futures(*inputs)[0], (mean, std), search_key)
+    costs, states = futures(found.actions[None], last_key)
+    costs, bad = sampling.finite(costs)
+    states = jax.tree.map(lambda x: x[0], states)
+    return Plan(found.actions, states, costs[0], found.history, found.std, found.not_finite + bad)
+
+
+def shift(search: Search, plan: Plan, steps: Array | int = 1) -> Distribution:
+    """A warm start for `solve` from the plan of `steps` ticks ago.
+
+    The plan's last action is repeated at the end. The standard deviation is the first again: that of the old search,
+    which converged, would find nothing new.
+    """
+    later = jnp.minimum(jnp.arange(search.horizon) + steps, search.horizon - 1)
+    return plan.actions[later], jnp.broadcast_to(jnp.asarray(search.std, jnp.float32), plan.std.shape)
+
+
+def cem(search: Search, evaluate: Callable[[Array, Array], Array], start: Distribution, key: Array) -> Found:
+    """The cross-entropy method: fits a Gaussian to its best samples, again and again (Rubinstein 1999)."""
+    return _refine(search, evaluate, start, key, sampling.equal_weights)
+
+
+def icem(search: Search, evaluate: Callable[[Array, Array], Array], start: Distribution, key: Array) -> Found:
+    """CEM that keeps a share of the elites in the population (Pinneri et al. 2020); give it coloured noise.
+
+    The number of samples stays the same over iterations, where the paper lets it fall: shapes are static.
+    """
+    return _refine(search, evaluate, start, key, sampling.equal_weights, keep=math.ceil(search.keep * search.elites))
+
+
+def mppi(search: Search, evaluate: Callable[[Array, Array], Array], start: Distribution, key: Array) -> Found:
+    """Model-predictive path integral: elites weigh exp(−cost / temperature), as in TD-MPC2 (Hansen et al. 2024).
+
+    With as many elites as samples this is the MPPI of Williams et al. 2017 without its control cost.
+    """
+    return _refine(search, evaluate, start, key, lambda costs: sampling.softmax_weights(costs, search.temperature))
+
+
+def gradient(search: Search, evaluate: Callable[[Array, Array], Array], start: Distribution, key: Array) -> Found:
+    """AdamW down the cost, through the model, from `samples` starts; the best sequence met is the plan.
+
+    A sequence is projected onto the bounds after each step. Gradients that are not finite count as 0.
+    """
+    optimizer = optax.adamw(search.learning_rate, weight_decay=search.weight_decay)
+    draw_key, key = jax.random.split(key)
+    actions = _samples(search, *start, draw_key)
+
+    def total(actions, key):
+        costs = evaluate(actions, key)
+        return jnp.sum(costs), costs
+
+    def iteration(carry, i):
+        actions, moments, best, not_finite = carry
+        slopes, costs = jax.grad(total, has_aux=True)(actions, jax.random.fold_in(key, i))
+        costs, bad = sampling.finite(costs)
+        best = _better(best, actions, costs)
+        updates, moments = optimizer.update(jnp.where(jnp.isfinite(slopes), slopes, 0), moments, actions)
+        actions = _project(search, optax.apply_updates(actions, updates))
+        return (actions, moments, best, not_finite + bad), best[1]
+
+    first = (actions, optimizer.init(actions), (actions[0], jnp.float32(jnp.inf)), jnp.int32(0))
+    (_, _, best, not_finite), history = jax.lax.scan(iteration, first, jnp.arange(search.iterations))
+    return Found(best[0], history, start[1], not_finite)
+
+
+METHODS = {"cem": cem, "icem": icem, "mppi": mppi, "gradient": gradient}
+CHOICES = ("mean", "best", "sample")
+
+
+def _refine(search, evaluate, start, key, weigh, keep=0) -> Found:
+    """Samples, picks elites, refits: what CEM, iCEM and MPPI share."""
+    draw_key, model_key, choice_key = jax.random.split(key, 3)
+
+    def iteration(carry, i):
+        mean, std, elites, _, best, not_finite = carry
+        actions = _samples(search, mean, std, jax.random.fold_in(draw_key, i))
+        if keep:
+            kept = jnp.where(i > 0, elites[:keep], actions[1 : keep + 1])
+            actions = actions.at[1 : keep + 1].set(kept)
+        costs, bad = sampling.finite(evaluate(split_batch(actions), jax.random.fold_in(model_key, i)))
+        _, order = jax.lax.top_k(-costs, search.elites)
+        elites, weights = actions[order], weigh(costs[order])
+        mean, std = sampling.refit(elites, weights, mean, std, search.momentum)
+        std = jnp.clip(std, search.min_std, search.max_std)
+        best = _better(best, actions, costs)
+        return (mean, std, elites, weights, best, not_finite + bad), best[1]
+
+    mean, std = start
+    elites = jnp.zeros((search.elites, *mean.shape))
+    best = (_project(search, mean), jnp.float32(jnp.inf))
+    first = (mean, std, elites, jnp.zeros(search.elites), best, jnp.int32(0))
+    last, history = jax.lax.scan(iteration, first, jnp.arange(search.iterations))
+    mean, std, elites, weights, best, not_finite = last
+    if search.choose == "best":
+        actions = best[0]
+    elif search.choose == "sample":
+        actions = elites[jax.random.categorical(choice_key, jnp.log(weights))]
+    else:
+        actions = _project(search, mean)
+    return Found(actions, history, std, not_finite)
+
+
+def _samples(search: Search, mean: Array, std: Array, key: Array) -> Array:
+    """Action sequences [samples, horizon, dim] within the bounds, the mean first."""
+    noise = sampling.coloured_noise(key, (search.samples, *mean.shape), search.colour)
+    return split_batch(_project(search, (mean + std * noise).at[0].set(mean)))
+
+
+def _project(search: Search, actions: Array) -> Array:
+    return sampling.project(actions, search.low, search.high, search.max_norm)
+
+
+def _better(best: tuple[Array, Array], actions: Array, costs: Array) -> tuple[Array, Array]:
+    """The (actions, cost) of the best sequence so far."""
+    index = jnp.argmin(costs)
+    better = costs[index] < best[1]
+    return jnp.where(better, actions[index], best[0]), jnp.minimum(costs[index], best[1])
