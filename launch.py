@@ -14,11 +14,12 @@ VERBS = {
     "train": "--config=configs/X.py --workdir=DIR    data set -> checkpoints and metrics; --sweep for many settings",
     "eval": "--workdir=DIR                          checkpoint -> metrics",
     "imagine": "--workdir=DIR                          checkpoint -> futures (or reconstructions) and an HTML report",
+    "plan": "--workdir=DIR                          checkpoint -> episodes solved by planning in the model",
     "table": "NAME [--scale=cpu --seeds=3]           configs and published rows -> the table; --list shows all",
     "report": "[--workdir=runs]                       all tables, runs and futures in a folder -> one static page",
 }
 NEEDS_CONFIG = ("record", "train")
-# Of train, eval and imagine, for a process that is one of several.
+# Of train, eval, imagine and plan, for a process that is one of several.
 TOGETHER = (
     (flags.DEFINE_string, "coordinator", None, "HOST:PORT where the processes meet."),
     (flags.DEFINE_integer, "num_processes", None, "How many processes there are."),
@@ -37,7 +38,7 @@ ELSEWHERE = (
 USAGE = """Any field of a config is set by --config.some.field=value.
 train --local_processes=N trains in N processes here; --launch=slurm, tpu_vm or gke on many hosts (--nodes=N
 --launch_options='…' --dry_run). Processes started by other means find each other under SLURM, on TPU pods and on GKE,
-or by --coordinator=HOST:PORT --num_processes=N --process_id=I of train, eval and imagine."""
+or by --coordinator=HOST:PORT --num_processes=N --process_id=I of train, eval, imagine and plan."""
 
 
 def main(argv: list[str]) -> int:
@@ -120,6 +121,10 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
         from experiments.evaluate import evaluate
 
         return evaluate(run)
+    if verb == "plan":
+        from experiments.plan import plan
+
+        return plan(run)
     if hasattr(run.experiment, "reconstructions"):  # it sees, but foresees nothing
         from experiments.reconstructions import imagine
     else:

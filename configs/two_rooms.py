@@ -38,6 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "splits": {"train": 0.9, "validation": 0.05, "test": 0.05},
             "num_frames": 64,
             "cross_rate": 0.35,
+            "wall": "random",
         }
     )
     config.init_from = ConfigDict({"checkpoints": "", "step": -1, "parts": ()})
@@ -137,6 +138,53 @@ def get_config(variant: str = "") -> ConfigDict:
             "fps": 8,
         }
     )
+    config.plan = ConfigDict(
+        {
+            "tasks": "random_wall",
+            "task_file": "",  # tasks of a file instead of drawn ones
+            "task_seed": 0,
+            "num_tasks": 100,
+            "num_steps": 0,  # of an episode; 0: as published
+            "num_levels": 0,  # that plan, from the bottom; 0: all
+            "seed": 0,  # of the planner
+            "batch": 25,  # episodes played at once
+            "pareto": (),  # shares of the samples; success is then measured for each, with one level and more
+            "num_shown": 4,
+            "fps": 12,
+        }
+    )
+    config.search = ConfigDict(
+        {
+            "bottom": {
+                "method": "icem",
+                "horizon": 8,
+                "samples": 64,
+                "iterations": 4,
+                "elites": 8,
+                "std": 1.0,
+                "min_std": 0.1,
+                "colour": 2.0,
+                "choose": "best",
+                "max_norm": 2.45,
+                "replan": 4,
+                "cost": "last",
+                "cost_space": "above",
+            },
+            "upper": {
+                "method": "icem",
+                "horizon": 12,
+                "samples": 128,
+                "iterations": 6,
+                "elites": 8,
+                "prior": True,
+                "min_std": 0.05,
+                "colour": 1.0,
+                "choose": "best",
+                "replan": 4,
+                "cost": "sum",
+            },
+        }
+    )
     if variant == "debug":
         config.record.update(
             {"num_episodes": 20, "num_frames": 20, "splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
@@ -150,6 +198,10 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.schedule = "constant"  # num_steps is then no part of the compiled step
         config.eval.update({"num_examples": 4, "num_contexts": 2, "horizon": 2})
         config.imagine.update({"num_contexts": 2, "horizon": 8, "num_branches": 2, "num_shown": 1})
+        config.plan.update({"num_tasks": 3, "num_steps": 3, "batch": 2, "num_shown": 1})
+        for name in config.search:
+            config.search[name].update({"horizon": 2, "samples": 4, "iterations": 2, "elites": 2, "replan": 4})
+        config.search.bottom.replan = 2
     elif variant:
         raise ValueError(f"configs/two_rooms.py has no variant {variant!r}; it has 'debug'.")
     return config

@@ -42,8 +42,16 @@ def provenance(run: LoadedRun, split: str) -> dict[str, Any]:
     )
 
 
+def planning(run: LoadedRun) -> dict[str, Any]:
+    """The content of plan/results.json."""
+    from experiments.planning import Planning  # the planners are of no use to the other families
+
+    return finite_or_none(Planning(run).results())
+
+
 MEASURES: dict[str, Callable[[LoadedRun], dict[str, Any]]] = {
     "imagine": lambda run: futures(run)[1],
     "eval": evaluation,
+    "plan": planning,
 }
 """By the verb that writes them."""

@@ -102,7 +102,7 @@ def plot_metrics(path: str | pathlib.Path, metrics: dict[str, Any]) -> None:
                 axes.plot(metrics["horizon"], values, style, color=color, label=label, markevery=mark_every, ms=5, lw=2)
         axes.set_title(METRICS[name], loc="left", fontsize=12)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _tidy(axes, "horizon (steps)")
+        tidy(axes, "horizon (steps)")
         if i == 0:
             axes.legend(frameon=False)
     figure.savefig(path)
@@ -130,7 +130,7 @@ def plot_training(path: str | pathlib.Path, history: Sequence[dict[str, Any]]) -
     axes.set_title("Training loss", loc="left", fontsize=12)
     if (losses > 0).all():
         axes.set_yscale("log")
-    _tidy(axes, "step")
+    tidy(axes, "step")
     axes.legend(frameon=False)
     figure.savefig(path)
     return True
@@ -208,7 +208,8 @@ def _cell(frames: np.ndarray, futures: Futures) -> np.ndarray:
     return media.border(_fit(frames), np.arange(len(frames)) < futures.num_context)
 
 
-def _tidy(axes: Axes, xlabel: str) -> None:
+def tidy(axes: Axes, xlabel: str) -> None:
+    """The look of all plots: a pale grid, no frame at the top and the right."""
     axes.set_xlabel(xlabel)
     axes.grid(color="#DDDDDD", lw=0.8)
     axes.set_axisbelow(True)

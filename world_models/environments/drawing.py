@@ -15,6 +15,11 @@ def bell(centre: jax.Array, count: int, std: float) -> jax.Array:
     return jnp.exp(-jnp.square(jnp.arange(count, dtype=jnp.float32) - centre) / (2 * std**2))
 
 
+def pixel(position: jax.Array, side: int, size: tuple[int, int]) -> jax.Array:
+    """(column, row) at another size (height, width) of a place (x, y) [..., 2] in a picture of `side` x `side` pixels."""
+    return (position + 0.5) * jnp.array(size[::-1], jnp.float32) / side - 0.5
+
+
 def to_bytes(image: jax.Array) -> jax.Array:
     """Uint8 by truncation, as the published worlds do; what rounding took from a whole number does not cost a level."""
     return jnp.clip(image + 1 / 512, 0, 255).astype(jnp.uint8)

@@ -103,6 +103,10 @@ class FourRooms:
         """Of the agent."""
         return state.position
 
+    def pixel(self, position: Array) -> Array:
+        """Column and row of the frame."""
+        return drawing.pixel(position, SIDE, self.image_size)
+
     def reached(self, state: State, goal: Array) -> Array:
         """Nearer than 16 pixels."""
         return jnp.linalg.norm(state.position - goal) < GOAL

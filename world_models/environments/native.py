@@ -74,6 +74,9 @@ class World(Protocol):
     def position(self, state: Any) -> Array:
         """Where the agent is, float32 [2]."""
 
+    def pixel(self, position: Array) -> Array:
+        """Where a position, float32 [..., 2], is drawn: (column, row) of the frame, 0 at the middle of the first."""
+
     def reached(self, state: Any, goal: Array) -> Array:
         """Whether the agent is near enough to a goal, bool []."""
 

@@ -87,8 +87,8 @@ class PointMaze:
 
     def render(self, state: State) -> Array:
         """uint8 [h, w, 3], the whole maze in the middle of the frame."""
-        base, scale, corner = _picture(self.maze, self.image_size)
-        column, row = (state.position - corner) * scale - 0.5
+        base, scale, _ = _picture(self.maze, self.image_size)
+        column, row = self.pixel(state.position)
         std = max(RADIUS * scale, 0.75)  # wide enough to tell where between pixels it is
         dot = jnp.outer(drawing.bell(row, base.shape[0], std), drawing.bell(column, base.shape[1], std))
         return drawing.blend(jnp.asarray(base, jnp.float32), dot, DOT)
@@ -96,6 +96,11 @@ class PointMaze:
     def position(self, state: State) -> Array:
         """Of the ball."""
         return state.position
+
+    def pixel(self, position: Array) -> Array:
+        """Column and row of the frame."""
+        _, scale, corner = _picture(self.maze, self.image_size)
+        return (position - corner) * scale - 0.5
 
     def reached(self, state: State, goal: Array) -> Array:
         """At a distance of 1 at most."""

@@ -104,6 +104,10 @@ class TwoRooms:
         """Of the dot."""
         return state.position
 
+    def pixel(self, position: Array) -> Array:
+        """Column and row of the frame."""
+        return drawing.pixel(position, SIDE, self.image_size)
+
     def reached(self, state: State, goal: Array) -> Array:
         """Nearer than 4.5 pixels. Published success asks this of the last of 200 steps."""
         return jnp.linalg.norm(state.position - goal) < 4.5

@@ -46,6 +46,7 @@ def run(
     planner: HierarchicalPlanner,
     task: "Task",
     key: Array,
+    num_steps: int | None = None,
     watch: Callable[[Thought], Any] = costs_only,
     frames: bool = False,
 ) -> Episode:
@@ -54,15 +55,17 @@ def run(
     One scan over the steps; to be jitted, and vmapped over tasks and keys.
 
     Args:
-      world: what to act in; `num_steps` steps.
+      world: what to act in.
       encode: (frame uint8 [h, w, c], state of the world) -> level-1 state. A model looks at the frame; an oracle, whose
         levels step the true world, at the state, and then nothing is drawn.
       planner: what acts.
       task: start, goal and layout.
       key: of the episode: one half for the world, one for the planner.
+      num_steps: of the episode; None is the world's own number.
       watch: what to keep of each step's thought; plans of all steps can be large.
       frames: whether to keep what was seen.
     """
+    num_steps = world.num_steps if num_steps is None else num_steps
     world_key, planner_key = jax.random.split(key)
     look = lambda state: encode(world.render(state), state)
     goal = look(world.reset(task._replace(start=task.goal)))
@@ -70,13 +73,13 @@ def run(
 
     def step(carry, clock):
         state, mind = carry
-        left, now = world.num_steps - clock, jax.random.fold_in(planner_key, clock)
+        left, now = num_steps - clock, jax.random.fold_in(planner_key, clock)
         action, mind, thought = planner.act(mind, look(state), goal, clock, left, now)
         state = world.step(state, action, jax.random.fold_in(world_key, clock))
         return (state, mind), (state, action, watch(thought))
 
     first = (start, planner.init(look(start)))
-    _, (states, actions, thoughts) = jax.lax.scan(step, first, jnp.arange(world.num_steps))
+    _, (states, actions, thoughts) = jax.lax.scan(step, first, jnp.arange(num_steps))
     states = jax.tree.map(lambda x, rest: jnp.concatenate([jnp.asarray(x)[None], rest]), start, states)
     reached = jax.vmap(lambda state: world.reached(state, task.goal))(states)
     return Episode(

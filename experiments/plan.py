@@ -1,0 +1,65 @@
+"""The verb `plan`: episodes solved by planning in a trained model, counted and shown."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from experiments import media, plan_pictures
+from experiments import workdir as workdirs
+from experiments.loading import LoadedRun
+from experiments.planning import Planning
+from experiments.progress import finite_or_none
+from world_models.environments import tasks
+
+NAMES = {"success": "reached at any time", "terminal_success": "there at the end"}
+
+
+def plan(run: LoadedRun) -> pathlib.Path:
+    """Plays the tasks of `config.plan` and writes plan/: results.json, tasks, every episode, a video and plots.
+
+    Returns:
+      Path of results.json.
+    """
+    planning, folder = Planning(run), run.workdir / "plan"
+    results = finite_or_none(planning.results())
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks.save(folder / "tasks.json", planning.tasks, world=run.config.record.source, name=results["tasks"])
+    workdirs.write_json(folder / "episodes.json", _each(planning))
+    plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])
+    if results["pareto"]:
+        plan_pictures.plot_pareto(folder / "pareto.png", results["pareto"])
+    if planning.options.num_shown:
+        rows = np.arange(min(planning.options.num_shown, results["episodes"]))
+        video = plan_pictures.rollouts(planning, rows)
+        media.write_mp4(folder / "rollouts.mp4", video, planning.options.fps)
+        media.write_png(folder / "rollouts.png", video[-1])
+    for name, text in NAMES.items():
+        low, high = results[f"{name}_interval"]
+        print(f"{text:22} {results[name]:7.1%}  [{low:.1%}, {high:.1%}] of {results['episodes']} episodes")
+    for name, floor in results["floors"].items():
+        print(f"{name + ', no model':22} {floor['success']:7.1%}  {floor['terminal_success']:.1%} there at the end")
+    print(f"{results['flops_per_episode'] / 1e9:.3g} GFLOP an episode, {results['ms_per_plan']:.1f} ms a plan")
+    workdirs.write_json(folder / "results.json", results)
+    return folder / "results.json"
+
+
+def _each(planning: Planning) -> list[dict[str, object]]:
+    """Every episode: its task, where it ended and whether it got there."""
+    played, found = planning.episodes, []
+    steps = np.where(played.success_any, np.argmax(played.reached, axis=1), -1)
+    for i, goal in enumerate(planning.tasks.goal):
+        layout = jax.tree.map(lambda x, i=i: np.asarray(x)[i], planning.tasks.layout)
+        found.append(
+            {
+                "start": planning.tasks.start[i],
+                "goal": goal,
+                "layout": layout._asdict(),
+                "distance": float(planning.tasks.distance[i]),
+                "end": played.positions[i, -1],
+                "success": bool(played.success_any[i]),
+                "terminal_success": bool(played.success_last[i]),
+                "steps": int(steps[i]),  # until the goal was first reached; -1 if it was not
+            }
+        )
+    return found

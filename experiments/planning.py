@@ -1,0 +1,343 @@
+"""Planning in a trained model of latent dynamics, measured: whole episodes of a JAX-native world, with their ledger."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from experiments import workdir as workdirs
+from experiments.loading import LoadedRun
+from experiments.progress import Progress
+from experiments.state import merge_model
+from world_models.environments import native, tasks
+from world_models.environments.native import Task, World
+from world_models.errors import UserError
+from world_models.latent_dynamics.model import MultiLevelDynamics
+from world_models.metrics.intervals import wilson_interval
+from world_models.planning import costs, ledger
+from world_models.planning.episodes import Episode, costs_only, run
+from world_models.planning.hierarchy import HierarchicalPlanner, Level, Thought
+from world_models.planning.search import Search
+from world_models.types import Array
+
+BINS = 4  # of the shortest way's length, with as many tasks each
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelSetting:
+    """How one level plans: a block of `config.search`. See `Level` and, for `search`, `Search`.
+
+    Attributes:
+      search: the other fields of the block.
+      replan, prior_weight, cost, cost_space, warm_start: see `Level`.
+      prior: whether a search starts from the mean and spread of the actions that the level saw in training.
+    """
+
+    search: Search
+    replan: int = 1
+    prior: bool = False
+    prior_weight: float = 0.0
+    cost: str = "last"
+    cost_space: str = "above"
+    warm_start: bool = True
+
+
+class Shown(NamedTuple):
+    """What a video shows of a step's thought: states to be decoded, and of which level each is.
+
+    Attributes:
+      subgoals: what each level plans towards.
+      ends: the last state of each level's plan.
+    """
+
+    subgoals: tuple[Any, ...]
+    ends: tuple[Any, ...]
+
+
+class Reached(NamedTuple):
+    """Whether a goal was reached at any time, and whether at the end: bool [tasks]."""
+
+    success_any: Array
+    success_last: Array
+
+
+def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) -> tuple[LevelSetting, ...]:
+    """How each level of a planner searches, from `config.search` and `config.plan`, the lowest first.
+
+    Raises:
+      UserError: if a block or a field is missing, unknown or out of range.
+    """
+    names, count = tuple(config.levels), config.plan.num_levels or len(config.levels)
+    if not 1 <= count <= len(names):
+        raise UserError(
+            f"config.plan.num_levels={count} must be from 1 to {len(names)}, the levels of this model, or 0 for all."
+        )
+    own = {field.name for field in dataclasses.fields(LevelSetting)} - {"search"}
+    known = own | {field.name for field in dataclasses.fields(Search)} - {"dim", "low", "high"}
+    found = []
+    for i, name in enumerate(names[:count]):
+        if name not in config.search:
+            raise UserError(f"config.search.{name} is missing: how the level {name!r} of config.levels plans.")
+        numbers = config.search[name].to_dict()
+        if not set(numbers) <= known:
+            unknown = sorted(set(numbers) - known)
+            raise UserError(f"config.search.{name} has {unknown}, which no search has; it may have {sorted(known)}.")
+        low, high = (model.actions.low, model.actions.high) if i == 0 else (-1.0, 1.0)
+        if i == 0 and model.actions.kind != "continuous":
+            raise UserError(f"The data have {model.actions.kind} actions; these planners search for continuous ones.")
+        options = {key: value for key, value in numbers.items() if key not in own}
+        try:
+            search = Search(dim=model.options.levels[i].action, low=low, high=high, **options)
+        except UserError as error:
+            raise UserError(f"config.search.{name}: {error}") from error
+        found.append(LevelSetting(search, **{key: value for key, value in numbers.items() if key in own}))
+    return tuple(found)
+
+
+def make_planner(model: MultiLevelDynamics, settings: tuple[LevelSetting, ...]) -> HierarchicalPlanner:
+    """A planner that steps the lowest levels of a model, one for each setting."""
+    levels = []
+    for number, setting in enumerate(settings, start=1):
+        fields = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
+        fields["prior"] = model.prior(number) if setting.prior else None
+        levels.append(
+            Level(
+                step=lambda z, action, _, number=number: model.step_level(number, z, action),
+                distance=costs.squared_error,
+                lift=lambda z, number=number: model.lift(number, z),
+                stride=model.options.levels[number - 1].stride,
+                **fields,
+            )
+        )
+    return HierarchicalPlanner(tuple(levels))
+
+
+def make_world(run: LoadedRun) -> World:
+    """The world that a run's data come from, drawn at the size of its frames.
+
+    Raises:
+      UserError: if it is none of the JAX-native ones.
+    """
+    record = run.config.get("record", {})
+    if record.get("source") not in native.WORLDS:
+        raise UserError(
+            f"config.record.source={record.get('source')!r} is no world to plan in: it must be one of "
+            f"{', '.join(native.WORLDS)}."
+        )
+    return native.make(record.source, run.spec.frame_shape[:2], record.get("maze", "medium"))
+
+
+def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, str]:
+    """The tasks of `config.plan`, from its file or drawn, and the SHA-256 of their content."""
+    options = config.plan
+    if options.task_file:
+        return tasks.load(pathlib.Path(options.task_file), world)
+    found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
+    return found, tasks.digest({"tasks": tasks.content(found)})
+
+
+class Planning:
+    """Tasks, a planner and what came of them; nothing runs before it is asked for."""
+
+    def __init__(self, run: LoadedRun):
+        """Checks `config.plan` and `config.search`."""
+        if not isinstance(run.model, MultiLevelDynamics):
+            raise UserError(f"{run.workdir} holds no model of latent dynamics, which plan needs.")
+        self.run, self.options = run, run.config.plan
+        self.world = make_world(run)
+        self.tasks, self.digest = make_tasks(run.config, self.world)
+        self.settings = make_settings(run.config, run.model)
+        self.steps = self.options.num_steps or self.world.num_steps
+        if self.options.batch < 1 or self.steps < 1:
+            raise UserError(
+                f"config.plan.batch={self.options.batch} and config.plan.num_steps={self.steps} must be at least 1."
+            )
+        make_planner(run.model, self.settings)  # refuses levels that do not fit each other
+
+    @functools.cached_property
+    def episodes(self) -> Episode:
+        """All tasks played, NumPy arrays with a leading axis [tasks]; no frames."""
+        return self.play(self.settings, "planning")
+
+    def play(self, settings: tuple[LevelSetting, ...], text: str) -> Episode:
+        """Plays all tasks under some settings, a batch at a time; key i of `config.plan.seed` is task i's."""
+        number, parts = len(self.tasks.start), []
+        progress = Progress(number)
+        for begin in range(0, number, self.options.batch):
+            rows = np.arange(begin, begin + self.options.batch)
+            found = self.rows(settings, np.minimum(rows, number - 1))  # one shape, one compilation
+            parts.append(jax.tree.map(lambda x, keep=number - begin: np.asarray(x)[:keep], found))
+            reached = np.mean(np.concatenate([part.success_any for part in parts]))
+            progress.show(min(begin + len(rows), number), f"{text} | {reached:.0%} of the goals reached")
+        progress.close()
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+    def rows(self, settings: tuple[LevelSetting, ...], rows: np.ndarray, *, shown: bool = False) -> Episode:
+        """Plays some tasks at once, with frames and what is `Shown` of thoughts if asked for."""
+        task = jax.tree.map(lambda x: jnp.asarray(x)[rows], self.tasks)
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed), i))(rows)
+        graphdef, weights = self.run.graphdef, self.run.weights
+        return _play(graphdef, settings, self.world, self.steps, shown, weights, task, keys)
+
+    @functools.cached_property
+    def floors(self) -> dict[str, Reached]:
+        """Two policies that need no model: actions at random, and straight on as a crow flies, seeing both places."""
+        keys = jax.random.split(jax.random.key(self.options.seed + 1), len(self.tasks.start))
+        return {
+            name: jax.tree.map(np.asarray, _play_floor(name, self.world, self.steps, self.tasks, keys))
+            for name in FLOORS
+        }
+
+    def results(self) -> dict[str, Any]:
+        """The content of plan/results.json."""
+        planner = make_planner(self.run.model, self.settings)
+        costs_ = self.ledger(self.settings)
+        found = {
+            "episodes": len(self.tasks.start),
+            **successes(self.episodes),
+            "model_evaluations_per_episode": sum(costs_.rows),
+            "model_evaluations_by_level": list(costs_.rows),
+            "plans_by_level": list(costs_.plans),
+            "flops_per_episode": costs_.flops,
+            "sequential_depth": costs_.depth,
+            "planner": [setting.search.method for setting in self.settings],
+            "levels": len(planner.levels),
+            "steps": self.steps,
+            "seed": self.options.seed,
+            "tasks": self.options.task_file or self.options.tasks,
+            "tasks_sha256": self.digest,
+            "not_finite": int(np.sum(self.episodes.thoughts[1])),
+            "by_distance": by_distance(self.tasks.distance, self.episodes),
+            "floors": {name: successes(played) for name, played in self.floors.items()},
+            "pareto": self.pareto(),
+        }
+        return found | self.timing() | {"step": self.run.step, "provenance": self.provenance()}
+
+    def ledger(self, settings: tuple[LevelSetting, ...]) -> ledger.Ledger:
+        """What one episode costs under some settings."""
+        planner = make_planner(self.run.model, settings)
+        widths = [level.width for level in self.run.model.options.levels]
+        states = [jax.ShapeDtypeStruct((width,), jnp.float32) for width in widths]
+        flops = [ledger.row_flops(level, state) for level, state in zip(planner.levels, states)]
+        return ledger.count(planner, self.steps, flops)
+
+    def timing(self) -> dict[str, float]:
+        """Milliseconds of a step at which every level plans, for one episode, and the seconds of compiling that."""
+        planner = make_planner(self.run.model, self.settings)
+        z = jnp.zeros(self.run.model.options.levels[0].width)
+        taken = ledger.measure(
+            lambda z, goal, key: planner.act(planner.init(z), z, goal, 0, self.steps, key)[0],
+            z, z + 1, jax.random.key(0),
+        )  # fmt: skip
+        return {"ms_per_plan": taken.milliseconds, "plan_compile_seconds": taken.compile_seconds}
+
+    def pareto(self) -> list[dict[str, Any]]:
+        """Success and FLOPs of an episode for every number of levels and every share of the samples."""
+        found = []
+        for share in self.options.pareto:
+            for count in range(1, len(self.settings) + 1):
+                settings = tuple(_with_samples(setting, share) for setting in self.settings[:count])
+                played = self.play(settings, f"{count} level(s), {share:g} of the samples")
+                cost = self.ledger(settings)
+                found.append({"levels": count, "samples": share, "flops": cost.flops, **successes(played)})
+        return found
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from."""
+        return workdirs.provenance(step=self.run.step, seed=self.run.config.seed, tasks_sha256=self.digest)
+
+
+def successes(played: Any, rows: Any = slice(None)) -> dict[str, Any]:
+    """Shares of episodes that were at the goal at any time, and at their end, with Wilson's 95 % intervals."""
+    whenever, last = played.success_any[rows], played.success_last[rows]
+    found = {}
+    for name, hits in (("success", whenever), ("terminal_success", last)):
+        interval = wilson_interval(int(np.sum(hits)), len(hits))
+        found |= {name: interval.mean, f"{name}_interval": [interval.low, interval.high]}
+    return found
+
+
+def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
+    """Success in bins of the shortest way's length, with as many episodes each, the nearest goals first."""
+    order = np.argsort(distance, kind="stable")
+    return [
+        {
+            "from": float(distance[rows].min()),
+            "to": float(distance[rows].max()),
+            "episodes": len(rows),
+            **successes(played, rows),
+        }
+        for rows in np.array_split(order, min(BINS, len(order)))
+    ]
+
+
+def _with_samples(setting: LevelSetting, share: float) -> LevelSetting:
+    """A search with a share of its samples and of its elites, at least two and one."""
+    search = setting.search
+    samples = max(2, round(search.samples * share))
+    elites = min(max(1, round(search.elites * share)), samples - 1)
+    return dataclasses.replace(setting, search=dataclasses.replace(search, samples=samples, elites=elites))
+
+
+def _shown(thought: Thought) -> Shown:
+    return Shown(thought.subgoals, tuple(jax.tree.map(lambda x: x[-1], plan.states) for plan in thought.plans))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _play(
+    graphdef: nnx.GraphDef,
+    settings: tuple[LevelSetting, ...],
+    world: World,
+    steps: int,
+    shown: bool,
+    weights: Any,
+    task: Task,
+    keys: Array,
+) -> Episode:
+    """Episodes of tasks and keys with a leading axis, as one program."""
+    model = merge_model(graphdef, *weights)
+    planner = make_planner(model, settings)
+    watch = _shown if shown else costs_only
+    encode = lambda frame, state: model.encode(frame[None, None])[0, 0]
+    one = lambda task, key: run(world, encode, planner, task, key, num_steps=steps, watch=watch, frames=shown)
+    return jax.vmap(one)(task, keys)
+
+
+def _straight(world: World, position: Array, goal: Array, key: Array) -> Array:
+    """The longest action that leads towards a goal, or the rest of the way."""
+    high = jnp.asarray(world.spec.high)
+    way = goal - position
+    return way / jnp.maximum(jnp.max(jnp.abs(way) / high), 1.0)
+
+
+def _random(world: World, position: Array, goal: Array, key: Array) -> Array:
+    low, high = jnp.asarray(world.spec.low), jnp.asarray(world.spec.high)
+    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
+
+
+FLOORS = {"random": _random, "straight": _straight}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _play_floor(name: str, world: World, steps: int, task: Task, keys: Array) -> Reached:
+    """Episodes of a policy that needs no model."""
+
+    def one(task: Task, key: Array) -> Reached:
+        def step(state, i):
+            for_policy, for_world = jax.random.split(jax.random.fold_in(key, i))
+            action = FLOORS[name](world, world.position(state), task.goal, for_policy)
+            state = world.step(state, action, for_world)
+            return state, world.reached(state, task.goal)
+
+        start = world.reset(task)
+        _, after = jax.lax.scan(step, start, jnp.arange(steps))
+        reached = jnp.concatenate([world.reached(start, task.goal)[None], after])
+        return Reached(jnp.any(reached), reached[-1])
+
+    return jax.vmap(one)(task, keys)
