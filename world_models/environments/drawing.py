@@ -16,7 +16,7 @@ def bell(centre: jax.Array, count: int, std: float) -> jax.Array:
 
 
 def pixel(position: jax.Array, side: int, size: tuple[int, int]) -> jax.Array:
-    """(column, row) at another size (height, width) of a place (x, y) [..., 2] in a picture of `side` x `side` pixels."""
+    """(column, row) at a `size` (height, width) of a place (x, y) [..., 2] in a picture of `side` x `side` pixels."""
     return (position + 0.5) * jnp.array(size[::-1], jnp.float32) / side - 0.5
 
 
