@@ -84,7 +84,7 @@ def test_the_ball_slides_along_a_wall():
     corner = np.array([2.0, 6.0])  # of the wall in row 3, column 1, which stands out into free cells
     before = corner + np.array([0.45, -0.6])
     after = np.asarray(step(jnp.array(before, jnp.float32), jnp.array([0.0, 1.0])))
-    way = before + [0, 0.2] - corner
+    way = before + np.array([0, 0.2]) - corner
     np.testing.assert_allclose(after, corner + 0.7 * way / np.linalg.norm(way), atol=1e-4)
 
 
