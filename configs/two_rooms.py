@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "action_key": "action",
             "image_size": (),
             "num_actions": 0,
-            "clip_length": 20,
+            "clip_length": 16,
             "stride": 4,
             "across_episodes": False,
             "max_damaged": 0,
@@ -64,7 +64,21 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = ConfigDict(
         {"detach_lower": True, "pixel_mean": (0.05,), "pixel_std": (0.2,), "dtype": "float32"}
     )  # fmt: skip
-    config.encoder = ConfigDict({"kind": "cnn", "channels": (8, 16, 16), "blocks": 1, "frozen": False})
+    config.encoder = ConfigDict(
+        {
+            "kind": "vit",
+            "patch": 8,
+            "class_token": False,
+            "frozen": False,
+            "width": 64,
+            "depth": 2,
+            "heads": 4,
+            "mlp_ratio": 2.0,
+            "remat": "none",
+            "unroll": 2,
+            "attention": "xla",
+        }
+    )
     config.bottom = ConfigDict(
         {
             "width": 64,
@@ -87,7 +101,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "action": 4,
             "predictor": "gru",
             "hidden": 128,
-            "rollout": 4,
+            "rollout": 3,
             "weight": 1.0,
             "std": 16.0,
             "cov": 8.0,
@@ -190,7 +204,7 @@ def get_config(variant: str = "") -> ConfigDict:
             {"num_episodes": 20, "num_frames": 20, "splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
         )
         config.data.clip_length = 8
-        config.encoder.update({"channels": (4,), "blocks": 1})
+        config.encoder.update({"width": 8, "depth": 1, "heads": 2, "unroll": 1})
         config.bottom.update({"width": 8, "hidden": 8, "rollout": 2})
         config.upper.update({"width": 8, "hidden": 8, "rollout": 1})
         config.decoder.channels = (4,)
