@@ -78,6 +78,15 @@ class LoadedRun:
         return roll_out(self.graphdef, self.weights, frames.shape[1], frames, actions, jax.random.key(seed))
 
 
+def _changed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> str:
+    """Fields of `config` that are not as the run has them, in words."""
+    listed = lambda config: json.loads(config.to_json_best_effort())
+    changed = workdirs.differences(listed(workdirs.load_config(workdir)), listed(config))
+    return (
+        "; ".join(f"config.{name} is {new!r}, there it is {old!r}" for name, old, new in changed[:8]) or "same config"
+    )
+
+
 def load(
     workdir: str | pathlib.Path, step: int | None = None, config: ml_collections.ConfigDict | None = None
 ) -> LoadedRun:
@@ -103,8 +112,14 @@ def load(
     params = jax.tree.map(place, params, parallel.shardings(names, params, config.sharding, mesh))
     constants = jax.tree.map(lambda x: place(x, parallel.replicated(mesh)), constants)
     saver = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
-    trees, _ = saver.restore({"weights": {"ema": params, "constants": constants}}, step)
     found = saver.latest if step is None else step
+    try:
+        trees, _ = saver.restore({"weights": {"ema": params, "constants": constants}}, found)
+    except ValueError as error:
+        raise UserError(
+            f"{workdir}: checkpoint {found} does not fit the model of this config ({_changed(workdir, config)}): leave "
+            "what the model is made of as it was in training."
+        ) from error
     saver.close()
     return LoadedRun(
         workdir, config, spec, experiment, graphdef, (trees["weights"]["ema"], trees["weights"]["constants"]), found
