@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from experiments import workdir as workdirs
 from experiments.fingerprint import of_value
-from experiments.launchers import ROOT, Job, local, slurm
+from experiments.launchers import ROOT, Job, local, slurm, without
 from experiments.progress import Progress, read_metrics
 from experiments.record import record
 from experiments.tables import collect, definition, plan, render
@@ -205,8 +205,7 @@ def _publish(result: dict) -> None:
     if result["not_run"]:
         raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; a result is kept whole.")
     origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
-    words = origin["command"].split()
-    origin["command"] = " ".join(word for word in words if not word.startswith(("--data=", "--workdir=")))
+    origin["command"] = " ".join(without(origin["command"].split(), ("data", "workdir")))
     path = RESULTS / result["table"] / f"{result['scale']}.json"
     workdirs.write_json(path, {**result, "provenance": origin})
     print(f"kept {path}; `make results` brings it into the README.", file=sys.stderr)

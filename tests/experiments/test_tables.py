@@ -11,7 +11,7 @@ import textwrap
 import pytest
 from conftest import write_dataset
 
-from experiments import fingerprint
+from experiments import fingerprint, results
 from experiments import table as table_module
 from experiments.table import table
 from experiments.tables import collect, definition, plan, render
@@ -298,6 +298,28 @@ def test_slurm_gets_every_training_once_and_a_second_call_collects(tables, squar
         measured(member, 10.0)
     path = table("toy", tmp_path, parallel="slurm", **request)
     assert "| one | 30 | 10.00 |" in path.read_text()
+
+
+def test_published_results_reach_the_readme_and_are_kept_in_step(tables, square_data, tmp_path, monkeypatch):
+    for member in planned(tables, tmp_path, square_data, seeds=1)[1].members:
+        measured(member, 10.0)
+    request = {"scale": "smoke", "dataset": str(square_data), "folder": tables, "parallel": "none"}
+    monkeypatch.setattr(table_module, "RESULTS", tmp_path / "results")
+    words = ["launch.py table", "toy", f"--workdir={tmp_path}", "--data", str(square_data), "--publish"]
+    monkeypatch.setattr("sys.argv", words)
+    table("toy", tmp_path, publish=True, **request)
+    kept = (tmp_path / "results" / "toy" / "smoke.json").read_text()
+    assert str(tmp_path) not in kept
+    assert json.loads(kept)["provenance"]["command"] == "launch.py table toy --publish"
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{results.BEGIN}{results.END}after\n")
+    shutil.copy(ROOT / "results" / "demo.json", tmp_path / "results")
+    results.update(readme, tmp_path / "results")
+    assert "Toy & Co" in readme.read_text()
+    results.update(readme, tmp_path / "results", check=True)
+    readme.write_text(readme.read_text().replace("held-out", "training"))
+    with pytest.raises(UserError, match="run make results"):
+        results.update(readme, tmp_path / "results", check=True)
 
 
 def test_rows_that_record_differently_have_data_sets_of_their_own(tables, tmp_path, monkeypatch):
