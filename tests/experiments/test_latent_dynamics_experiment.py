@@ -54,7 +54,6 @@ def config(square_data):
         ("train.accumulate", 2, "config.train.accumulate=2 must be 1"),
         ("data.across_episodes", True, "config.data.across_episodes=True must be False"),
         ("encoder.kind", "mlp", "config.encoder.kind='mlp' must be one of"),
-        ("encoder.channels", (), r"config.encoder.channels=\(\) must be"),
         ("model.pixel_std", (0.0,), "config.model.pixel_std="),
         ("model.dtype", "int8", "config.model.dtype='int8' must be"),
     ],
@@ -63,6 +62,13 @@ def test_configs_that_cannot_work_are_refused(field, value, message):
     config, *names = get_config("debug"), *field.split(".")
     (config[names[0]] if names[1:] else config)[names[-1]] = value
     with pytest.raises(UserError, match=message):
+        Experiment(config, SPEC)
+
+
+def test_a_cnn_needs_channels():
+    config = get_config("debug")
+    config.encoder = {"kind": "cnn", "channels": (), "blocks": 1, "frozen": False}
+    with pytest.raises(UserError, match=r"config.encoder.channels=\(\) must be"):
         Experiment(config, SPEC)
 
 

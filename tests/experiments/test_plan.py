@@ -1,0 +1,114 @@
+"""Planning from the folder of a run alone: what is written, what it is measured against, and what is refused."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+
+import launch
+from configs.two_rooms import get_config
+from experiments.loading import load
+from experiments.planning import Planning, by_distance, successes
+from experiments.record import record
+from experiments.train import train
+from world_models.environments import tasks
+from world_models.environments.two_rooms import TwoRooms
+from world_models.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run of the debug variant of two rooms."""
+    folder, config = tmp_path_factory.mktemp("rooms"), get_config("debug")
+    config.train.eval_every = 0
+    record(config, folder / "data")
+    train(config, folder)
+    return folder
+
+
+def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
+    words = [f"--workdir={workdir}", "--config.plan.pareto=(0.5,)", "--config.plan.num_shown=2"]
+    assert launch.main(["launch.py", "plan", *words]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == str(workdir / "plan" / "results.json")
+    results = json.loads((workdir / "plan" / "results.json").read_text())
+    assert (results["episodes"], results["levels"], results["planner"]) == (3, 2, ["icem", "icem"])
+    # Three steps: level 1 plans at 0 and 2, level 2 at 0; a search takes horizon x (samples x iterations + 1) rows.
+    assert results["plans_by_level"] == [2, 1]
+    assert results["model_evaluations_by_level"] == [2 * 2 * 9, 1 * 2 * 9]
+    assert results["flops_per_episode"] > 0
+    assert results["ms_per_plan"] > 0
+    assert set(results["floors"]) == {"random", "straight"}
+    assert [(point["levels"], point["samples"]) for point in results["pareto"]] == [(1, 0.5), (2, 0.5)]
+    assert results["pareto"][0]["flops"] < results["pareto"][1]["flops"] < results["flops_per_episode"]
+    drawn, digest = tasks.load(workdir / "plan" / "tasks.json", TwoRooms((32, 32)))
+    assert digest != results["tasks_sha256"]  # the file says more than the tasks
+    each = json.loads((workdir / "plan" / "episodes.json").read_text())
+    np.testing.assert_allclose([one["goal"] for one in each], drawn.goal)
+    assert np.mean([one["success"] for one in each]) == results["success"]
+    with av.open(str(workdir / "plan" / "rollouts.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 4  # the start and three steps
+    for name in ("rollouts", "success_by_distance", "pareto"):
+        assert (workdir / "plan" / f"{name}.png").stat().st_size > 2000
+    # The same tasks from the file, and the same seeds: the same episodes.
+    config = load(workdir).config
+    config.plan.task_file = str(workdir / "plan" / "tasks.json")
+    again = Planning(load(workdir, config=config))
+    np.testing.assert_array_equal(again.episodes.positions[:, -1], [one["end"] for one in each])
+
+
+def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
+    config = load(workdir).config
+    config.plan.update({"num_tasks": 40, "num_steps": 60})
+    planning = Planning(load(workdir, config=config))
+    drawn, layout = planning.tasks, planning.tasks.layout
+    along = (layout.wall_x - drawn.start[:, 0]) / (drawn.goal[:, 0] - drawn.start[:, 0])
+    height = drawn.start[:, 1] + along * (drawn.goal[:, 1] - drawn.start[:, 1])
+    gap = np.abs(height - layout.door_y)
+    reached = planning.floors["straight"].success_any
+    assert reached[gap < 2.5].all()
+    assert reached[gap > 8].mean() < 0.2  # noise lets some slide along the wall into the door
+    assert (gap < 2.5).any()
+    assert (gap > 8).any()
+
+
+def test_success_is_counted_with_intervals_and_by_distance():
+    class Played:
+        success_any = np.array([True, True, True, False, False])
+        success_last = np.array([True, False, False, False, False])
+
+    found = successes(Played)
+    assert (found["success"], found["terminal_success"]) == (0.6, 0.2)
+    assert found["success_interval"][0] == pytest.approx(0.2307, abs=1e-3)  # Wilson, worked out by hand
+    bins = by_distance(np.array([1.0, 2, 3, 9, 8]), Played)
+    assert [one["episodes"] for one in bins] == [2, 1, 1, 1]
+    assert [one["success"] for one in bins] == [1, 1, 0, 0]
+    assert bins[-1]["from"] == bins[-1]["to"] == 9
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("plan.num_levels", 3, "config.plan.num_levels=3 must be from 1 to 2"),
+        ("plan.num_tasks", 0, "number=0 of tasks must be at least 1"),
+        ("plan.batch", 0, "config.plan.batch=0 and"),
+        ("plan.tasks", "cross_2", "tasks='cross_2' must be one of random_wall, fixed_wall"),
+        ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
+        ("search.bottom.samples", 0, "config.search.bottom: samples=0 of a search must be at least 1"),
+        ("search.bottom.iterations", 0, "config.search.bottom: iterations=0 of a search must be at least 1"),
+        ("search.upper.replan", 3, "replan=3 of level 2 must"),
+        ("search.upper.smaples", 3, r"config.search.upper has \['smaples'\], which no search has"),
+        ("record.source", "moving_digits", "config.record.source='moving_digits' is no world to plan in"),
+    ],
+)
+def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
+    config = load(workdir).config
+    config.unlock()
+    *blocks, name = field.split(".")
+    block = config
+    for part in blocks:
+        block = block[part]
+    block[name] = value
+    with pytest.raises(UserError, match=message):
+        Planning(load(workdir, config=config))
