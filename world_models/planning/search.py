@@ -208,7 +208,8 @@ def mppi(search: Search, evaluate: Callable[[Array, Array], Array], start: Distr
 def gradient(search: Search, evaluate: Callable[[Array, Array], Array], start: Distribution, key: Array) -> Found:
     """AdamW down the cost, through the model, from `samples` starts; the best sequence met is the plan.
 
-    A sequence is projected onto the bounds after each step. Gradients that are not finite count as 0.
+    A sequence is projected onto the bounds after each step; since AdamW scales each number's step by itself, it may
+    settle beside the best point of a `max_norm` that binds. Gradients that are not finite count as 0.
     """
     optimizer = optax.adamw(search.learning_rate, weight_decay=search.weight_decay)
     draw_key, key = jax.random.split(key)

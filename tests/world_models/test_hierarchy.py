@@ -1,0 +1,239 @@
+"""Planning from the top down: a wall with a door that flat search misses, subgoals, priors, clocks, the ledger."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from world_models.errors import UserError
+from world_models.planning import costs, ledger
+from world_models.planning.hierarchy import HierarchicalPlanner, Level
+from world_models.planning.search import Search, solve
+
+# A point moves in the square [-10, 10]² by at most 1 a step. A wall at x = 0 has a door around y = 6.
+DOOR, HALF = 6.0, 2.0
+STRIDE, STEPS = 10, 60
+
+
+def move(places, actions, key=None):
+    """One exact step, for a batch of places [..., 2]: what would go through the wall does not move."""
+    length = jnp.sqrt(jnp.maximum(jnp.sum(actions**2, axis=-1, keepdims=True), 1))
+    there = jnp.clip(places + actions / length, -10, 10)
+    share = places[..., 0] / jnp.where(there[..., 0] == places[..., 0], 1, places[..., 0] - there[..., 0])
+    crossing = places[..., 1] + share * (there[..., 1] - places[..., 1])
+    blocked = (places[..., 0] * there[..., 0] <= 0) & (jnp.abs(crossing - DOOR) > HALF)
+    return jnp.where(blocked[..., None], places, there)
+
+
+def stride(places, actions, key=None):
+    """One exact tick of the level above: the macro-action, a displacement, in equal parts."""
+    return jax.lax.fori_loop(0, STRIDE, lambda _, now: move(now, actions / STRIDE), places)
+
+
+def away(places, goal):
+    """Euclidean distance."""
+    return jnp.sqrt(jnp.sum((places - goal) ** 2, axis=-1) + 1e-9)
+
+
+LOW = Search(2, "icem", STRIDE, samples=48, iterations=4, elites=4, std=0.7, max_norm=1.0, choose="best", colour=1.0)
+HIGH = Search(2, "icem", 6, 1024, 5, elites=4, std=6.0, max_norm=0.9 * STRIDE, choose="best", colour=1.0)
+LEVELS = (Level(move, away, LOW, replan=5), Level(stride, away, HIGH, stride=STRIDE, replan=STRIDE))
+TASKS = [
+    ((-8, -6), (8, -6)),
+    ((-6, -8), (5, -3)),
+    ((-3, -4), (3, -4)),
+    ((-8, 0), (8, 2)),
+    ((-5, 3), (4, -6)),
+    ((-2, -9), (2, -2)),
+    ((-9, -9), (6, -9)),
+    ((-8, -9), (9, -8)),
+]
+STARTS, GOALS = jnp.array(TASKS, jnp.float32).swapaxes(0, 1)
+
+
+def play(planner, starts, goals, key):
+    """Whole episodes with the true world as model: (places [n, steps, 2], thoughts), one program."""
+
+    def episode(start, goal, key):
+        def step(carry, clock):
+            place, mind = carry
+            now = jax.random.fold_in(key, clock)
+            action, mind, thought = planner.act(mind, place, goal, clock, STEPS - clock, now)
+            place = move(place, action)
+            return (place, mind), (place, thought)
+
+        return jax.lax.scan(step, (start, planner.init(start)), jnp.arange(STEPS))[1]
+
+    return jax.jit(jax.vmap(episode))(starts, goals, jax.random.split(key, len(starts)))
+
+
+@pytest.fixture(scope="module")
+def solved():
+    """What two levels do."""
+    return jax.tree.map(np.asarray, play(HierarchicalPlanner(LEVELS), STARTS, GOALS, jax.random.key(0)))
+
+
+def test_two_levels_solve_what_one_with_more_rows_does_not(solved):
+    end = np.linalg.norm(solved[0][:, -1] - GOALS, axis=-1)
+    assert end.max() < 0.5
+    # Noise of long waves and the cost of the last state make flat search as strong as it gets here.
+    search = dataclasses.replace(LOW, horizon=40, samples=128, iterations=3, elites=6, std=1.0, colour=2.0)
+    flat = HierarchicalPlanner((dataclasses.replace(LEVELS[0], search=search, replan=3),))
+    rows = [sum(ledger.count(planner, STEPS).rows) for planner in (flat, HierarchicalPlanner(LEVELS))]
+    assert rows[0] > rows[1]
+    alone, _ = play(flat, STARTS, GOALS, jax.random.key(0))
+    assert np.sum(np.linalg.norm(alone[:, -1] - GOALS, axis=-1) < 0.5) < len(GOALS)
+
+
+def test_subgoals_are_the_upper_levels_predictions_and_stay_until_it_plans_again(solved):
+    _, thought = solved
+    low, high = thought.plans
+    np.testing.assert_array_equal(thought.subgoals[1], np.broadcast_to(GOALS[:, None], thought.subgoals[1].shape))
+    for clock in range(STEPS):
+        begin = clock - clock % STRIDE
+        np.testing.assert_array_equal(high.actions[:, clock], high.actions[:, begin])
+        if STEPS - clock > STRIDE:
+            np.testing.assert_array_equal(thought.subgoals[0][:, clock], high.states[:, begin, 0])
+        else:  # no whole tick is left: the lower level goes for the goal itself
+            np.testing.assert_array_equal(thought.subgoals[0][:, clock], GOALS)
+        if clock % 5:
+            np.testing.assert_array_equal(low.actions[:, clock], low.actions[:, clock - 1])
+    assert not np.array_equal(high.actions[:, 0], high.actions[:, STRIDE])
+    # The upper plan keeps its slack.
+    assert np.linalg.norm(high.actions, axis=-1).max() <= 0.9 * STRIDE + 1e-4
+
+
+def test_lower_plans_are_measured_where_cost_space_says():
+    # Level 2 sees only the height, doubled: "above" leaves x alone, which "own" drives to the subgoal's.
+    search = Search(2, "gradient", 1, samples=2, iterations=200, choose="best", learning_rate=0.05)
+    square = lambda states, goal: jnp.sum((states - goal) ** 2, axis=-1)
+    free = lambda states, actions, key: states + actions
+    lifted = Level(
+        lambda z, actions, key: z + actions,
+        square,
+        dataclasses.replace(search, dim=1, max_norm=0.5),
+        lift=lambda state: 2 * state[..., 1:],
+        stride=1,
+    )
+    start, goal = jnp.zeros(2), jnp.array([3.0, 4.0])
+    planner = HierarchicalPlanner((Level(free, square, search), lifted))
+    action, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
+    np.testing.assert_allclose(thought.subgoals[1], [8.0])
+    np.testing.assert_allclose(thought.subgoals[0], [0.5], atol=1e-3)
+    np.testing.assert_allclose(action[1], 0.25, atol=1e-2)
+    assert abs(action[0]) < 0.01
+    shared = dataclasses.replace(lifted, search=search, lift=lambda state: state, step=free)
+    planner = HierarchicalPlanner((Level(free, square, search, cost_space="own"), shared))
+    goal = jnp.array([0.3, 0.4])
+    action, *_ = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
+    np.testing.assert_allclose(action, goal, atol=1e-2)
+
+
+def test_the_prior_enters_the_cost():
+    # One step towards 3 under a Gaussian prior: the minimum of (a − 3)² + w (a + 1)² / (2 · 0.5²) is a weighted mean.
+    search = Search(1, "gradient", 1, samples=2, iterations=300, choose="best", learning_rate=0.05)
+    square = lambda states, goal: jnp.sum((states - goal) ** 2, axis=-1)
+    level = Level(lambda s, a, key: s + a, square, search, prior=(jnp.array([-1.0]), jnp.array([0.5])))
+    for weight in (0.0, 0.5):
+        planner = HierarchicalPlanner((dataclasses.replace(level, prior_weight=weight),))
+        state = jnp.zeros(1)
+        mind = planner.init(state)
+        np.testing.assert_array_equal(mind[0].actions, -1)
+        action, _, thought = jax.jit(planner.act)(mind, state, jnp.array([3.0]), 0, 9, jax.random.key(0))
+        pull = weight / (2 * 0.5**2)
+        best = (3 - pull) / (1 + pull)
+        np.testing.assert_allclose(action, [best], atol=5e-3)
+        nats = 0.5 * ((best + 1) / 0.5) ** 2 + np.log(0.5 * np.sqrt(2 * np.pi))
+        np.testing.assert_allclose(thought.costs, [(best - 3) ** 2 + weight * nats], rtol=1e-3, atol=1e-4)
+
+
+def test_one_level_is_flat_search_and_an_episode_is_compiled_once():
+    planner = HierarchicalPlanner((Level(move, away, LOW, warm_start=False),))
+    act = jax.jit(planner.act)
+    start, goal, mind = jnp.array([-3.0, 2.0]), jnp.array([-6.0, 5.0]), planner.init(jnp.zeros(2))
+    for clock in range(3):
+        key = jax.random.key(clock)
+        action, mind, thought = act(mind, start, goal, jnp.int32(clock), jnp.int32(10 - clock), key)
+    alone = solve(LOW, move, costs.to_goal(away, goal), start, jax.random.fold_in(key, 0), steps_left=8)
+    np.testing.assert_allclose(action, alone.actions[0], rtol=1e-5)
+    np.testing.assert_allclose(thought.costs[0], alone.cost, rtol=1e-5)
+    assert act._cache_size() == 1
+
+
+def test_the_ledger_counts_what_the_model_is_asked():
+    asked = {1: 0, 2: 0}
+
+    def counting(level, step):
+        def counted(states, actions, key):
+            def add(rows):
+                asked[level] += int(rows)
+
+            jax.debug.callback(add, actions.shape[0])
+            return step(states, actions, key)
+
+        return counted
+
+    small = {"samples": 6, "iterations": 2, "elites": 2}
+    searches = [dataclasses.replace(search, **small) for search in (LOW, HIGH)]
+    levels = tuple(
+        dataclasses.replace(level, step=counting(i + 1, level.step), search=search)
+        for i, (level, search) in enumerate(zip(LEVELS, searches))
+    )
+    planner = HierarchicalPlanner(levels)
+    act, mind = jax.jit(planner.act), planner.init(jnp.zeros(2))
+    for clock in range(12):
+        _, mind, _ = act(mind, STARTS[0], GOALS[0], jnp.int32(clock), jnp.int32(12 - clock), jax.random.key(0))
+    jax.block_until_ready(mind)
+    jax.effects_barrier()
+    found = ledger.count(planner, 12, row_flops=(10, 1000))
+    assert found.plans == (3, 2)
+    assert found.rows == (asked[1], asked[2])
+    assert found.depth == (3 * 10 + 2 * 6) * 3  # two iterations and the plan itself
+    assert found.flops == 10 * asked[1] + 1000 * asked[2]
+    with pytest.raises(UserError, match="row_flops"):
+        ledger.count(planner, 12, row_flops=(10,))
+    gradient = Level(move, away, Search(2, "gradient", 5, samples=3, iterations=4, choose="best"))
+    found = ledger.count(HierarchicalPlanner((gradient,)), 1, row_flops=(7,))
+    assert found.rows == (5 * 13,)
+    assert found.flops == 7 * 5 * (3 * 12 + 1)
+    matrix = Level(lambda z, actions, key: z @ jnp.ones((8, 8)), away, LOW)
+    assert ledger.row_flops(matrix, jnp.zeros(8)) == 2 * 8 * 8
+
+
+def test_time_is_measured_apart_from_compilation():
+    calls = []
+
+    def slow(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return jnp.sin(x)
+
+    timing = ledger.measure(slow, jnp.ones(3), repeats=3)
+    jax.effects_barrier()
+    assert len(calls) == 4  # once to warm up
+    assert timing.compile_seconds > 0
+    assert timing.milliseconds < 1e3 * timing.compile_seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("stride", {"stride": 2}),
+        ("replan", {"replan": 0}),
+        ("replan", {"replan": 11}),
+        ("cost", {"cost": "first"}),
+        ("cost_space", {"cost_space": "below"}),
+        ("prior_weight", {"prior_weight": 1.0}),
+    ],
+)
+def test_levels_that_cannot_work_are_refused(name, options):
+    with pytest.raises(UserError, match=f"^{name}=.* of level 1 must"):
+        HierarchicalPlanner((dataclasses.replace(LEVELS[0], **options),))
+
+
+def test_levels_that_do_not_fit_each_other_are_refused():
+    with pytest.raises(UserError, match="at least one"):
+        HierarchicalPlanner(())
+    with pytest.raises(UserError, match=r"^replan=4 of level 2 must .* multiple of 5"):
+        HierarchicalPlanner((LEVELS[0], dataclasses.replace(LEVELS[1], replan=4)))
