@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "splits": {"train": 0.9, "validation": 0.05, "test": 0.05},
             "num_frames": 64,
             "cross_rate": 0.35,
-            "wall": "random",
+            "wall": "fixed",  # "random", as published, takes a larger model and a longer training
         }
     )
     config.init_from = ConfigDict({"checkpoints": "", "step": -1, "parts": ()})
@@ -62,8 +62,13 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.levels = ("bottom", "upper")  # names of the blocks that say what each level is made of
     config.model = ConfigDict(
-        {"detach_lower": True, "pixel_mean": (0.05,), "pixel_std": (0.2,), "dtype": "float32"}
-    )  # fmt: skip
+        {
+            "detach_lower": True,
+            "pixel_mean": (0.0026, 0.0989, 0.0),  # of the dot, the walls and nothing, as in eb_jepa
+            "pixel_std": (0.0369, 0.2986, 1.0),
+            "dtype": "float32",
+        }
+    )
     config.encoder = ConfigDict(
         {
             "kind": "vit",
@@ -89,7 +94,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "std": 16.0,
             "cov": 8.0,
             "time": 12.0,
-            "inverse": 1.0,
+            "inverse": 6.0,  # 1 for actions in pixels: here they are divided by 2.45
             "sigreg": 0.0,
         }
     )
@@ -154,7 +159,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.plan = ConfigDict(
         {
-            "tasks": "random_wall",
+            "tasks": "fixed_wall",
             "task_file": "",  # tasks of a file instead of drawn ones
             "task_seed": 0,
             "num_tasks": 100,
