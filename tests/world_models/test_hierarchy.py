@@ -78,7 +78,9 @@ def solved():
 def test_two_levels_solve_what_one_with_more_rows_does_not(solved):
     end = np.linalg.norm(solved[0][:, -1] - GOALS, axis=-1)
     assert end.max() < 0.5
-    # Noise of long waves and the cost of the last state make flat search as strong as it gets here.
+    # True of this key and of these budgets, no more: with 1024 samples above, another key left 2 of the 8 tasks
+    # unsolved; and flat search with 492,000 rows, noise of long waves and the cost of the last state solved 15 of 16
+    # (two keys), where two levels with 466,000 rows solved 13.
     search = dataclasses.replace(LOW, horizon=40, samples=128, iterations=3, elites=6, std=1.0, colour=2.0)
     flat = HierarchicalPlanner((dataclasses.replace(LEVELS[0], search=search, replan=3),))
     rows = [sum(ledger.count(planner, STEPS).rows) for planner in (flat, HierarchicalPlanner(LEVELS))]
