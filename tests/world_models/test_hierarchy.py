@@ -1,4 +1,4 @@
-"""Planning from the top down: a wall with a door that flat search misses, subgoals, priors, clocks, the ledger."""
+"""Planning from the top down: a wall with a door that short plans miss, subgoals, priors, clocks, the ledger."""
 
 import dataclasses
 
@@ -75,18 +75,12 @@ def solved():
     return jax.tree.map(np.asarray, play(HierarchicalPlanner(LEVELS), STARTS, GOALS, jax.random.key(0)))
 
 
-def test_two_levels_solve_what_one_with_more_rows_does_not(solved):
-    end = np.linalg.norm(solved[0][:, -1] - GOALS, axis=-1)
-    assert end.max() < 0.5
-    # True of this key and of these budgets, no more: with 1024 samples above, another key left 2 of the 8 tasks
-    # unsolved; and flat search with 492,000 rows, noise of long waves and the cost of the last state solved 15 of 16
-    # (two keys), where two levels with 466,000 rows solved 13.
-    search = dataclasses.replace(LOW, horizon=40, samples=128, iterations=3, elites=6, std=1.0, colour=2.0)
-    flat = HierarchicalPlanner((dataclasses.replace(LEVELS[0], search=search, replan=3),))
-    rows = [sum(ledger.count(planner, STEPS).rows) for planner in (flat, HierarchicalPlanner(LEVELS))]
-    assert rows[0] > rows[1]
-    alone, _ = play(flat, STARTS, GOALS, jax.random.key(0))
-    assert np.sum(np.linalg.norm(alone[:, -1] - GOALS, axis=-1) < 0.5) < len(GOALS)
+def test_subgoals_lead_the_lower_level_round_a_wall_that_stops_it_alone(solved):
+    """No claim against flat search at equal rows: noise of long waves and a long horizon do as well here."""
+    near = lambda places: np.linalg.norm(places[:, -1] - GOALS, axis=-1) < 0.5
+    alone, _ = play(HierarchicalPlanner(LEVELS[:1]), STARTS, GOALS, jax.random.key(0))
+    assert near(solved[0]).sum() >= 6  # of 8; which of them the search misses depends on the key
+    assert near(alone).sum() <= 2
 
 
 def test_subgoals_are_the_upper_levels_predictions_and_stay_until_it_plans_again(solved):
