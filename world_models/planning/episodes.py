@@ -46,9 +46,9 @@ def run(
     planner: HierarchicalPlanner,
     task: "Task",
     key: Array,
-    num_steps: int | None = None,
     watch: Callable[[Thought], Any] = costs_only,
     frames: bool = False,
+    num_steps: int | None = None,
 ) -> Episode:
     """Plays one task to the end, with a plan for its goal as it would look with the agent there.
 
@@ -61,9 +61,9 @@ def run(
       planner: what acts.
       task: start, goal and layout.
       key: of the episode: one half for the world, one for the planner.
-      num_steps: of the episode; None is the world's own number.
       watch: what to keep of each step's thought; plans of all steps can be large.
       frames: whether to keep what was seen.
+      num_steps: of the episode; None is the world's own number.
     """
     num_steps = world.num_steps if num_steps is None else num_steps
     world_key, planner_key = jax.random.split(key)
