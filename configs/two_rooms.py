@@ -120,10 +120,10 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "batch_size": 32,
             "accumulate": 1,
-            "num_steps": 6_000,
+            "num_steps": 5_000,
             "learning_rate": 1e-3,
             "schedule": "cosine",
-            "warmup_steps": 300,
+            "warmup_steps": 250,
             "weight_decay": 1e-5,
             "b1": 0.9,
             "b2": 0.999,

@@ -98,6 +98,7 @@ def test_an_upper_level_needs_clips_from_half_of_the_episodes():
 
 
 def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config, tmp_path):
+    config.train.eval_every = 0  # once, from the folder
     train(config, tmp_path)
     run = loading.load(tmp_path)
     assert float(run.weights[1]["levels"][1]["seen"]) > 0  # what training saw of macro-actions is in the checkpoint

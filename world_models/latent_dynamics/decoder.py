@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from world_models.parallel import axes
@@ -17,7 +16,7 @@ class DecoderOptions:
     Attributes:
       channels: from coarse to fine; between two of them, and after the last, the image doubles. Empty: no decoder.
       frames: of a clip, evenly apart from a random one, that it learns from in a step; at most the ticks of a level.
-      weight: of its squared error, over pixels in 0..1, in the loss.
+      weight: of its squared error, over normalized pixels, in the loss.
       detach: whether its gradient stops at the latents. If not, latents are shaped by reconstruction.
     """
 
@@ -42,17 +41,9 @@ class Decoder(nnx.Module):
         self.convolutions = nnx.List([nnx.Conv(a, b, (3, 3), rngs=rngs) for a, b in sizes])
 
     def __call__(self, z: Array) -> jax.Array:
-        """Latents [..., width] -> frames, float32 [..., h, w, c], about 0..1."""
+        """Latents [..., width] -> normalized frames, float32 [..., h, w, c]."""
         x = self.spread(z).reshape(-1, *self.grid)
         for convolution in self.convolutions:
             x = convolution(nnx.relu(x).repeat(2, axis=1).repeat(2, axis=2))
         height, width, _ = self.frame_shape
         return x[:, :height, :width].reshape(*z.shape[:-1], *self.frame_shape)
-
-    def loss(self, z: Array, frames: Array) -> jax.Array:
-        """Mean squared error of frames uint8 [..., h, w, c] in 0..1, from their latents [..., width]."""
-        return jnp.mean((self(z) - frames.astype(jnp.float32) / 255) ** 2)
-
-    def frames(self, z: Array) -> jax.Array:
-        """Latents [..., width] -> uint8 [..., h, w, c]."""
-        return jnp.round(255 * jnp.clip(self(z), 0, 1)).astype(jnp.uint8)

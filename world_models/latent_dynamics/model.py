@@ -89,9 +89,7 @@ class MultiLevelDynamics(nnx.Module):
 
     def encode(self, frames: Array) -> jax.Array:
         """Latents of level 1, float32 [batch, time, width], of uint8 frames [batch, time, h, w, c]."""
-        repeat = lambda values: np.resize(np.float32(values), frames.shape[-1])
-        mean, std = repeat(self.options.pixel_mean), repeat(self.options.pixel_std)
-        x = (frames.reshape(-1, *frames.shape[2:]).astype(jnp.float32) / 255 - mean) / std
+        x = self._normalized(frames.reshape(-1, *frames.shape[2:]))
         return self.levels[0].lift(self.encoder(x)).reshape(*frames.shape[:2], -1)
 
     def vectors(self, actions: Array) -> jax.Array:
@@ -246,7 +244,8 @@ class MultiLevelDynamics(nnx.Module):
             raise UserError(
                 "config.decoder.channels=() left this model without a decoder: train with some, (32, 16), say."
             )
-        return self.decoders[level - 1].frames(z)
+        mean, std = self._pixels()
+        return jnp.round(255 * jnp.clip(self.decoders[level - 1](z) * std + mean, 0, 1)).astype(jnp.uint8)
 
     def _scaled(self, level: int, actions: Array) -> Array:
         """Actions of the environment are brought to [−1, 1] before anything sees them."""
@@ -260,7 +259,19 @@ class MultiLevelDynamics(nnx.Module):
         first = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, number), (1,), 0, ticks))(keys)
         chosen = (first + apart) % ticks
         take = jax.vmap(lambda rows, places: rows[places])
-        return self.decoders[number - 1].loss(take(z, chosen), take(frames, chosen * self.options.periods[number - 1]))
+        frames = take(frames, chosen * self.options.periods[number - 1])
+        # Over normalized pixels: small things that an encoder is shown enlarged count as much here.
+        return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self._normalized(frames)) ** 2)
+
+    def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of pixels in 0..1, [channel] each."""
+        repeat = lambda values: np.resize(np.float32(values), self.frame_shape[-1])
+        return repeat(self.options.pixel_mean), repeat(self.options.pixel_std)
+
+    def _normalized(self, frames: Array) -> jax.Array:
+        """Uint8 frames [..., h, w, c] in units of their standard deviation."""
+        mean, std = self._pixels()
+        return (jnp.asarray(frames, jnp.float32) / 255 - mean) / std
 
 
 def _where(condition: Array, yes: Array, no: Array) -> jax.Array:
