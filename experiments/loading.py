@@ -115,6 +115,8 @@ def load(
     found = saver.latest if step is None else step
     try:
         trees, _ = saver.restore({"weights": {"ema": params, "constants": constants}}, found)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(
             f"{workdir}: checkpoint {found} does not fit the model of this config ({_changed(workdir, config)}): leave "

@@ -89,7 +89,16 @@ def as_latex(table: dict[str, Any]) -> str:
 
 
 def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
-    """Draws published against ours where a column stands against a published one, else ours; and the curve if any."""
+    """Draws published against ours where a column stands against a published one, else ours; and the curve if any.
+
+    A table of one row compares its columns, in one panel.
+    """
+    if len(table["rows"]) == 1 and not table["published_columns"]:
+        figure = Figure(figsize=(7.8, 4.4), dpi=120, layout="constrained")
+        _plot_row(figure.subplots(), table)
+        figure.suptitle(f"{table['title']} - ours: {table['scale']} scale", fontsize=11)
+        figure.savefig(path)
+        return
     columns = [key for key, c in table["columns"].items() if c["published"]] or list(table["columns"])[:2]
     curves = [row for row in table["rows"] if row["curve"]]
     figure = Figure(figsize=(5.2 * (len(columns) + bool(curves)), 4.4), dpi=120, layout="constrained")
@@ -108,15 +117,11 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
     against = table["published_columns"].get(column["published"])
     rows = [row for row in rows if not against or column["published"] in row["published"]]
     for i, row in enumerate(rows):
-        found, color = row["ours"][key], COLORS[i % len(COLORS)]
-        error = None if found["low"] is None else [[found["mean"] - found["low"]], [found["high"] - found["mean"]]]
         where = row["published"][column["published"]] if against else i
-        marker = "x" if row["stale"] else "o"
-        axes.errorbar(where, found["mean"], error, fmt=marker, color=color, capsize=4, ms=7)
+        _plot_cell(axes, where, row, key, COLORS[i % len(COLORS)])
         if against:
-            axes.annotate(row["name"], (where, found["mean"]), (7, 7), textcoords="offset points", fontsize=9)
-        singles = [m["values"][key] for m in row["members"] if m["values"].get(key) is not None]
-        axes.plot([where] * len(singles), singles, "_", color=color, alpha=0.6, ms=12)
+            place = (where, row["ours"][key]["mean"])
+            axes.annotate(row["name"], place, (7, 7), textcoords="offset points", fontsize=9)
     if against:
         axes.margins(x=0.25)
         axes.set_xlabel(f"published {against['title']} ({against['better']} is better)")
@@ -125,6 +130,26 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
     axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
     axes.ticklabel_format(axis="y", useOffset=False)
     _tidy(axes)
+
+
+def _plot_row(axes: Any, table: dict[str, Any]) -> None:
+    """The columns of the first one's unit, side by side."""
+    (row,), first = table["rows"], next(iter(table["columns"].values()))
+    keys = [key for key, column in table["columns"].items() if column["unit"] == first["unit"] and row["ours"][key]]
+    for i, key in enumerate(keys):
+        _plot_cell(axes, i, row, key, COLORS[i % len(COLORS)])
+    axes.set_xticks(range(len(keys)), [table["columns"][key]["title"] for key in keys])
+    axes.set_ylabel(f"{row['name']} ({first['unit']}; {first['better']} is better)", fontsize=9)
+    _tidy(axes)
+
+
+def _plot_cell(axes: Any, where: float, row: dict[str, Any], key: str, color: str) -> None:
+    """The mean with its interval, and every seed."""
+    found = row["ours"][key]
+    error = None if found["low"] is None else [[found["mean"] - found["low"]], [found["high"] - found["mean"]]]
+    axes.errorbar(where, found["mean"], error, fmt="x" if row["stale"] else "o", color=color, capsize=4, ms=7)
+    singles = [m["values"][key] for m in row["members"] if m["values"].get(key) is not None]
+    axes.plot([where] * len(singles), singles, "_", color=color, alpha=0.6, ms=12)
 
 
 def _plot_curves(axes: Any, table: dict[str, Any], rows: list[dict[str, Any]]) -> None:
