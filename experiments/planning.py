@@ -149,6 +149,9 @@ class Planning:
         """Checks `config.plan` and `config.search`."""
         if not isinstance(run.model, MultiLevelDynamics):
             raise UserError(f"{run.workdir} holds no model of latent dynamics, which plan needs.")
+        missing = [name for name in ("plan", "search") if name not in run.config]
+        if missing:
+            raise UserError(f"config.{missing[0]} is missing: configs/two_rooms.py shows what it must hold.")
         self.run, self.options = run, run.config.plan
         self.world = make_world(run)
         self.tasks, self.digest = make_tasks(run.config, self.world)
@@ -158,6 +161,8 @@ class Planning:
             raise UserError(
                 f"config.plan.batch={self.options.batch} and config.plan.num_steps={self.steps} must be at least 1."
             )
+        if min(self.options.pareto, default=1) <= 0:
+            raise UserError(f"config.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
         make_planner(run.model, self.settings)  # refuses levels that do not fit each other
 
     @functools.cached_property
@@ -196,18 +201,17 @@ class Planning:
 
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
-        planner = make_planner(self.run.model, self.settings)
-        costs_ = self.ledger(self.settings)
+        spent = self.ledger(self.settings)
         found = {
             "episodes": len(self.tasks.start),
             **successes(self.episodes),
-            "model_evaluations_per_episode": sum(costs_.rows),
-            "model_evaluations_by_level": list(costs_.rows),
-            "plans_by_level": list(costs_.plans),
-            "flops_per_episode": costs_.flops,
-            "sequential_depth": costs_.depth,
+            "model_evaluations_per_episode": sum(spent.rows),
+            "model_evaluations_by_level": list(spent.rows),
+            "plans_by_level": list(spent.plans),
+            "flops_per_episode": spent.flops,
+            "sequential_depth": spent.depth,
             "planner": [setting.search.method for setting in self.settings],
-            "levels": len(planner.levels),
+            "levels": len(self.settings),
             "steps": self.steps,
             "seed": self.options.seed,
             "tasks": self.options.task_file or self.options.tasks,

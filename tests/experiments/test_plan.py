@@ -93,6 +93,7 @@ def test_success_is_counted_with_intervals_and_by_distance():
         ("plan.num_levels", 3, "config.plan.num_levels=3 must be from 1 to 2"),
         ("plan.num_tasks", 0, "number=0 of tasks must be at least 1"),
         ("plan.batch", 0, "config.plan.batch=0 and"),
+        ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
         ("plan.tasks", "cross_2", "tasks='cross_2' must be one of random_wall, fixed_wall"),
         ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
         ("search.bottom.samples", 0, "config.search.bottom: samples=0 of a search must be at least 1"),
