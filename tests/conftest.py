@@ -8,6 +8,9 @@ import struct
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile more than they compute: what they start in turn takes this over, unless it sets flags of its own.
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import jax
