@@ -3,11 +3,13 @@
 Model: level 1 as in the TwoRooms model of eb_jepa (a GRU whose hidden state is the latent; variance, covariance, time
 similarity and inverse dynamics against collapse), made small; level 2 ticks four times slower, with an MLP encoder on
 level 1 and macro-actions of four numbers (H-JEPA, arXiv 2610.06805). config.levels names the blocks from the bottom
-up: ("bottom",) is the flat model, ("bottom", "upper", "upper") has three levels.
-Data: random walks in TwoRooms, rendered at 32x32; a third of them goes through the door.
-Judged by: errors of rollouts over those of latents that stay as they are, by level (eval/rollout), and imagined frames
-of the probe decoder.
-Command: python launch.py record --config=configs/two_rooms.py --workdir=runs/two_rooms, then train, eval and imagine.
+up: ("bottom",) is the flat model; ("bottom", "upper", "upper") has three levels and needs clips of 64 frames, so that
+the third, which ticks every 16, has as many ticks as its rollout of 3 asks for.
+Data: random walks in TwoRooms, rendered at 32x32, the wall and its door always in the same place; a third is built to
+lead through the door, and the data set's metadata says how many really do.
+Judged by: goals in the other room reached by planning (`plan`), errors of rollouts over those of latents that stay as
+they are, by level (eval/rollout), and imagined frames of the probe decoder. No result is committed yet.
+Command: python launch.py record --config=configs/two_rooms.py --workdir=runs/rooms, then train, eval, imagine and plan.
 """
 
 from ml_collections import ConfigDict

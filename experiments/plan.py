@@ -16,7 +16,7 @@ NAMES = {"success": "reached at any time", "terminal_success": "there at the end
 
 
 def plan(run: LoadedRun) -> pathlib.Path:
-    """Plays the tasks of `config.plan` and writes plan/: results.json, tasks, every episode, a video and plots.
+    """Plays the tasks of `config.plan` and writes plan/ anew: results.json, tasks, every episode, a video and plots.
 
     Returns:
       Path of results.json.
@@ -24,6 +24,8 @@ def plan(run: LoadedRun) -> pathlib.Path:
     planning, folder = Planning(run), run.workdir / "plan"
     results = finite_or_none(planning.results())
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("results.json", "pareto.png", "rollouts.mp4", "rollouts.png"):  # of other settings
+        (folder / name).unlink(missing_ok=True)
     tasks.save(folder / "tasks.json", planning.tasks, world=run.config.record.source, name=results["tasks"])
     workdirs.write_json(folder / "episodes.json", _each(planning))
     plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])

@@ -134,11 +134,12 @@ def make_world(run: LoadedRun) -> World:
 
 
 def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, str]:
-    """The tasks of `config.plan`, from its file or drawn, and the SHA-256 of their content."""
+    """The tasks of `config.plan`, from its file or drawn, and the SHA-256 of what they are, wherever they come from."""
     options = config.plan
     if options.task_file:
-        return tasks.load(pathlib.Path(options.task_file), world)
-    found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
+        found, _ = tasks.load(pathlib.Path(options.task_file), world)
+    else:
+        found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
     return found, tasks.digest({"tasks": tasks.content(found)})
 
 
