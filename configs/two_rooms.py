@@ -167,6 +167,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "num_tasks": 100,
             "num_steps": 0,  # of an episode; 0: as published
             "num_levels": 0,  # that plan, from the bottom; 0: all
+            "cost_level": 0,  # in whose latents the highest of these measures how far the goal is; 0: its own
             "seed": 0,  # of the planner
             "batch": 25,  # episodes played at once
             "pareto": (),  # shares of the samples; success is then measured for each, with one level and more

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import scipy.stats
 from flax import nnx
 
 from experiments import workdir as workdirs
@@ -100,16 +101,31 @@ def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) 
     return tuple(found)
 
 
-def make_planner(model: MultiLevelDynamics, settings: tuple[LevelSetting, ...]) -> HierarchicalPlanner:
-    """A planner that steps the lowest levels of a model, one for each setting."""
-    levels = []
+def make_planner(
+    model: MultiLevelDynamics, settings: tuple[LevelSetting, ...], cost_level: int = 0
+) -> HierarchicalPlanner:
+    """A planner that steps the lowest levels of a model, one for each setting.
+
+    Args:
+      model: all of it.
+      settings: from level 1 up.
+      cost_level: of the latents in which the highest planner's distance to the goal is measured; 0 for its own. A level
+        above those that plan gives the others its cost alone (the "cost ladder" of H-JEPA).
+    """
+    levels, highest = [], len(settings)
+
+    def to_goal(states: Array, goal: Array) -> Array:
+        for number in range(highest + 1, cost_level + 1):
+            states, goal = model.lift(number, states), model.lift(number, goal)
+        return costs.squared_error(states, goal)
+
     for number, setting in enumerate(settings, start=1):
         fields = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
         fields["prior"] = model.prior(number) if setting.prior else None
         levels.append(
             Level(
                 step=lambda z, action, _, number=number: model.step_level(number, z, action),
-                distance=costs.squared_error,
+                distance=to_goal if number == highest else costs.squared_error,
                 lift=lambda z, number=number: model.lift(number, z),
                 stride=model.options.levels[number - 1].stride,
                 **fields,
@@ -158,12 +174,19 @@ class Planning:
         self.tasks, self.digest = make_tasks(run.config, self.world)
         self.settings = make_settings(run.config, run.model)
         self.steps = self.options.num_steps or self.world.num_steps
+        self.cost_level = self.options.get("cost_level", 0)
         if self.options.batch < 1 or self.steps < 1:
             raise UserError(
                 f"config.plan.batch={self.options.batch} and config.plan.num_steps={self.steps} must be at least 1."
             )
         if min(self.options.pareto, default=1) <= 0:
             raise UserError(f"config.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
+        highest = len(run.model.options.levels)
+        if self.cost_level and not len(self.settings) <= self.cost_level <= highest:
+            raise UserError(
+                f"config.plan.cost_level={self.cost_level} must be from {len(self.settings)}, the highest level that "
+                f"plans, to {highest}, the levels of this model, or 0 for the former."
+            )
         make_planner(run.model, self.settings)  # refuses levels that do not fit each other
 
     @functools.cached_property
@@ -189,7 +212,7 @@ class Planning:
         task = jax.tree.map(lambda x: jnp.asarray(x)[rows], self.tasks)
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed), i))(rows)
         graphdef, weights = self.run.graphdef, self.run.weights
-        return _play(graphdef, settings, self.world, self.steps, shown, weights, task, keys)
+        return _play(graphdef, settings, self.cost_level, self.world, self.steps, shown, weights, task, keys)
 
     @functools.cached_property
     def floors(self) -> dict[str, Reached]:
@@ -199,6 +222,16 @@ class Planning:
             name: jax.tree.map(np.asarray, _play_floor(name, self.world, self.steps, self.tasks, keys))
             for name in FLOORS
         }
+
+    def order(self) -> list[float]:
+        """Spearman's rank correlation, by level, of latent distances from start to goal with shortest ways' lengths.
+
+        Such distances are what planners bring down. Where they do not grow with the way, no search can tell what is
+        nearer, whatever the model predicts.
+        """
+        latents = _ends(self.run.graphdef, len(self.settings), self.world, self.run.weights, self.tasks)
+        distances = [np.asarray(costs.squared_error(start, goal)) for start, goal in latents]
+        return [float(scipy.stats.spearmanr(found, self.tasks.distance).statistic) for found in distances]
 
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
@@ -213,11 +246,13 @@ class Planning:
             "sequential_depth": spent.depth,
             "planner": [setting.search.method for setting in self.settings],
             "levels": len(self.settings),
+            "cost_level": self.cost_level or len(self.settings),
             "steps": self.steps,
             "seed": self.options.seed,
             "tasks": self.options.task_file or self.options.tasks,
             "tasks_sha256": self.digest,
             "not_finite": int(np.sum(self.episodes.thoughts[1])),
+            "distance_rank_correlation": self.order(),
             "by_distance": by_distance(self.tasks.distance, self.episodes),
             "floors": {name: successes(played) for name, played in self.floors.items()},
             "pareto": self.pareto(),
@@ -226,15 +261,13 @@ class Planning:
 
     def ledger(self, settings: tuple[LevelSetting, ...]) -> ledger.Ledger:
         """What one episode costs under some settings."""
-        planner = make_planner(self.run.model, settings)
-        widths = [level.width for level in self.run.model.options.levels]
-        states = [jax.ShapeDtypeStruct((width,), jnp.float32) for width in widths]
-        flops = [ledger.row_flops(level, state) for level, state in zip(planner.levels, states)]
-        return ledger.count(planner, self.steps, flops)
+        planner = make_planner(self.run.model, settings, self.cost_level)
+        state = jax.ShapeDtypeStruct((self.run.model.options.levels[0].width,), jnp.float32)
+        return ledger.count(planner, self.steps, state)
 
     def timing(self) -> dict[str, float]:
         """Milliseconds of a step at which every level plans, for one episode, and the seconds of compiling that."""
-        planner = make_planner(self.run.model, self.settings)
+        planner = make_planner(self.run.model, self.settings, self.cost_level)
         z = jnp.zeros(self.run.model.options.levels[0].width)
         taken = ledger.measure(
             lambda z, goal, key: planner.act(planner.init(z), z, goal, 0, self.steps, key)[0],
@@ -294,10 +327,11 @@ def _shown(thought: Thought) -> Shown:
     return Shown(thought.subgoals, tuple(jax.tree.map(lambda x: x[-1], plan.states) for plan in thought.plans))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _play(
     graphdef: nnx.GraphDef,
     settings: tuple[LevelSetting, ...],
+    cost_level: int,
     world: World,
     steps: int,
     shown: bool,
@@ -307,11 +341,22 @@ def _play(
 ) -> Episode:
     """Episodes of tasks and keys with a leading axis, as one program."""
     model = merge_model(graphdef, *weights)
-    planner = make_planner(model, settings)
+    planner = make_planner(model, settings, cost_level)
     watch = _shown if shown else costs_only
     encode = lambda frame, state: model.encode(frame[None, None])[0, 0]
     one = lambda task, key: run(world, encode, planner, task, key, num_steps=steps, watch=watch, frames=shown)
     return jax.vmap(one)(task, keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _ends(graphdef: nnx.GraphDef, levels: int, world: World, weights: Any, task: Task) -> list[tuple[Array, Array]]:
+    """Latents [tasks, width] of the starts and of the goals of tasks, by level."""
+    model = merge_model(graphdef, *weights)
+    look = lambda task: model.encode(world.render(world.reset(task))[None, None])[0, 0]
+    found = [tuple(jax.lax.map(look, ends) for ends in (task, task._replace(start=task.goal)))]
+    for level in range(2, levels + 1):
+        found.append(tuple(model.lift(level, z) for z in found[-1]))
+    return found
 
 
 def _straight(world: World, position: Array, goal: Array, key: Array) -> Array:

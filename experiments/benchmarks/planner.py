@@ -21,8 +21,9 @@ from flax import nnx
 from experiments.benchmarks import common
 from experiments.benchmarks.mae import ratio
 from world_models.errors import UserError
+from world_models.flops import count_flops
 from world_models.latent_dynamics.level import Level, LevelOptions
-from world_models.planning import costs, ledger
+from world_models.planning import costs
 from world_models.planning.search import Plan, Search, solve
 
 ACTION = 2
@@ -98,9 +99,7 @@ def measure(search: Search, width: int, peer: str, parallel: Sequence[int], roun
             jax.block_until_ready(turn())
             took[name].append(time.perf_counter() - begin)
     median = {name: float(np.median(seconds)) for name, seconds in took.items()}
-    states = jax.ShapeDtypeStruct((width,), np.float32)
-    level_ = ledger.Level(step=lambda z, a, _: level.step(z, a), distance=costs.squared_error, search=search)
-    flops = ledger.plan_rows(search) * ledger.row_flops(level_, states)
+    flops = count_flops(plan, z, goal, jax.random.key(0))
     result = {
         "ms_per_plan": 1e3 * median["ours 1"],
         "compile_seconds": compiled[1][1],

@@ -3,13 +3,14 @@
 import json
 
 import av
+import jax
 import numpy as np
 import pytest
 
 import launch
 from configs.two_rooms import get_config
 from experiments.loading import load
-from experiments.planning import Planning, by_distance, successes
+from experiments.planning import Planning, by_distance, make_planner, successes
 from experiments.record import record
 from experiments.train import train
 from world_models.environments import tasks
@@ -38,6 +39,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     assert results["plans_by_level"] == [2, 1]
     assert results["model_evaluations_by_level"] == [2 * 2 * 9, 1 * 2 * 9]
     assert results["flops_per_episode"] > 0
+    assert len(results["distance_rank_correlation"]) == 2
     assert results["ms_per_plan"] > 0
     assert set(results["floors"]) == {"random", "straight"}
     assert [(point["levels"], point["samples"]) for point in results["pareto"]] == [(1, 0.5), (2, 0.5)]
@@ -73,6 +75,32 @@ def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
     assert (gap > 8).any()
 
 
+def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
+    config = load(workdir).config
+    config.plan.update({"num_levels": 1, "cost_level": 2, "num_tasks": 20})
+    planning = Planning(load(workdir, config=config))
+    model, world, chosen = planning.run.model, planning.world, planning.tasks
+    (level,) = make_planner(model, planning.settings, 2).levels
+    looks = [np.stack([world.render(world.reset(one)) for one in each(ends)]) for ends in (chosen, swapped(chosen))]
+    start, goal = (model.encode(frames[:, None])[:, 0] for frames in looks)
+    above = [np.asarray(model.lift(2, z)) for z in (start, goal)]
+    np.testing.assert_allclose(level.distance(start, goal[0]), ((above[0] - above[1][0]) ** 2).mean(axis=-1), rtol=1e-5)
+    # How well distances are ordered is told by the same latents.
+    distances = (np.asarray(start - goal) ** 2).mean(axis=-1)
+    ranks = [np.argsort(np.argsort(x)) for x in (distances, chosen.distance)]
+    np.testing.assert_allclose(planning.order(), [np.corrcoef(*ranks)[0, 1]], atol=1e-6)
+
+
+def each(chosen):
+    """Tasks one by one."""
+    return [jax.tree.map(lambda x, i=i: x[i], chosen) for i in range(len(chosen.start))]
+
+
+def swapped(chosen):
+    """Tasks that start at the goal."""
+    return chosen._replace(start=chosen.goal)
+
+
 def test_success_is_counted_with_intervals_and_by_distance():
     class Played:
         success_any = np.array([True, True, True, False, False])
@@ -91,6 +119,7 @@ def test_success_is_counted_with_intervals_and_by_distance():
     ("field", "value", "message"),
     [
         ("plan.num_levels", 3, "config.plan.num_levels=3 must be from 1 to 2"),
+        ("plan.cost_level", 1, "config.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
         ("plan.num_tasks", 0, "number=0 of tasks must be at least 1"),
         ("plan.batch", 0, "config.plan.batch=0 and"),
         ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),

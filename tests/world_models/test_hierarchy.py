@@ -183,19 +183,34 @@ def test_the_ledger_counts_what_the_model_is_asked():
         _, mind, _ = act(mind, STARTS[0], GOALS[0], jnp.int32(clock), jnp.int32(12 - clock), jax.random.key(0))
     jax.block_until_ready(mind)
     jax.effects_barrier()
-    found = ledger.count(planner, 12, row_flops=(10, 1000))
+    found = ledger.count(planner, 12)
     assert found.plans == (3, 2)
     assert found.rows == (asked[1], asked[2])
     assert found.depth == (3 * 10 + 2 * 6) * 3  # two iterations and the plan itself
-    assert found.flops == 10 * asked[1] + 1000 * asked[2]
-    with pytest.raises(UserError, match="row_flops"):
-        ledger.count(planner, 12, row_flops=(10,))
-    gradient = Level(move, away, Search(2, "gradient", 5, samples=3, iterations=4, choose="best"))
-    found = ledger.count(HierarchicalPlanner((gradient,)), 1, row_flops=(7,))
-    assert found.rows == (5 * 13,)
-    assert found.flops == 7 * 5 * (3 * 12 + 1)
-    matrix = Level(lambda z, actions, key: z @ jnp.ones((8, 8)), away, LOW)
-    assert ledger.row_flops(matrix, jnp.zeros(8)) == 2 * 8 * 8
+    assert found.flops is None
+
+
+def test_the_ledger_counts_all_products_of_a_search():
+    """Those of the model, of the cost and its lift, and of the fit to the elites."""
+    eight, four = jnp.ones((8, 8)), jnp.ones((8, 4))
+    low = Search(2, horizon=5, samples=7, iterations=3, elites=2)
+    high = dataclasses.replace(low, horizon=2, method="gradient", choose="best")
+    levels = (
+        Level(lambda z, a, key: z @ eight, away, low, replan=2),
+        Level(lambda z, a, key: z + a.sum(), away, high, lift=lambda z: z @ four, stride=4, replan=4, cost="sum"),
+    )
+    planner = HierarchicalPlanner(levels)
+    fits = 3 * 2 * (2 * 2 * 5 * 2)  # iterations, mean and spread, 2 x elites x horizon x numbers of an action
+    lifted = 3 * 7 + 1  # only the last state of every sample, and of the plan
+    lower = ledger.plan_rows(low) * 2 * 64 + lifted * 2 * 32 + fits
+    assert ledger.plan_flops(planner, jnp.zeros(8)) == (lower, 0)
+    assert ledger.count(planner, 8, jnp.zeros(8)).flops == 4 * lower
+    # Back through a model costs as much again as the model: the gradient of its parameters is not asked for.
+    climbing = dataclasses.replace(low, method="gradient", choose="best")
+    bent = Level(lambda z, a, key: jnp.tanh(z + a @ jnp.ones((2, 8))) @ eight, away, climbing)
+    forward = 2 * 64 + 2 * 16
+    (found,) = ledger.plan_flops(HierarchicalPlanner((bent,)), jnp.zeros(8))
+    assert (2 * 3 * 7 * 4 + 1) * forward < found <= (2 * 3 * 7 * 5 + 1 * 5) * forward
 
 
 def test_time_is_measured_apart_from_compilation():

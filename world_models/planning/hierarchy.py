@@ -119,7 +119,7 @@ class HierarchicalPlanner:
         Args:
           state: any level-1 state; only its shapes matter.
         """
-        lifted = jax.eval_shape(self._lift, state)
+        lifted = jax.eval_shape(self.lift, state)
         return tuple(_empty(level, shapes) for level, shapes in zip(self.levels, lifted))
 
     def act(
@@ -146,7 +146,7 @@ class HierarchicalPlanner:
         Returns:
           (action float32 [dim], the next carry, `Thought`).
         """
-        states, goals = self._lift(state), self._lift(goal)
+        states, goals = self.lift(state), self.lift(goal)
         plans, targets, fresh = list(carry), [None] * len(carry), []
         target, left = goals[-1], jnp.asarray(steps_left)
         for i in reversed(range(len(self.levels))):
@@ -154,7 +154,7 @@ class HierarchicalPlanner:
             age = jnp.asarray(clock) % level.replan
             targets[i] = target
             inputs = (plans[i], states[i], target, -(-left // ticks), jax.random.fold_in(key, i))
-            plans[i] = jax.lax.cond(age == 0, lambda *x, i=i: self._plan(i, *x), lambda plan, *_: plan, *inputs)
+            plans[i] = jax.lax.cond(age == 0, lambda *x, i=i: self.plan_level(i, *x), lambda plan, *_: plan, *inputs)
             fresh.append(jnp.where(age == 0, plans[i].not_finite, 0))
             index = age // ticks
             if i == 0:
@@ -168,8 +168,8 @@ class HierarchicalPlanner:
         thought = Thought(tuple(targets), tuple(plans), costs_now, jnp.stack(fresh[::-1]))
         return action, tuple(plans), thought
 
-    def _plan(self, i: int, before: Plan, state: Any, target: Any, ticks_left: Array, key: Array) -> Plan:
-        """A new plan of level i + 1 from `state` to `target`."""
+    def plan_level(self, i: int, before: Plan, state: Any, target: Any, ticks_left: Array, key: Array) -> Plan:
+        """A new plan of level i + 1, from a state of it to what its cost is measured from; `before` may warm it up."""
         level, (mean, std) = self.levels[i], _start(self.levels[i])
         if level.warm_start:
             mean, _ = shift(level.search, before, level.replan // self.ticks[i])
@@ -182,8 +182,8 @@ class HierarchicalPlanner:
             cost = costs.total(cost, costs.gaussian_prior(*level.prior, level.prior_weight))
         return solve(level.search, level.step, cost, state, key, (mean, std), ticks_left)
 
-    def _lift(self, state: Any) -> tuple[Any, ...]:
-        """The states of all levels."""
+    def lift(self, state: Any) -> tuple[Any, ...]:
+        """The states of all levels, for one of level 1."""
         found = [state]
         for level in self.levels[1:]:
             found.append(level.lift(found[-1]))

@@ -2,15 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from world_models import flops
-from world_models.errors import UserError
-from world_models.planning.hierarchy import HierarchicalPlanner, Level
+from world_models.planning.hierarchy import HierarchicalPlanner
 from world_models.planning.search import Search
 
 
@@ -22,7 +21,7 @@ class Ledger(NamedTuple):
       rows: model evaluations of each level: one step of one sample.
       depth: evaluations that must follow each other, all levels together; what remains of the time on a machine that
         does all samples at once. Backward passes are not counted in it.
-      flops: of all evaluations, backward passes included; None if what a row costs was not said.
+      flops: of all searches, see `plan_flops`; None if no state was given.
     """
 
     plans: tuple[int, ...]
@@ -36,7 +35,7 @@ def plan_rows(search: Search) -> int:
     return search.horizon * (search.samples * search.iterations + 1)
 
 
-def count(planner: HierarchicalPlanner, num_steps: int, row_flops: Sequence[int] | None = None) -> Ledger:
+def count(planner: HierarchicalPlanner, num_steps: int, state: Any = None) -> Ledger:
     """The ledger of one episode.
 
     Horizons that shrink towards a deadline cost as much as whole ones: shapes are static, and late steps weigh 0.
@@ -44,33 +43,32 @@ def count(planner: HierarchicalPlanner, num_steps: int, row_flops: Sequence[int]
     Args:
       planner: what plans.
       num_steps: environment steps in the episode.
-      row_flops: of one evaluation, for each level (see `row_flops`). The gradient method pays three times as much for
-        a row that it goes back through.
-
-    Raises:
-      UserError: if `row_flops` are not as many as the levels.
+      state: of level 1, or its shapes; without it, FLOPs are not counted.
     """
     levels = planner.levels
-    if row_flops is not None and len(row_flops) != len(levels):
-        raise UserError(f"row_flops={tuple(row_flops)} must be one number for each of {len(levels)} level(s).")
     searches = [level.search for level in levels]
     plans = tuple(-(-num_steps // level.replan) for level in levels)
     rows = tuple(number * plan_rows(search) for number, search in zip(plans, searches))
     depth = sum(number * search.horizon * (search.iterations + 1) for number, search in zip(plans, searches))
-    if row_flops is None:
+    if state is None:
         return Ledger(plans, rows, depth, None)
-    paid = [
-        number * search.horizon * (search.samples * search.iterations * (3 if search.method == "gradient" else 1) + 1)
-        for number, search in zip(plans, searches)
-    ]
-    return Ledger(plans, rows, depth, sum(row * each for row, each in zip(row_flops, paid)))
+    return Ledger(plans, rows, depth, sum(number * each for number, each in zip(plans, plan_flops(planner, state))))
 
 
-def row_flops(level: Level, state: Any) -> int:
-    """FLOPs of one evaluation of a level's model, without its cost; `state` is one of its states or their shapes."""
-    rows = lambda x: jax.ShapeDtypeStruct((1, *jnp.shape(x)), jnp.result_type(x))
-    action = jax.ShapeDtypeStruct((1, level.search.dim), jnp.float32)
-    return flops.count_flops(level.step, jax.tree.map(rows, state), action, jax.random.key(0))
+def plan_flops(planner: HierarchicalPlanner, state: Any) -> tuple[int, ...]:
+    """FLOPs of one search of each level, with all that it asks for: model, cost, what the cost lifts, sampling, fits.
+
+    Args:
+      planner: what plans.
+      state: of level 1, or its shapes.
+    """
+    carry, lifted = jax.eval_shape(lambda x: (planner.init(x), planner.lift(x)), state)
+    found = []
+    for i, (before, own) in enumerate(zip(carry, lifted)):
+        target = lifted[min(i + 1, len(lifted) - 1)] if planner.levels[i].cost_space == "above" else own
+        plan = lambda before, own, target, key, i=i: planner.plan_level(i, before, own, target, jnp.int32(1), key)
+        found.append(flops.count_flops(plan, before, own, target, jax.random.key(0)))
+    return tuple(found)
 
 
 class Timing(NamedTuple):
