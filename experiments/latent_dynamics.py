@@ -22,6 +22,7 @@ from world_models.latent_dynamics.decoder import DecoderOptions
 from world_models.latent_dynamics.encoders import CNNOptions, ViTOptions
 from world_models.latent_dynamics.level import ENCODERS, PREDICTORS, TERMS, LevelOptions
 from world_models.latent_dynamics.model import MultiLevelDynamics, Options
+from world_models.latent_dynamics.pixels import COLORS, Pixels
 from world_models.nn.transformer import TransformerOptions
 from world_models.types import Array, Clip
 
@@ -126,9 +127,10 @@ def make_options(config: ml_collections.ConfigDict, spec: DataSpec) -> Options:
         numbers = _exactly(config, name, fields, "level 1" if i == 0 else "an upper level")
         levels.append(LevelOptions(**numbers, **given))
     decoder = _exactly(config, "decoder", {field.name for field in dataclasses.fields(DecoderOptions)}, "a decoder")
-    others = {"detach_lower", "pixel_mean", "pixel_std", "dtype"}
-    numbers = _exactly(config, "model", others, "a model of latent dynamics")
-    return Options(tuple(levels), _encoder(config), DecoderOptions(**decoder), **numbers)
+    pixels, others = ("pixel_mean", "pixel_std", "color"), {"detach_lower", "dtype"}
+    numbers = _exactly(config, "model", {*pixels, *others}, "a model of latent dynamics")
+    shown = Pixels(*(numbers.pop(name) for name in pixels))
+    return Options(tuple(levels), _encoder(config), DecoderOptions(**decoder), pixels=shown, **numbers)
 
 
 def _encoder(config: ml_collections.ConfigDict) -> CNNOptions | ViTOptions:
@@ -175,7 +177,13 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
             f"config.train.accumulate={config.train.accumulate} must be 1: variance, covariance and SIGReg are "
             "statistics of the whole batch."
         )
-    check_pixels(options.pixel_mean, options.pixel_std, spec.frame_shape[-1])
+    channels = spec.frame_shape[-1]
+    check_pixels(options.pixels.mean, options.pixels.std, channels)
+    if options.pixels.color not in (COLORS if channels == 3 else COLORS[:1]):
+        raise UserError(
+            f"config.model.color={options.pixels.color!r} must be 'rgb', or, for frames of three channels, 'opponent'; "
+            f"these have {channels}."
+        )
     if options.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config.model.dtype={options.dtype!r} must be 'float32' or 'bfloat16'.")
     _check_encoder(options, spec)

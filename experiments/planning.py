@@ -229,13 +229,15 @@ class Planning:
         Such distances are what planners bring down. Where they do not grow with the way, no search can tell what is
         nearer, whatever the model predicts.
         """
-        latents = _ends(self.run.graphdef, len(self.settings), self.world, self.run.weights, self.tasks)
+        highest = max(len(self.settings), self.cost_level)
+        latents = _ends(self.run.graphdef, highest, self.world, self.run.weights, self.tasks)
         distances = [np.asarray(costs.squared_error(start, goal)) for start, goal in latents]
         return [float(scipy.stats.spearmanr(found, self.tasks.distance).statistic) for found in distances]
 
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
-        spent = self.ledger(self.settings)
+        spent, order = self.ledger(self.settings), self.order()
+        bins = by_distance(self.tasks.distance, self.episodes)
         found = {
             "episodes": len(self.tasks.start),
             **successes(self.episodes),
@@ -252,8 +254,10 @@ class Planning:
             "tasks": self.options.task_file or self.options.tasks,
             "tasks_sha256": self.digest,
             "not_finite": int(np.sum(self.episodes.thoughts[1])),
-            "distance_rank_correlation": self.order(),
-            "by_distance": by_distance(self.tasks.distance, self.episodes),
+            "distance_rank_correlation": order,
+            "cost_rank_correlation": order[-1],  # in the latents in which the goal's distance is measured
+            "by_distance": bins,
+            "farthest": bins[-1],
             "floors": {name: successes(played) for name, played in self.floors.items()},
             "pareto": self.pareto(),
         }

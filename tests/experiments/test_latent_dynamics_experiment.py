@@ -55,6 +55,11 @@ def config(square_data):
         ("data.across_episodes", True, "config.data.across_episodes=True must be False"),
         ("encoder.kind", "mlp", "config.encoder.kind='mlp' must be one of"),
         ("model.pixel_std", (0.0,), "config.model.pixel_std="),
+        (
+            "model.color",
+            "hsv",
+            "config.model.color='hsv' must be 'rgb', or, for frames of three",
+        ),
         ("model.dtype", "int8", "config.model.dtype='int8' must be"),
     ],
 )

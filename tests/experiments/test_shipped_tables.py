@@ -18,7 +18,8 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def test_shipped_tables_are_well_formed_and_listed():
-    assert definition.names() == ["drift", "few_labels", "frame_conditioning", "mae", "video_data", "video_masks"]
+    known = ["drift", "few_labels", "frame_conditioning", "mae", "two_rooms", "video_data", "video_masks"]
+    assert definition.names() == known
     listed = list_tables()
     for name in definition.names():
         found = definition.load(name)
@@ -52,7 +53,9 @@ LABELS = np.arange(30) % 10
 @pytest.mark.parametrize("name", definition.names())
 def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monkeypatch):
     data = long_square_data
-    if name in ("mae", "few_labels"):
+    if definition.load(name).verb == "plan":  # in a world that its data were recorded in
+        data = ""
+    elif name in ("mae", "few_labels"):
         data = write_stripes(tmp_path / "stripes", {"train": 330, "test": 30})
     elif name in MASKED_AUTOENCODERS:  # rows with data sets of their own, of what stands in for an installed package
         data = ""

@@ -18,6 +18,7 @@ from world_models.latent_dynamics.decoder import DecoderOptions
 from world_models.latent_dynamics.encoders import CNNOptions, ViTOptions
 from world_models.latent_dynamics.level import LevelOptions
 from world_models.latent_dynamics.model import MultiLevelDynamics, Options
+from world_models.latent_dynamics.pixels import Pixels
 from world_models.nn.transformer import TransformerOptions
 from world_models.types import ActionSpec, Clip
 
@@ -27,7 +28,8 @@ TERMS = {"std": 16.0, "cov": 8.0, "time": 1.0, "inverse": 1.0}
 BOTTOM = LevelOptions("frames", 1, 8, 2, hidden=16, rollout=3, **TERMS)
 UPPER = LevelOptions("mlp", 2, 6, 3, hidden=16, rollout=2, **TERMS)
 TOP = LevelOptions("identity", 2, 6, 2, predictor="mlp", hidden=8, rollout=1)
-OPTIONS = Options((BOTTOM, UPPER, TOP), CNNOptions((4,), 0), DecoderOptions((4,)), pixel_mean=(0.1,), pixel_std=(0.3,))
+PIXELS = Pixels((0.1,), (0.3,))
+OPTIONS = Options((BOTTOM, UPPER, TOP), CNNOptions((4,), 0), DecoderOptions((4,)), pixels=PIXELS)
 
 
 def build(options=OPTIONS):

@@ -19,6 +19,7 @@ from world_models.errors import UserError
 from world_models.latent_dynamics.decoder import Decoder, DecoderOptions
 from world_models.latent_dynamics.encoders import CNNOptions, ViTOptions, make_encoder
 from world_models.latent_dynamics.level import Level, LevelOptions
+from world_models.latent_dynamics.pixels import Pixels
 from world_models.nn.embeddings import normalize_actions
 from world_models.types import ActionSpec, Array, Clip, Prediction
 
@@ -32,7 +33,7 @@ class Options:
       encoder: of frames.
       decoder: of latents, for people to look at.
       detach_lower: whether an upper level's loss leaves what is below it as it is. If not, all is trained end to end.
-      pixel_mean, pixel_std: of the training data, a number a channel or one for all, in 0..1.
+      pixels: how frames become numbers.
       dtype: in which frames are encoded; all else is float32.
     """
 
@@ -40,8 +41,7 @@ class Options:
     encoder: CNNOptions | ViTOptions
     decoder: DecoderOptions
     detach_lower: bool = True
-    pixel_mean: tuple[float, ...] = (0.5,)
-    pixel_std: tuple[float, ...] = (0.5,)
+    pixels: Pixels = dataclasses.field(default_factory=Pixels)
     dtype: str = "float32"
 
     @property
@@ -89,7 +89,7 @@ class MultiLevelDynamics(nnx.Module):
 
     def encode(self, frames: Array) -> jax.Array:
         """Latents of level 1, float32 [batch, time, width], of uint8 frames [batch, time, h, w, c]."""
-        x = self._normalized(frames.reshape(-1, *frames.shape[2:]))
+        x = self.options.pixels.normalize(frames.reshape(-1, *frames.shape[2:]))
         return self.levels[0].lift(self.encoder(x)).reshape(*frames.shape[:2], -1)
 
     def vectors(self, actions: Array) -> jax.Array:
@@ -244,8 +244,7 @@ class MultiLevelDynamics(nnx.Module):
             raise UserError(
                 "config.decoder.channels=() left this model without a decoder: train with some, (32, 16), say."
             )
-        mean, std = self._pixels()
-        return jnp.round(255 * jnp.clip(self.decoders[level - 1](z) * std + mean, 0, 1)).astype(jnp.uint8)
+        return self.options.pixels.restore(self.decoders[level - 1](z))
 
     def _scaled(self, level: int, actions: Array) -> Array:
         """Actions of the environment are brought to [−1, 1] before anything sees them."""
@@ -261,17 +260,7 @@ class MultiLevelDynamics(nnx.Module):
         take = jax.vmap(lambda rows, places: rows[places])
         frames = take(frames, chosen * self.options.periods[number - 1])
         # Over normalized pixels: small things that an encoder is shown enlarged count as much here.
-        return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self._normalized(frames)) ** 2)
-
-    def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of pixels in 0..1, [channel] each."""
-        repeat = lambda values: np.resize(np.float32(values), self.frame_shape[-1])
-        return repeat(self.options.pixel_mean), repeat(self.options.pixel_std)
-
-    def _normalized(self, frames: Array) -> jax.Array:
-        """Uint8 frames [..., h, w, c] in units of their standard deviation."""
-        mean, std = self._pixels()
-        return (jnp.asarray(frames, jnp.float32) / 255 - mean) / std
+        return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self.options.pixels.normalize(frames)) ** 2)
 
 
 def _where(condition: Array, yes: Array, no: Array) -> jax.Array:

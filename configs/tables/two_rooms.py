@@ -1,0 +1,180 @@
+"""From one room to the other: slower levels above, the same flat, and what each term against collapse is good for.
+
+Questions: does planning from the top down reach far goals with less compute than flat planning (H-JEPA, arXiv
+2610.06805)? What is left of the flat planner without variance, covariance, time similarity or inverse dynamics
+(eb_jepa's ablations)?
+Ours: one model a seed, planned in with level 1 alone, with level 1 and the distance of level 2, and with both levels; a
+model whose upper latents are no slower than those below; and level 1 trained without each of the terms. The published
+flat planners search in latents of 512 numbers with 20 iterations of 200 samples of 90 steps, at every step.
+Number to expect: results/two_rooms/.
+Command: python launch.py table two_rooms --scale=cpu --seeds=3
+"""
+
+FLAT = {  # at more compute than two levels
+    "plan.num_levels": 1,
+    "search.bottom.horizon": 48,
+    "search.bottom.samples": 64,
+    "search.bottom.iterations": 4,
+    "search.bottom.elites": 8,
+    "search.bottom.replan": 4,
+}
+TERMS = {  # published success at the end, %
+    "variance": ("std", 47.0),
+    "covariance": ("cov", 46.0),
+    "time similarity": ("time", 61.0),
+    "inverse dynamics": ("inverse", 1.0),
+}
+
+
+def get_table() -> dict:
+    """The table."""
+    ablations = {
+        f"flat without {term}": {
+            "overrides": {**FLAT, "levels": ("bottom",), f"bottom.{field}": 0.0},
+            "published": {"terminal": published},
+            "source": "eb_jepa, ablations",
+        }
+        for term, (field, published) in TERMS.items()
+    }
+    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
+    done = lambda rows, row: rows[row]["success"]
+    return {
+        "title": "Two rooms, flat and from the top down",
+        "paper": "eb_jepa (facebookresearch/eb_jepa, 2026); H-JEPA, arXiv 2610.06805",
+        "number": "its table of planners",
+        "about": "Goals in the other room, reached by planning in learned latents.",
+        "setting": "eb_jepa, flat, random walls, there after 200 steps: MPPI 97 +- 2 %, CEM 96 +- 2 %, MPPI on the "
+        "last state alone 89 +- 2 %",
+        "verb": "plan",
+        "published_columns": {"terminal": {"title": "eb_jepa (%)", "better": "higher", "digits": 0}},
+        "columns": {
+            "success": {
+                "title": "reached",
+                "about": "share of 100 tasks whose goal was reached within 200 steps",
+                "path": ("success",),
+                **percent,
+            },
+            "terminal": {
+                "title": "there at the end",
+                "about": "the same after the last step",
+                "path": ("terminal_success",),
+                "published": "terminal",
+                **percent,
+            },
+            "far": {
+                "title": "farthest quarter",
+                "about": "goals reached, of the 25 whose shortest way is longest",
+                "path": ("farthest", "success"),
+                **percent,
+            },
+            "straight": {
+                "title": "straight on",
+                "about": "goals reached by going straight towards them, without a model: a floor",
+                "path": ("floors", "straight", "success"),
+                **percent,
+            },
+            "order": {
+                "title": "order",
+                "about": "rank correlation of the shortest way's length from start to goal with the distance in the "
+                "latents that the cost is measured in",
+                "path": ("cost_rank_correlation",),
+                "unit": "",
+                "better": "higher",
+                "digits": 2,
+            },
+            "flops": {
+                "title": "compute",
+                "about": "floating-point operations of all searches of an episode, counted",
+                "path": ("flops_per_episode",),
+                "unit": "GFLOP",
+                "better": "lower",
+                "digits": 1,
+                "scale": 1e-9,
+            },
+        },
+        "rows": {
+            "two levels": {"overrides": {}},
+            "flat": {"overrides": FLAT, "published": {"terminal": 96.0}, "source": "eb_jepa, CEM"},
+            "flat with the cost of level 2": {"overrides": {**FLAT, "plan.cost_level": 2}},
+            "two levels as fast": {"overrides": {"upper.time": 2.0}},
+            **ablations,
+        },
+        "conclusions": [
+            {
+                "text": "two levels reach more goals than one, at less compute",
+                "source": "H-JEPA",
+                "holds": lambda rows: (
+                    done(rows, "two levels") > done(rows, "flat")
+                    and rows["two levels"]["flops"] < rows["flat"]["flops"]
+                ),
+            },
+            {
+                "text": "the upper level's cost alone helps a flat planner",
+                "source": "H-JEPA, cost ladder",
+                "holds": lambda rows: done(rows, "flat with the cost of level 2") > done(rows, "flat"),
+            },
+            {
+                "text": "planning in the upper level helps beyond its cost",
+                "source": "H-JEPA, cost ladder",
+                "holds": lambda rows: done(rows, "two levels") > done(rows, "flat with the cost of level 2"),
+            },
+            {
+                "text": "the upper level is worth more where its latents are slower",
+                "source": "ours",
+                "holds": lambda rows: done(rows, "two levels") > done(rows, "two levels as fast"),
+            },
+            *(
+                {
+                    "text": f"the flat planner is worse without {term}",
+                    "source": "eb_jepa, ablations",
+                    "holds": lambda rows, term=term: done(rows, "flat") > done(rows, f"flat without {term}"),
+                }
+                for term in TERMS
+            ),
+        ],
+        "scales": {
+            "smoke": {
+                "about": "two training steps of a tiny model: only shows that the table runs",
+                "config": "configs/two_rooms.py:debug",
+                "overrides": {"train.eval_every": 0},
+            },
+            "cpu": {
+                "about": "frames of 32x32, fixed wall, 2,000 walks of 64 frames, two levels of 64 numbers, 2,500 steps "
+                "of 32 clips; 100 tasks a seed",
+                "config": "configs/two_rooms.py",
+                "overrides": {"train.eval_every": 0, "train.checkpoint_every": 2_500, "plan.num_shown": 0},
+            },
+            "gpu": {
+                "about": "frames of 65x65, random walls, 20,000 walks of 91 frames, latents of 512 numbers, 50,000 "
+                "steps of 128 clips; 500 tasks a seed",
+                "config": "configs/two_rooms.py",
+                "overrides": {
+                    "record.wall": "random",
+                    "record.image_size": (65, 65),
+                    "record.num_frames": 91,
+                    "record.num_episodes": 20_000,
+                    "encoder.patch": 5,
+                    "encoder.width": 192,
+                    "encoder.heads": 3,
+                    "encoder.depth": 6,
+                    "encoder.unroll": 1,
+                    "bottom.width": 512,
+                    "bottom.hidden": 512,
+                    "upper.width": 512,
+                    "upper.hidden": 512,
+                    "train.batch_size": 128,
+                    "train.num_steps": 50_000,
+                    "train.warmup_steps": 2_500,
+                    "train.eval_every": 0,
+                    "model.dtype": "bfloat16",
+                    "plan.tasks": "random_wall",
+                    "plan.num_tasks": 500,
+                    "plan.batch": 100,
+                    "plan.num_shown": 0,
+                },
+            },
+            "paper": {
+                "about": "eb_jepa: frames of 65x65, random walls, 1.2 M walks, an IMPALA encoder and a GRU of 512"
+            },
+        },
+    }
