@@ -124,7 +124,7 @@ def test_usage_lists_the_verbs(capsys):
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--nodes=two"], "flag --nodes=two"),
         (
             ["table"],
-            "name one table (drift, few_labels, frame_conditioning, mae, two_rooms, video_data, video_masks), or --list",
+            "name one table (drift, few_labels, frame_conditioning, mae, two_rooms, video_data, video_masks)",
         ),
         (["table", "drifd", "--workdir=/tmp/none"], "no table 'drifd': did you mean 'drift'?"),
         (["table", "drift", "--workdir=/tmp/none", "--seed=3"], "Unknown command line flag 'seed'"),
