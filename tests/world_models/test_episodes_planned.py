@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from world_models.planning import episodes
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
+from world_models.planning.host import Player
 from world_models.planning.search import Search
 from world_models.types import ActionSpec
 
@@ -129,3 +131,47 @@ def test_passing_the_goal_is_no_terminal_success():
     assert not found.success_last
     np.testing.assert_array_equal(found.thoughts, np.arange(9, 0, -1))
     assert found.frames is None
+
+
+class GymSquare(gymnasium.Env):
+    """The square as a Gymnasium environment, which ends one step after the goal is reached if it is told to."""
+
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float64)
+
+    def __init__(self, task, ends):
+        self._task, self._ends = task, ends
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._state = WORLD.reset(self._task)
+        return None, {}
+
+    def step(self, action):
+        assert action.dtype == np.float64
+        self._state = WORLD.step(self._state, action, None)
+        reached = bool(WORLD.reached(self._state, self._task.goal))
+        return None, float(reached), reached and self._ends, False, {"success": reached}
+
+    def render(self):
+        return WORLD.render(self._state)
+
+
+def test_a_gymnasium_environment_is_played_as_the_compiled_world_is(played):
+    _, compiled = played
+    player = Player(lambda frame: seen(frame, None), PLANNER)
+    keys = jax.random.split(jax.random.key(0), 4)
+    for i in (0, 1):
+        task = jax.tree.map(lambda x, i=i: x[i], TASKS)
+        goal = np.asarray(WORLD.render(Place(task.goal)))
+        found = player.play(GymSquare(task, ends=False), goal, keys[i], WORLD.num_steps)
+        np.testing.assert_allclose(found.actions, compiled.actions[i], atol=1e-5)
+        np.testing.assert_array_equal(found.frames, compiled.frames[i])
+        np.testing.assert_array_equal(found.rewards, compiled.reached[i, 1:])
+        assert found.infos[-1] == {"success": True}
+        assert not found.terminated
+    first = int(np.argmax(found.rewards)) + 1
+    short = player.play(GymSquare(task, ends=True), goal, keys[1], WORLD.num_steps)
+    assert short.terminated
+    np.testing.assert_array_equal(short.actions, found.actions[:first])
+    assert (len(short.frames), short.costs.shape) == (first + 1, (first, 1))
+    assert player._act._cache_size() == 1
