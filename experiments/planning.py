@@ -146,7 +146,7 @@ def make_world(run: LoadedRun) -> World:
             f"config.record.source={record.get('source')!r} is no world to plan in: it must be one of "
             f"{', '.join(native.WORLDS)}."
         )
-    return native.make(record.source, run.spec.frame_shape[:2], record.get("maze", "medium"))
+    return native.of_record(record.to_dict() | {"image_size": run.spec.frame_shape[:2]})
 
 
 def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, str]:

@@ -11,6 +11,7 @@ from world_models.environments.point_maze import PointMaze, State
 from world_models.errors import UserError
 
 OPTIONS = {"source": "point_maze", "seed": 0, "num_frames": 401, "image_size": (64, 64), "noise": 0.5}
+OPTIONS["action_repeat"] = 1
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,18 @@ def test_tasks_are_the_benchmarks_or_as_far_as_they_say():
     assert set(wanted) <= {9, 10, 11, 12}
     assert len(set(wanted)) > 2
     assert point_maze.BINS.keys() < set(PointMaze.TASKS)
+
+
+def test_an_action_can_be_kept_up():
+    once, often = PointMaze(), PointMaze(action_repeat=5)
+    assert (once.num_steps, often.num_steps) == (1000, 200)
+    for action in ([1.0, 0.3], [-0.4, -1.0]):
+        state = start = State(jnp.array([1.2, 0.5]))  # walls are met on both ways
+        for _ in range(5):
+            state = once.step(state, jnp.array(action), None)
+        np.testing.assert_allclose(often.step(start, jnp.array(action), None).position, state.position, atol=1e-6)
+    made = worlds.collector({**OPTIONS, "maze": "medium", "policy": "navigate", "num_frames": 9, "action_repeat": 5})(
+        np.arange(64)
+    )
+    steps = np.linalg.norm(np.diff(made.states.position, axis=1), axis=-1)
+    assert 0.2 * 2**0.5 < steps.max() <= 5 * 0.2 * 2**0.5 + 1e-4

@@ -89,7 +89,7 @@ def options(source="two_rooms", **fields):
     block = {"source": source, "seed": 0, "image_size": (65, 65), "num_episodes": 6, "num_frames": 16}
     block |= {"splits": {"train": 0.5, "test": 0.5}}
     extra = {"two_rooms": {"cross_rate": 0.35, "wall": "random"}, "four_rooms": {"expert_share": 0.5}}
-    extra["point_maze"] = {"maze": "medium", "policy": "navigate", "noise": 0.5}
+    extra["point_maze"] = {"maze": "medium", "policy": "navigate", "noise": 0.5, "action_repeat": 2}
     return ConfigDict({"record": block | extra[source] | fields})
 
 
@@ -145,6 +145,7 @@ def test_a_recording_shows_what_its_actions_did(tmp_path):
         ("point_maze", {"maze": "tiny"}, "config.record.maze='tiny' must be one of medium, large, giant"),
         ("point_maze", {"policy": "sleep"}, "config.record.policy='sleep' must be 'navigate' or 'stitch'"),
         ("point_maze", {"noise": -0.5}, "config.record.noise=-0.5 must be at least 0"),
+        ("point_maze", {"action_repeat": 0}, "config.record.action_repeat=0 must be at least 1"),
     ],
 )
 def test_recordings_that_cannot_work_are_refused(source, fields, message, tmp_path):

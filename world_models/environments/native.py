@@ -96,13 +96,13 @@ class World(Protocol):
 WORLDS = ("two_rooms", "four_rooms", "point_maze")
 
 
-def make(name: str, image_size: tuple[int, int], maze: str = "medium") -> World:
+def make(name: str, image_size: tuple[int, int], maze: str = "medium", action_repeat: int = 1) -> World:
     """The world of a name.
 
     Args:
       name: of `WORLDS`.
       image_size: (height, width) of the frames.
-      maze: which map, for "point_maze".
+      maze, action_repeat: see `point_maze.PointMaze`; the other worlds have neither.
 
     Raises:
       UserError: if there is no such world or map.
@@ -118,10 +118,11 @@ def make(name: str, image_size: tuple[int, int], maze: str = "medium") -> World:
     if name == "point_maze":
         from world_models.environments.point_maze import PointMaze
 
-        return PointMaze(image_size, maze)
+        return PointMaze(image_size, maze, action_repeat)
     raise UserError(f"world={name!r} must be one of {', '.join(WORLDS)}.")
 
 
 def of_record(record: Mapping[str, Any]) -> World:
     """The world that a data set was recorded in, from its `config.record`."""
-    return make(record["source"], tuple(record["image_size"]), record.get("maze", "medium"))
+    of_maze = {name: record[name] for name in ("maze", "action_repeat") if name in record}
+    return make(record["source"], tuple(record["image_size"]), **of_maze)

@@ -6,6 +6,9 @@ distance of 1 at most, within 1000 steps. In data a breadth-first expert heads f
 normal noise of 0.5 on its direction; "navigate" picks a new goal cell, no corridor, whenever one is reached, and
 "stitch" goes to a cell 4 cells away and stays.
 
+With `action_repeat` an action is kept up for several of these steps, which are then one of ours, in the data too: an
+episode has as many fewer, and the goal counts as reached at their ends alone.
+
 Deviations: walls stop the ball exactly, by pushing it out of what it overlaps, where MuJoCo resolves the contact over
 five substeps. Frames are drawn flat from above (gray walls, black floor, bright dot) without MuJoCo's camera and light.
 """
@@ -47,20 +50,26 @@ class PointMaze:
     Attributes:
       image_size: (height, width) of the frames; OGBench's have (64, 64).
       maze: "medium", "large" or "giant".
+      action_repeat: steps of the benchmark in one of ours; published 1.
     """
 
     image_size: tuple[int, int] = (64, 64)
     maze: str = "medium"
+    action_repeat: int = 1
     Layout = Layout
     POLICIES = ("navigate", "stitch")
     TASKS = ("navigate", *BINS)
     spec = ActionSpec("continuous", 2, (-1.0, -1.0), (1.0, 1.0))
-    num_steps = 1000
     num_rooms = 1
 
     def __post_init__(self):
         """Refuses a maze that there is not."""
         maze_maps.walls(self.maze)
+
+    @property
+    def num_steps(self) -> int:
+        """As many as the benchmark's 1000 take."""
+        return 1000 // self.action_repeat
 
     @property
     def num_cells(self) -> int:
@@ -74,6 +83,12 @@ class PointMaze:
     def step(self, state: State, action: Array, key: Array) -> State:
         """Moves the ball and pushes it out of the walls around it; the key is not used."""
         del key
+        if self.action_repeat == 1:
+            return self._step(state, action)
+        return jax.lax.fori_loop(0, self.action_repeat, lambda _, state: self._step(state, action), state)
+
+    def _step(self, state: State, action: Array) -> State:
+        """One step of the benchmark."""
         wall = jnp.asarray(maze_maps.walls(self.maze))
         position = state.position + STEP * jnp.clip(action, -1, 1)
         around = _cell(state.position) + _AROUND
@@ -173,17 +188,18 @@ def _picture(maze: str, size: tuple[int, int]) -> tuple[np.ndarray, float, np.nd
     return np.repeat(picture[..., None], 3, axis=-1), float(scale), corner[::-1].astype(np.float32)
 
 
-def collect(key: Array, num_frames: int, maze: str, policy: str, noise: float) -> Trajectory:
+def collect(key: Array, num_frames: int, maze: str, policy: str, noise: float, action_repeat: int) -> Trajectory:
     """A trajectory of the published data.
 
     Args:
       key: of the trajectory.
-      num_frames: published 1001 (2001 in the giant maze); 201 for "stitch".
+      num_frames: published 1001 (2001 in the giant maze); 201 for "stitch"; one for every `action_repeat` steps.
       maze: which.
       policy: "navigate" or "stitch".
       noise: standard deviation of the noise on the expert's direction; published 0.5.
+      action_repeat: see `PointMaze`.
     """
-    world, wall = PointMaze(maze=maze), maze_maps.walls(maze)
+    world, wall = PointMaze(maze=maze, action_repeat=action_repeat), maze_maps.walls(maze)
     distance, following = (jnp.asarray(table) for table in maze_maps.ways(maze))
     free, corners = jnp.asarray(np.argwhere(~wall)), jnp.asarray(maze_maps.corners(wall))
     near = lambda cell, draws: UNIT * cell[::-1] - OFFSET + NOISE * (2 * draws - 1)
@@ -222,5 +238,7 @@ def check(options: dict) -> None:
         raise UserError(f"config.record.maze={options['maze']!r} must be one of {', '.join(maze_maps.MAPS)}.")
     if options["policy"] not in PointMaze.POLICIES:
         raise UserError(f"config.record.policy={options['policy']!r} must be 'navigate' or 'stitch'.")
+    if options["action_repeat"] < 1:
+        raise UserError(f"config.record.action_repeat={options['action_repeat']} must be at least 1.")
     if options["noise"] < 0:
         raise UserError(f"config.record.noise={options['noise']} must be at least 0.")

@@ -19,7 +19,7 @@ FIELDS = {
     "moving_digits": (*_STILL, "splits", "num_frames", "num_objects", "speed", "digits"),
     "two_rooms": (*_WORLD, "cross_rate", "wall"),
     "four_rooms": (*_WORLD, "expert_share"),
-    "point_maze": (*_WORLD, "maze", "policy", "noise"),
+    "point_maze": (*_WORLD, "maze", "policy", "noise", "action_repeat"),
 }
 _WORLDS = ("two_rooms", "four_rooms", "point_maze")
 

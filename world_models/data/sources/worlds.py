@@ -23,7 +23,7 @@ _MODULES = {"two_rooms": two_rooms, "four_rooms": four_rooms, "point_maze": poin
 POLICY_FIELDS = {  # of `config.record`, handed to `collect`
     "two_rooms": ("cross_rate", "wall"),
     "four_rooms": ("expert_share",),
-    "point_maze": ("maze", "policy", "noise"),
+    "point_maze": ("maze", "policy", "noise", "action_repeat"),
 }
 SOURCES = {
     "two_rooms": "procedural, after eb_jepa's DotWall (facebookresearch/eb_jepa)",
