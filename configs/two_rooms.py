@@ -173,6 +173,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "num_levels": 0,  # that plan, from the bottom; 0: all
             "cost_level": 0,  # in whose latents the highest of these measures how far the goal is; 0: its own
             "seed": 0,  # of the planner
+            "repeats": 1,  # of all tasks, each with a seed of its own, to see what is owed to it
             "batch": 25,  # episodes played at once
             "pareto": (),  # shares of the samples; success is then measured for each, with one level and more
             "num_shown": 4,

@@ -1,6 +1,5 @@
 """Planning in a trained model of latent dynamics, measured: whole episodes of a JAX-native world, with their ledger."""
 
-import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from flax import nnx
 
 from experiments import workdir as workdirs
 from experiments.loading import LoadedRun
+from experiments.planners import LevelSetting, make_planner, make_settings, with_samples
 from experiments.progress import Progress
 from experiments.state import merge_model
 from world_models.environments import native, tasks
@@ -23,30 +23,10 @@ from world_models.latent_dynamics.model import MultiLevelDynamics
 from world_models.metrics.intervals import wilson_interval
 from world_models.planning import costs, ledger
 from world_models.planning.episodes import Episode, costs_only, run
-from world_models.planning.hierarchy import HierarchicalPlanner, Level, Thought
-from world_models.planning.search import Search
+from world_models.planning.hierarchy import Thought
 from world_models.types import Array
 
 BINS = 4  # of the shortest way's length, with as many tasks each
-
-
-@dataclasses.dataclass(frozen=True)
-class LevelSetting:
-    """How one level plans: a block of `config.search`. See `Level` and, for `search`, `Search`.
-
-    Attributes:
-      search: the other fields of the block.
-      replan, prior_weight, cost, cost_space, warm_start: see `Level`.
-      prior: whether a search starts from the mean and spread of the actions that the level saw in training.
-    """
-
-    search: Search
-    replan: int = 1
-    prior: bool = False
-    prior_weight: float = 0.0
-    cost: str = "last"
-    cost_space: str = "above"
-    warm_start: bool = True
 
 
 class Shown(NamedTuple):
@@ -66,72 +46,6 @@ class Reached(NamedTuple):
 
     success_any: Array
     success_last: Array
-
-
-def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) -> tuple[LevelSetting, ...]:
-    """How each level of a planner searches, from `config.search` and `config.plan`, the lowest first.
-
-    Raises:
-      UserError: if a block or a field is missing, unknown or out of range.
-    """
-    names, count = tuple(config.levels), config.plan.num_levels or len(config.levels)
-    if not 1 <= count <= len(names):
-        raise UserError(
-            f"config.plan.num_levels={count} must be from 1 to {len(names)}, the levels of this model, or 0 for all."
-        )
-    own = {field.name for field in dataclasses.fields(LevelSetting)} - {"search"}
-    known = own | {field.name for field in dataclasses.fields(Search)} - {"dim", "low", "high"}
-    found = []
-    for i, name in enumerate(names[:count]):
-        if name not in config.search:
-            raise UserError(f"config.search.{name} is missing: how the level {name!r} of config.levels plans.")
-        numbers = config.search[name].to_dict()
-        if not set(numbers) <= known:
-            unknown = sorted(set(numbers) - known)
-            raise UserError(f"config.search.{name} has {unknown}, which no search has; it may have {sorted(known)}.")
-        low, high = (model.actions.low, model.actions.high) if i == 0 else (-1.0, 1.0)
-        if i == 0 and model.actions.kind != "continuous":
-            raise UserError(f"The data have {model.actions.kind} actions; these planners search for continuous ones.")
-        options = {key: value for key, value in numbers.items() if key not in own}
-        try:
-            search = Search(dim=model.options.levels[i].action, low=low, high=high, **options)
-        except UserError as error:
-            raise UserError(f"config.search.{name}: {error}") from error
-        found.append(LevelSetting(search, **{key: value for key, value in numbers.items() if key in own}))
-    return tuple(found)
-
-
-def make_planner(
-    model: MultiLevelDynamics, settings: tuple[LevelSetting, ...], cost_level: int = 0
-) -> HierarchicalPlanner:
-    """A planner that steps the lowest levels of a model, one for each setting.
-
-    Args:
-      model: all of it.
-      settings: from level 1 up.
-      cost_level: of the latents in which the highest planner's distance to the goal is measured; 0 for its own. A level
-        above those that plan gives the others its cost alone (the "cost ladder" of H-JEPA).
-    """
-    levels, highest = [], len(settings)
-
-    def to_goal(states: Array, goal: Array) -> Array:
-        for number in range(highest + 1, cost_level + 1):
-            states, goal = model.lift(number, states), model.lift(number, goal)
-        return costs.squared_error(states, goal)
-
-    for number, setting in enumerate(settings, start=1):
-        fields = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
-        fields["prior"] = model.prior(number) if setting.prior else None
-        levels.append(
-            Level(
-                step=lambda z, action, _, number=number: model.step_level(number, z, action),
-                distance=to_goal if number == highest else costs.squared_error,
-                lift=lambda z, number=number: model.lift(number, z),
-                stride=model.options.levels[number - 1].stride,
-                **fields,
-            )
-        )
-    return HierarchicalPlanner(tuple(levels))
 
 
 def make_world(run: LoadedRun) -> World:
@@ -174,11 +88,14 @@ class Planning:
         self.tasks, self.digest = make_tasks(run.config, self.world)
         self.settings = make_settings(run.config, run.model)
         self.steps = self.options.num_steps or self.world.num_steps
-        self.cost_level = self.options.get("cost_level", 0)
-        if self.options.batch < 1 or self.steps < 1:
-            raise UserError(
-                f"config.plan.batch={self.options.batch} and config.plan.num_steps={self.steps} must be at least 1."
-            )
+        self.cost_level = self.options.cost_level
+        for name, value in {
+            "batch": self.options.batch,
+            "num_steps": self.steps,
+            "repeats": self.options.repeats,
+        }.items():
+            if value < 1:
+                raise UserError(f"config.plan.{name}={value} must be at least 1.")
         if min(self.options.pareto, default=1) <= 0:
             raise UserError(f"config.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
         highest = len(run.model.options.levels)
@@ -194,25 +111,36 @@ class Planning:
         """All tasks played, NumPy arrays with a leading axis [tasks]; no frames."""
         return self.play(self.settings, "planning")
 
-    def play(self, settings: tuple[LevelSetting, ...], text: str) -> Episode:
-        """Plays all tasks under some settings, a batch at a time; key i of `config.plan.seed` is task i's."""
+    def play(self, settings: tuple[LevelSetting, ...], text: str, repeat: int = 0) -> Episode:
+        """Plays all tasks under some settings, a batch at a time; key i of `config.plan.seed` + repeat is task i's."""
         number, parts = len(self.tasks.start), []
         progress = Progress(number)
         for begin in range(0, number, self.options.batch):
             rows = np.arange(begin, begin + self.options.batch)
-            found = self.rows(settings, np.minimum(rows, number - 1))  # one shape, one compilation
+            found = self.rows(settings, np.minimum(rows, number - 1), repeat=repeat)  # one shape, one compilation
             parts.append(jax.tree.map(lambda x, keep=number - begin: np.asarray(x)[:keep], found))
             reached = np.mean(np.concatenate([part.success_any for part in parts]))
             progress.show(min(begin + len(rows), number), f"{text} | {reached:.0%} of the goals reached")
         progress.close()
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
-    def rows(self, settings: tuple[LevelSetting, ...], rows: np.ndarray, *, shown: bool = False) -> Episode:
+    def rows(
+        self, settings: tuple[LevelSetting, ...], rows: np.ndarray, *, repeat: int = 0, shown: bool = False
+    ) -> Episode:
         """Plays some tasks at once, with frames and what is `Shown` of thoughts if asked for."""
         task = jax.tree.map(lambda x: jnp.asarray(x)[rows], self.tasks)
-        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed), i))(rows)
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed + repeat), i))(rows)
         graphdef, weights = self.run.graphdef, self.run.weights
         return _play(graphdef, settings, self.cost_level, self.world, self.steps, shown, weights, task, keys)
+
+    def repeats(self) -> dict[str, Any]:
+        """How much success depends on the planner's seed alone: that of each of `config.plan.repeats` seeds."""
+        every = [self.episodes] + [
+            self.play(self.settings, f"planner seed {self.options.seed + i}", i) for i in range(1, self.options.repeats)
+        ]
+        found = [float(played.success_any.mean()) for played in every]
+        spread = float(np.std(found, ddof=1)) if len(found) > 1 else None
+        return {"success": found, "lowest": min(found), "highest": max(found), "std": spread}
 
     @functools.cached_property
     def floors(self) -> dict[str, Reached]:
@@ -258,6 +186,7 @@ class Planning:
             "cost_rank_correlation": order[-1],  # in the latents in which the goal's distance is measured
             "by_distance": bins,
             "farthest": bins[-1],
+            "planner_seeds": self.repeats(),
             "floors": {name: successes(played) for name, played in self.floors.items()},
             "pareto": self.pareto(),
         }
@@ -284,7 +213,7 @@ class Planning:
         found = []
         for share in self.options.pareto:
             for count in range(1, len(self.settings) + 1):
-                settings = tuple(_with_samples(setting, share) for setting in self.settings[:count])
+                settings = tuple(with_samples(setting, share) for setting in self.settings[:count])
                 played = self.play(settings, f"{count} level(s), {share:g} of the samples")
                 cost = self.ledger(settings)
                 found.append({"levels": count, "samples": share, "flops": cost.flops, **successes(played)})
@@ -317,14 +246,6 @@ def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
         }
         for rows in np.array_split(order, min(BINS, len(order)))
     ]
-
-
-def _with_samples(setting: LevelSetting, share: float) -> LevelSetting:
-    """A search with a share of its samples and of its elites, at least two and one."""
-    search = setting.search
-    samples = max(2, round(search.samples * share))
-    elites = min(max(1, round(search.elites * share)), samples - 1)
-    return dataclasses.replace(setting, search=dataclasses.replace(search, samples=samples, elites=elites))
 
 
 def _shown(thought: Thought) -> Shown:

@@ -10,7 +10,8 @@ import pytest
 import launch
 from configs.two_rooms import get_config
 from experiments.loading import load
-from experiments.planning import Planning, by_distance, make_planner, successes
+from experiments.planners import make_planner
+from experiments.planning import Planning, by_distance, successes
 from experiments.record import record
 from experiments.train import train
 from world_models.environments import tasks
@@ -29,7 +30,12 @@ def workdir(tmp_path_factory):
 
 
 def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
-    words = [f"--workdir={workdir}", "--config.plan.pareto=(0.5,)", "--config.plan.num_shown=2"]
+    words = [
+        f"--workdir={workdir}",
+        "--config.plan.pareto=(0.5,)",
+        "--config.plan.num_shown=2",
+        "--config.plan.repeats=2",
+    ]
     assert launch.main(["launch.py", "plan", *words]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == str(workdir / "plan" / "results.json")
@@ -43,6 +49,9 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     assert results["ms_per_plan"] > 0
     assert set(results["floors"]) == {"random", "straight"}
     assert [(point["levels"], point["samples"]) for point in results["pareto"]] == [(1, 0.5), (2, 0.5)]
+    seeds = results["planner_seeds"]
+    assert seeds["success"][0] == results["success"]
+    assert (len(seeds["success"]), seeds["lowest"]) == (2, min(seeds["success"]))
     assert results["pareto"][0]["flops"] < results["pareto"][1]["flops"] < results["flops_per_episode"]
     drawn, _ = tasks.load(workdir / "plan" / "tasks.json", TwoRooms((32, 32)))
     each = json.loads((workdir / "plan" / "episodes.json").read_text())
@@ -86,9 +95,10 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     above = [np.asarray(model.lift(2, z)) for z in (start, goal)]
     np.testing.assert_allclose(level.distance(start, goal[0]), ((above[0] - above[1][0]) ** 2).mean(axis=-1), rtol=1e-5)
     # How well distances are ordered is told by the same latents.
-    distances = (np.asarray(start - goal) ** 2).mean(axis=-1)
-    ranks = [np.argsort(np.argsort(x)) for x in (distances, chosen.distance)]
-    np.testing.assert_allclose(planning.order(), [np.corrcoef(*ranks)[0, 1]], atol=1e-6)
+    ranks = lambda x: np.argsort(np.argsort(np.asarray(x)))
+    found = [((one - other) ** 2).mean(axis=-1) for one, other in ((start, goal), above)]
+    expected = [np.corrcoef(ranks(distances), ranks(chosen.distance))[0, 1] for distances in found]
+    np.testing.assert_allclose(planning.order(), expected, atol=1e-6)
 
 
 def each(chosen):
@@ -121,7 +131,8 @@ def test_success_is_counted_with_intervals_and_by_distance():
         ("plan.num_levels", 3, "config.plan.num_levels=3 must be from 1 to 2"),
         ("plan.cost_level", 1, "config.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
         ("plan.num_tasks", 0, "number=0 of tasks must be at least 1"),
-        ("plan.batch", 0, "config.plan.batch=0 and"),
+        ("plan.batch", 0, "config.plan.batch=0 must be at least 1"),
+        ("plan.repeats", 0, "config.plan.repeats=0 must be at least 1"),
         ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
         ("plan.tasks", "cross_2", "tasks='cross_2' must be one of random_wall, fixed_wall"),
         ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
