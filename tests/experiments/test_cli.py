@@ -11,6 +11,7 @@ import pytest
 
 import experiments
 import launch
+from experiments.tables import definition
 from world_models.imagination import imagine
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -124,7 +125,7 @@ def test_usage_lists_the_verbs(capsys):
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--nodes=two"], "flag --nodes=two"),
         (
             ["table"],
-            "name one table (drift, few_labels, frame_conditioning, mae, two_rooms, video_data, video_masks)",
+            f"name one table ({', '.join(definition.names())}), or --list them",
         ),
         (["table", "drifd", "--workdir=/tmp/none"], "no table 'drifd': did you mean 'drift'?"),
         (["table", "drift", "--workdir=/tmp/none", "--seed=3"], "Unknown command line flag 'seed'"),

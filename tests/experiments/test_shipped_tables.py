@@ -18,7 +18,16 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def test_shipped_tables_are_well_formed_and_listed():
-    known = ["drift", "few_labels", "frame_conditioning", "mae", "two_rooms", "video_data", "video_masks"]
+    known = [
+        "drift",
+        "few_labels",
+        "frame_conditioning",
+        "mae",
+        "planner_seeds",
+        "two_rooms",
+        "video_data",
+        "video_masks",
+    ]
     assert definition.names() == known
     listed = list_tables()
     for name in definition.names():
