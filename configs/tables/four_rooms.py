@@ -1,0 +1,165 @@
+"""Goals behind two doors: how many levels does a planner need, and is it their costs or their plans that help?
+
+Question: H-JEPA (arXiv 2610.06805): in FourRooms with a distractor, success rises from one level to three at no more
+planning compute than the flat planner's; and planning with level 1 alone, but measuring the goal's distance in the
+latents of a level above, takes part of the way (the "cost ladder").
+Ours: one model of three levels a seed. The rows differ in which levels plan and whose latents the cost is measured in.
+Published levels tick every 5, 10 and 20 steps and are trained on a million frames of 224x224; ours every 1, 4 and 16.
+Number to expect: results/four_rooms/.
+Command: python launch.py table four_rooms --scale=cpu --seeds=3
+"""
+
+# Searches that reach as far alone as three levels do together.
+ONE = {
+    "plan.num_levels": 1,
+    "search.bottom.horizon": 64,
+    "search.bottom.replan": 4,
+}
+TWO = {"plan.num_levels": 2, "search.middle.horizon": 20, "search.middle.cost": "sum"}
+LADDER = "H-JEPA, cost ladder of three levels"
+
+
+def get_table() -> dict:
+    """The table."""
+    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
+    done = lambda rows, row: rows[row]["success"]
+    return {
+        "title": "Four rooms by the number of levels",
+        "paper": "H-JEPA, arXiv 2610.06805",
+        "number": "FourRooms by depth, and the cost ladder",
+        "about": "Goals behind two doors, reached by planning with one to three levels.",
+        "setting": "50 tasks across two doors, at most 75 steps away, within 210 steps; three models. Success of HWM's "
+        "form: 75.3 with two levels, 99.3 with three",
+        "verb": "plan",
+        "published_columns": {"success": {"title": "H-JEPA (%)", "better": "higher", "digits": 1}},
+        "columns": {
+            "success": {
+                "title": "reached",
+                "about": "share of 50 tasks whose goal was reached within 210 steps",
+                "path": ("success",),
+                "published": "success",
+                **percent,
+            },
+            "terminal": {
+                "title": "there at the end",
+                "about": "the same after the last step",
+                "path": ("terminal_success",),
+                **percent,
+            },
+            "straight": {
+                "title": "straight on",
+                "about": "goals reached by going straight towards them, without a model: a floor",
+                "path": ("floors", "straight", "success"),
+                **percent,
+            },
+            "order": {
+                "title": "order",
+                "about": "rank correlation of the shortest way's length from start to goal with the distance in the "
+                "latents that the cost is measured in",
+                "path": ("cost_rank_correlation",),
+                "unit": "",
+                "better": "higher",
+                "digits": 2,
+            },
+            "flops": {
+                "title": "compute",
+                "about": "floating-point operations of all searches of an episode, counted",
+                "path": ("flops_per_episode",),
+                "unit": "GFLOP",
+                "better": "lower",
+                "digits": 1,
+                "scale": 1e-9,
+            },
+        },
+        "rows": {
+            "one level": {"overrides": ONE, "published": {"success": 40.7}, "source": "H-JEPA, FourRooms by depth"},
+            "one level and the cost of level 2": {
+                "overrides": {**ONE, "plan.cost_level": 2},
+                "published": {"success": 65.3},
+                "source": LADDER,
+            },
+            "one level and the cost of level 3": {
+                "overrides": {**ONE, "plan.cost_level": 3},
+                "published": {"success": 71.3},
+                "source": LADDER,
+            },
+            "two levels": {"overrides": TWO, "published": {"success": 81.3}, "source": "H-JEPA, FourRooms by depth"},
+            "two levels and the cost of level 3": {"overrides": {**TWO, "plan.cost_level": 3}},
+            "three levels": {"overrides": {}, "published": {"success": 96.0}, "source": "H-JEPA, FourRooms by depth"},
+        },
+        "conclusions": [
+            {
+                "text": "two levels reach more goals than one",
+                "source": "H-JEPA, by depth",
+                "holds": lambda rows: done(rows, "two levels") > done(rows, "one level"),
+            },
+            {
+                "text": "three levels reach more goals than two",
+                "source": "H-JEPA, by depth",
+                "holds": lambda rows: done(rows, "three levels") > done(rows, "two levels"),
+            },
+            {
+                "text": "three levels take no more compute than one",
+                "source": "H-JEPA, by depth",
+                "holds": lambda rows: rows["three levels"]["flops"] <= rows["one level"]["flops"],
+            },
+            {
+                "text": "one level does better with the cost of a level above, the higher the better",
+                "source": "H-JEPA, cost ladder",
+                "holds": lambda rows: (
+                    done(rows, "one level")
+                    < done(rows, "one level and the cost of level 2")
+                    < done(rows, "one level and the cost of level 3")
+                ),
+            },
+            {
+                "text": "plans of three levels help beyond the cost of the third",
+                "source": "H-JEPA, cost ladder",
+                "holds": lambda rows: done(rows, "three levels") > done(rows, "one level and the cost of level 3"),
+            },
+        ],
+        "scales": {
+            "smoke": {
+                "about": "two training steps of a tiny model: only shows that the table runs",
+                "config": "configs/four_rooms.py:debug",
+                "overrides": {"train.eval_every": 0},
+            },
+            "cpu": {
+                "about": "frames of 32x32, 1,000 episodes of 128 frames, three levels of 64 numbers, 3,000 steps of 16 "
+                "clips of 64 frames; 50 tasks a seed",
+                "config": "configs/four_rooms.py",
+                "overrides": {
+                    "train.eval_every": 0,
+                    "train.checkpoint_every": 3_000,
+                    "plan.num_tasks": 50,
+                    "plan.num_shown": 0,
+                },
+            },
+            "gpu": {
+                "about": "frames of 112x112, 4,000 episodes of 401 frames, a ViT of 192 x 12, three levels of 192 "
+                "numbers, 50,000 steps of 64 clips; 500 tasks a seed",
+                "config": "configs/four_rooms.py",
+                "overrides": {
+                    "record.image_size": (112, 112),
+                    "record.num_episodes": 4_000,
+                    "record.num_frames": 401,
+                    "encoder.patch": 14,
+                    "encoder.width": 192,
+                    "encoder.heads": 3,
+                    "encoder.depth": 12,
+                    "encoder.mlp_ratio": 4.0,
+                    **{f"{level}.width": 192 for level in ("bottom", "middle", "top")},
+                    **{f"{level}.hidden": 384 for level in ("bottom", "middle", "top")},
+                    "model.dtype": "bfloat16",
+                    "train.batch_size": 64,
+                    "train.num_steps": 50_000,
+                    "train.warmup_steps": 2_500,
+                    "train.eval_every": 0,
+                    "plan.num_tasks": 500,
+                    "plan.batch": 100,
+                    "plan.num_shown": 0,
+                },
+            },
+            "paper": {"about": "H-JEPA: frames of 224x224, a million of them, ViT-tiny, levels of history 3"},
+        },
+    }
