@@ -41,7 +41,7 @@ def plan(run: LoadedRun) -> pathlib.Path:
         print(f"{text:22} {results[name]:7.1%}  [{low:.1%}, {high:.1%}] of {results['episodes']} episodes")
     for name, floor in results["floors"].items():
         print(f"{name + ', no model':22} {floor['success']:7.1%}  {floor['terminal_success']:.1%} there at the end")
-    ranks = ", ".join(f"{x:.2f}" for x in results["distance_rank_correlation"])
+    ranks = ", ".join("none" if x is None else f"{x:.2f}" for x in results["distance_rank_correlation"])
     print(f"rank correlation of latent distance and shortest way, from level 1 up: {ranks}")
     print(f"{results['flops_per_episode'] / 1e9:.3g} GFLOP an episode, {results['ms_per_plan']:.1f} ms a plan")
     workdirs.write_json(folder / "results.json", results)
