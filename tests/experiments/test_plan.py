@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import launch
+from configs import four_rooms
 from configs.two_rooms import get_config
 from experiments.loading import load
+from experiments.measure import planning as planning_of
 from experiments.planners import make_planner
 from experiments.planning import Planning, by_distance, successes
 from experiments.record import record
@@ -153,3 +155,14 @@ def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
     block[name] = value
     with pytest.raises(UserError, match=message):
         Planning(load(workdir, config=config))
+
+
+def test_three_levels_plan_in_four_rooms(tmp_path):
+    config = four_rooms.get_config("debug")
+    config.train.eval_every = 0
+    config.plan.update({"num_tasks": 2, "num_steps": 9})
+    record(config, tmp_path / "data")
+    train(config, tmp_path)
+    results = planning_of(load(tmp_path))
+    assert (results["levels"], len(results["distance_rank_correlation"])) == (3, 3)
+    assert results["plans_by_level"] == [5, 3, 2]  # in nine steps, every 2, 4 and 8
