@@ -33,9 +33,9 @@ def plan(run: LoadedRun) -> pathlib.Path:
         plan_pictures.plot_pareto(folder / "pareto.png", results["pareto"])
     if planning.options.num_shown:
         rows = np.arange(min(planning.options.num_shown, results["episodes"]))
-        video = plan_pictures.rollouts(planning, rows)
+        video, still = plan_pictures.rollouts(planning, rows)
         media.write_mp4(folder / "rollouts.mp4", video, planning.options.fps)
-        media.write_png(folder / "rollouts.png", video[-1])
+        media.write_png(folder / "rollouts.png", still)
     for name, text in NAMES.items():
         low, high = results[f"{name}_interval"]
         print(f"{text:22} {results[name]:7.1%}  [{low:.1%}, {high:.1%}] of {results['episodes']} episodes")

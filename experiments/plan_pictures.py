@@ -18,8 +18,8 @@ GOAL_COLOR, WAY_COLOR = (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
 LEVEL_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
-def rollouts(planning: Planning, rows: np.ndarray) -> np.ndarray:
-    """The video of some tasks: uint8 [steps + 1, height, width, 3].
+def rollouts(planning: Planning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The video of some tasks, uint8 [steps + 1, height, width, 3], and of each the moment half way to its goal.
 
     A row an episode: the world with the way so far and the goal's place, the goal, and, where the model has a decoder,
     what each level plans towards and where its plan ends, from the top down.
@@ -30,7 +30,7 @@ def rollouts(planning: Planning, rows: np.ndarray) -> np.ndarray:
     look = jax.jit(jax.vmap(lambda task: world.render(world.reset(task))))
     goal_frames = np.asarray(look(jax.tree.map(lambda x: jnp.asarray(x)[rows], goals)))
     columns = _thoughts(planning, played.thoughts) if model.decoders else []
-    cells = []
+    cells, stills = [], []
     for i, row in enumerate(rows):
         seen = _with_way(planning, played.frames[i], played.positions[i], planning.tasks.goal[row])
         there = np.where(np.cumsum(played.reached[i]) > 0, "reached", "on its way")
@@ -41,7 +41,9 @@ def rollouts(planning: Planning, rows: np.ndarray) -> np.ndarray:
             shown = _fit(np.concatenate([frames[i], frames[i, -1:]]))
             line.append(media.labelled(text, shown))
         cells.append(line)
-    return media.grid(cells, gutter=6)
+        half = int(np.argmax(played.reached[i])) // 2 if played.reached[i].any() else len(seen) - 1  # else the end
+        stills.append([cell[np.minimum(half, len(cell) - 1)][None] for cell in line])  # the goal stands still
+    return media.grid(cells, gutter=6), media.grid(stills, gutter=6)[0]
 
 
 def _thoughts(planning: Planning, thoughts: Any) -> list[tuple[str, np.ndarray]]:
