@@ -21,10 +21,12 @@ def test_shipped_tables_are_well_formed_and_listed():
     known = [
         "drift",
         "few_labels",
+        "four_rooms",
         "frame_conditioning",
         "mae",
         "planner_seeds",
         "two_rooms",
+        "two_rooms_terms",
         "video_data",
         "video_masks",
     ]
