@@ -99,7 +99,7 @@ def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
         figure.suptitle(f"{table['title']} - ours: {table['scale']} scale", fontsize=11)
         figure.savefig(path)
         return
-    columns = [key for key, c in table["columns"].items() if c["published"]] or list(table["columns"])[:2]
+    columns = [key for key in table["columns"] if _against(table, key)] or list(table["columns"])[:2]
     curves = [row for row in table["rows"] if row["curve"]]
     figure = Figure(figsize=(5.2 * (len(columns) + bool(curves)), 4.4), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(columns) + bool(curves), squeeze=False)[0]
@@ -111,10 +111,16 @@ def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
     figure.savefig(path)
 
 
+def _against(table: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """The published column that one of ours is drawn over: if two rows or more have a number in it."""
+    published = table["columns"][key]["published"]
+    known = [row for row in table["rows"] if published in row["published"]]
+    return table["published_columns"][published] if len(known) > 1 else None
+
+
 def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
-    column = table["columns"][key]
+    column, against = table["columns"][key], _against(table, key)
     rows = [row for row in table["rows"] if row["ours"][key]]
-    against = table["published_columns"].get(column["published"])
     rows = [row for row in rows if not against or column["published"] in row["published"]]
     for i, row in enumerate(rows):
         where = row["published"][column["published"]] if against else i
