@@ -238,13 +238,13 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if variant == "debug":
         config.record.update(
-            {"num_episodes": 20, "num_frames": 40, "splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
+            {"num_episodes": 20, "num_frames": 20, "splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
         )
-        config.data.clip_length = 32
+        config.data.clip_length = 8
         config.encoder.update({"width": 8, "depth": 1, "heads": 2, "unroll": 1})
         config.bottom.update({"width": 8, "hidden": 8, "rollout": 2})
         for level in (config.middle, config.top):
-            level.update({"width": 8, "hidden": 8, "rollout": 1})
+            level.update({"stride": 2, "width": 8, "hidden": 8, "rollout": 1})
         config.decoder.channels = (4,)
         config.train.update({"batch_size": 4, "num_steps": 2, "eval_every": 2, "log_every": 1, "checkpoint_every": 2})
         config.train.schedule = "constant"  # num_steps is then no part of the compiled step
