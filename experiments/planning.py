@@ -154,8 +154,8 @@ class Planning:
     def order(self) -> list[float]:
         """Spearman's rank correlation, by level, of latent distances from start to goal with shortest ways' lengths.
 
-        Such distances are what planners bring down. Where they do not grow with the way, no search can tell what is
-        nearer, whatever the model predicts. NaN where all distances are the same, as those of a single task are.
+        Such distances are what planners bring down. A hint only: it compares tasks of different goals, where a planner
+        compares states on the way to one. NaN where all distances are the same, as those of a single task are.
         """
         highest = max(len(self.settings), self.cost_level)
         latents = _ends(self.run.graphdef, highest, self.world, self.run.weights, self.tasks)
