@@ -17,6 +17,49 @@ FLAT = {  # at more compute than two levels
     "search.bottom.elites": 8,
     "search.bottom.replan": 4,
 }
+SCALES = {
+    "smoke": {
+        "about": "two training steps of a tiny model: only shows that the table runs",
+        "config": "configs/two_rooms.py:debug",
+        "overrides": {"train.eval_every": 0},
+    },
+    "cpu": {
+        "about": "frames of 32x32, fixed wall, 2,000 walks of 64 frames, latents of 64 numbers, 2,500 steps "
+        "of 32 clips; 100 tasks a seed",
+        "config": "configs/two_rooms.py",
+        "overrides": {"train.eval_every": 0, "train.checkpoint_every": 2_500, "plan.num_shown": 0},
+    },
+    "gpu": {
+        "about": "frames of 65x65, random walls, 20,000 walks of 91 frames, latents of 512 numbers, 50,000 "
+        "steps of 128 clips; 500 tasks a seed",
+        "config": "configs/two_rooms.py",
+        "overrides": {
+            "record.wall": "random",
+            "record.image_size": (65, 65),
+            "record.num_frames": 91,
+            "record.num_episodes": 20_000,
+            "encoder.patch": 5,
+            "encoder.width": 192,
+            "encoder.heads": 3,
+            "encoder.depth": 6,
+            "encoder.unroll": 1,
+            "bottom.width": 512,
+            "bottom.hidden": 512,
+            "upper.width": 512,
+            "upper.hidden": 512,
+            "train.batch_size": 128,
+            "train.num_steps": 50_000,
+            "train.warmup_steps": 2_500,
+            "train.eval_every": 0,
+            "model.dtype": "bfloat16",
+            "plan.tasks": "random_wall",
+            "plan.num_tasks": 500,
+            "plan.batch": 100,
+            "plan.num_shown": 0,
+        },
+    },
+    "paper": {"about": "eb_jepa: frames of 65x65, random walls, 1.2 M walks, an IMPALA encoder and a GRU of 512"},
+}
 
 
 def get_table() -> dict:
@@ -108,49 +151,5 @@ def get_table() -> dict:
                 "holds": lambda rows: done(rows, "two levels") > done(rows, "two levels as fast"),
             },
         ],
-        "scales": {
-            "smoke": {
-                "about": "two training steps of a tiny model: only shows that the table runs",
-                "config": "configs/two_rooms.py:debug",
-                "overrides": {"train.eval_every": 0},
-            },
-            "cpu": {
-                "about": "frames of 32x32, fixed wall, 2,000 walks of 64 frames, two levels of 64 numbers, 2,500 steps "
-                "of 32 clips; 100 tasks a seed",
-                "config": "configs/two_rooms.py",
-                "overrides": {"train.eval_every": 0, "train.checkpoint_every": 2_500, "plan.num_shown": 0},
-            },
-            "gpu": {
-                "about": "frames of 65x65, random walls, 20,000 walks of 91 frames, latents of 512 numbers, 50,000 "
-                "steps of 128 clips; 500 tasks a seed",
-                "config": "configs/two_rooms.py",
-                "overrides": {
-                    "record.wall": "random",
-                    "record.image_size": (65, 65),
-                    "record.num_frames": 91,
-                    "record.num_episodes": 20_000,
-                    "encoder.patch": 5,
-                    "encoder.width": 192,
-                    "encoder.heads": 3,
-                    "encoder.depth": 6,
-                    "encoder.unroll": 1,
-                    "bottom.width": 512,
-                    "bottom.hidden": 512,
-                    "upper.width": 512,
-                    "upper.hidden": 512,
-                    "train.batch_size": 128,
-                    "train.num_steps": 50_000,
-                    "train.warmup_steps": 2_500,
-                    "train.eval_every": 0,
-                    "model.dtype": "bfloat16",
-                    "plan.tasks": "random_wall",
-                    "plan.num_tasks": 500,
-                    "plan.batch": 100,
-                    "plan.num_shown": 0,
-                },
-            },
-            "paper": {
-                "about": "eb_jepa: frames of 65x65, random walls, 1.2 M walks, an IMPALA encoder and a GRU of 512"
-            },
-        },
+        "scales": SCALES,
     }

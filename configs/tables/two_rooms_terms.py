@@ -6,14 +6,8 @@ Ours: level 1 of the model of the table two_rooms, trained alone without each, a
 Command: python launch.py table two_rooms_terms --scale=cpu --seeds=3
 """
 
-FLAT = {  # as in two_rooms
-    "plan.num_levels": 1,
-    "search.bottom.horizon": 48,
-    "search.bottom.samples": 64,
-    "search.bottom.iterations": 4,
-    "search.bottom.elites": 8,
-    "search.bottom.replan": 4,
-}
+from configs.tables.two_rooms import FLAT, SCALES
+
 TERMS = {  # published success at the end, %
     "variance": ("std", 47.0),
     "covariance": ("cov", 46.0),
@@ -76,49 +70,5 @@ def get_table() -> dict:
             }
             for term in TERMS
         ],
-        "scales": {
-            "smoke": {
-                "about": "two training steps of a tiny model: only shows that the table runs",
-                "config": "configs/two_rooms.py:debug",
-                "overrides": {"train.eval_every": 0},
-            },
-            "cpu": {
-                "about": "frames of 32x32, fixed wall, 2,000 walks of 64 frames, latents of 64 numbers, 2,500 steps of "
-                "32 clips; 100 tasks a seed",
-                "config": "configs/two_rooms.py",
-                "overrides": {"train.eval_every": 0, "train.checkpoint_every": 2_500, "plan.num_shown": 0},
-            },
-            "gpu": {
-                "about": "frames of 65x65, random walls, 20,000 walks of 91 frames, latents of 512 numbers, 50,000 "
-                "steps of 128 clips; 500 tasks a seed",
-                "config": "configs/two_rooms.py",
-                "overrides": {
-                    "record.wall": "random",
-                    "record.image_size": (65, 65),
-                    "record.num_frames": 91,
-                    "record.num_episodes": 20_000,
-                    "encoder.patch": 5,
-                    "encoder.width": 192,
-                    "encoder.heads": 3,
-                    "encoder.depth": 6,
-                    "encoder.unroll": 1,
-                    "bottom.width": 512,
-                    "bottom.hidden": 512,
-                    "upper.width": 512,
-                    "upper.hidden": 512,
-                    "train.batch_size": 128,
-                    "train.num_steps": 50_000,
-                    "train.warmup_steps": 2_500,
-                    "train.eval_every": 0,
-                    "model.dtype": "bfloat16",
-                    "plan.tasks": "random_wall",
-                    "plan.num_tasks": 500,
-                    "plan.batch": 100,
-                    "plan.num_shown": 0,
-                },
-            },
-            "paper": {
-                "about": "eb_jepa: frames of 65x65, random walls, 1.2 M walks, an IMPALA encoder and a GRU of 512"
-            },
-        },
+        "scales": SCALES,
     }
