@@ -100,9 +100,12 @@ def plot_pareto(path: pathlib.Path, points: list[dict[str, Any]]) -> None:
     for level in sorted({point["levels"] for point in points}):
         own = sorted((point for point in points if point["levels"] == level), key=lambda point: point["flops"])
         text = f"{level} level{'s' if level > 1 else ''}"
-        _bars(axes, [point["flops"] / 1e12 for point in own], own, "success", text, LEVEL_COLORS[level - 1], line="-")
+        _bars(axes, [point["flops"] / 1e9 for point in own], own, "success", text, LEVEL_COLORS[level - 1], line="-")
     axes.set_xscale("log")
-    tidy(axes, "planning, TFLOP an episode")
+    costs = sorted({point["flops"] / 1e9 for point in points})
+    axes.set_xticks(costs, [f"{cost:.3g}" for cost in costs])
+    axes.set_xticks([], minor=True)
+    tidy(axes, "planning, GFLOP an episode")
     axes.set_ylim(0, 103)
     axes.set_ylabel("goals reached (%)")
     axes.legend(frameon=False, loc="lower right")
