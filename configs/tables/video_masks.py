@@ -9,7 +9,7 @@ Command: python launch.py table video_masks --scale=cpu --seeds=3
 
 SPEEDS = {"slow": 0.5, "medium": 1.5, "fast": 4.0}  # pixels a frame
 MASKS = {"tube": "tube", "agnostic": "random"}
-FEW = {"train.eval_every": 0, "eval.probes": ("fine_tune",), "eval.shots": (100,)}
+FEW = {"train.eval_every": 0, "eval.probes": ("fine_tune",), "eval.shots": (25,)}
 
 
 def get_table() -> dict:
@@ -35,14 +35,14 @@ def get_table() -> dict:
         "columns": {
             "fine_tuned": {
                 "title": "pretrained",
-                "about": "test accuracy of the motion's direction, one of eight, after fine-tuning on 100 clips each",
-                "path": ("eval/fine_tune/accuracy_100",),
+                "about": "test accuracy of the motion's direction, one of eight, after fine-tuning on 25 clips each",
+                "path": ("eval/fine_tune/accuracy_25",),
                 **percent,
             },
             "scratch": {
                 "title": "from scratch",
-                "about": "the same network trained on the same 800 clips without pretraining: a floor",
-                "path": ("eval/fine_tune/scratch_100",),
+                "about": "the same network trained on the same 200 clips without pretraining: a floor",
+                "path": ("eval/fine_tune/scratch_25",),
                 **percent,
             },
         },
@@ -73,19 +73,19 @@ def get_table() -> dict:
             "smoke": {
                 "about": "moving digits, two training steps of a tiny encoder: only shows that the table runs",
                 "config": "configs/moving_mae.py:debug",
-                "overrides": {**FEW, "record.num_episodes": 1800},
+                "overrides": {**FEW, "record.num_episodes": 600},
             },
             "cpu": {
                 "about": "one moving MNIST digit, 0.5, 1.5 or 4 pixels a frame, 4,000 clips of 8 frames of 32x32, "
-                "tubelets of 2x8x8; encoder 96 wide with 4 blocks, decoder 64 wide with 2; 1,000 steps of 64 clips "
-                "without labels, 300 with",
+                "tubelets of 2x8x8; encoder 96 wide with 4 blocks, decoder 64 wide with 2; 2,000 steps of 64 clips "
+                "without labels, 200 with",
                 "config": "configs/moving_mae.py",
                 "overrides": {
                     **FEW,
-                    "train.num_steps": 1000,
-                    "train.checkpoint_every": 1000,
+                    "train.num_steps": 2000,
+                    "train.checkpoint_every": 2000,
                     "eval.num_pictures": 0,
-                    "fine_tune.num_steps": 300,
+                    "fine_tune.num_steps": 200,
                 },
             },
             "gpu": {
