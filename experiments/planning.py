@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -186,6 +187,7 @@ class Planning:
             "cost_rank_correlation": order[-1],  # in the latents in which the goal's distance is measured
             "by_distance": bins,
             "farthest": bins[-1],
+            "bins": by_bin(self.world.BINS, self.tasks.distance, self.episodes),
             "planner_seeds": self.repeats(),
             "floors": {name: successes(played) for name, played in self.floors.items()},
             "pareto": self.pareto(),
@@ -246,6 +248,12 @@ def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
         }
         for rows in np.array_split(order, min(BINS, len(order)))
     ]
+
+
+def by_bin(bins: Mapping[str, tuple[float, float]], distance: np.ndarray, played: Any) -> dict[str, dict[str, Any]]:
+    """Success by a world's own bins of the shortest way's length; those without a task are left out."""
+    rows = {name: np.flatnonzero((low <= distance) & (distance <= high)) for name, (low, high) in bins.items()}
+    return {name: {"episodes": len(at), **successes(played, at)} for name, at in rows.items() if len(at)}
 
 
 def _shown(thought: Thought) -> Shown:

@@ -13,7 +13,7 @@ from configs.two_rooms import get_config
 from experiments.loading import load
 from experiments.measure import planning as planning_of
 from experiments.planners import make_planner
-from experiments.planning import Planning, by_distance, successes
+from experiments.planning import Planning, by_bin, by_distance, successes
 from experiments.record import record
 from experiments.train import train
 from world_models.environments import tasks
@@ -125,6 +125,8 @@ def test_success_is_counted_with_intervals_and_by_distance():
     assert [one["episodes"] for one in bins] == [2, 1, 1, 1]
     assert [one["success"] for one in bins] == [1, 1, 0, 0]
     assert bins[-1]["from"] == bins[-1]["to"] == 9
+    named = by_bin({"near": (1, 2), "far": (3, 8), "none": (10, 20)}, np.array([1.0, 2, 3, 9, 8]), Played)
+    assert {name: (one["episodes"], one["success"]) for name, one in named.items()} == {"near": (2, 1), "far": (2, 0.5)}
 
 
 @pytest.mark.parametrize(

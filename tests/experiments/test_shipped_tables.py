@@ -24,6 +24,8 @@ def test_shipped_tables_are_well_formed_and_listed():
         "four_rooms",
         "frame_conditioning",
         "mae",
+        "maze_distance",
+        "ogbench_mazes",
         "planner_seeds",
         "two_rooms",
         "two_rooms_terms",

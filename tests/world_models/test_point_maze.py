@@ -140,6 +140,9 @@ def test_tasks_are_the_benchmarks_or_as_far_as_they_say():
     assert set(wanted) <= {9, 10, 11, 12}
     assert len(set(wanted)) > 2
     assert point_maze.BINS.keys() < set(PointMaze.TASKS)
+    mixed = tasks.make(PointMaze(maze="large"), "cells_5_16", 0, 12)
+    for first, (low, high) in enumerate(point_maze.BINS.values()):
+        assert ((low <= mixed.distance[first::3]) & (mixed.distance[first::3] <= high)).all()
 
 
 def test_an_action_can_be_kept_up():

@@ -16,6 +16,7 @@ lines it is. Other sizes than 224 are area averages.
 """
 
 import dataclasses
+import types
 from typing import NamedTuple
 
 import jax
@@ -67,6 +68,7 @@ class FourRooms:
     Layout = Layout
     POLICIES = ("explorer", "expert")
     TASKS = ("cross_1", "cross_2", "cross_3")
+    BINS = types.MappingProxyType({})
     spec = ActionSpec("continuous", 2, (-1.0, -1.0), (1.0, 1.0))
     num_steps = 210
     num_cells = int((SIDE - 2 * BORDER) / CELL + 0.5) ** 2

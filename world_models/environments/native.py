@@ -50,6 +50,7 @@ class World(Protocol):
       Layout: the named tuple type of a task's `layout`.
       POLICIES: names of the ways in which its data are made.
       TASKS: names of its kinds of tasks.
+      BINS: by name, the (least, greatest) lengths of shortest ways among which a published evaluation tells; or none.
       num_cells: cells that `cell` can name and an agent can reach, for statistics of coverage.
       num_rooms: rooms that `room` can name; 1 where the world has none.
     """
@@ -59,6 +60,7 @@ class World(Protocol):
     Layout: type
     POLICIES: tuple[str, ...]
     TASKS: tuple[str, ...]
+    BINS: Mapping[str, tuple[float, float]]
     num_cells: int
     num_rooms: int
 

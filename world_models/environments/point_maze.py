@@ -15,6 +15,7 @@ five substeps. Frames are drawn flat from above (gray walls, black floor, bright
 
 import dataclasses
 import functools
+import types
 from typing import NamedTuple
 
 import jax
@@ -58,7 +59,8 @@ class PointMaze:
     action_repeat: int = 1
     Layout = Layout
     POLICIES = ("navigate", "stitch")
-    TASKS = ("navigate", *BINS)
+    TASKS = ("navigate", *BINS, "cells_5_16")
+    BINS = types.MappingProxyType(BINS)
     spec = ActionSpec("continuous", 2, (-1.0, -1.0), (1.0, 1.0))
     num_rooms = 1
 
@@ -146,6 +148,8 @@ class PointMaze:
     def sample_tasks(self, name: str, rng: np.random.Generator, number: int) -> Task:
         """Tasks "navigate" (the benchmark's five, in turn) or "cells_a_b": any two cells that far apart by the way.
 
+        "cells_5_16" takes the three bins within it in turn, so that each has as many tasks.
+
         Raises:
           UserError: if no two cells of the maze are that far apart.
         """
@@ -153,13 +157,16 @@ class PointMaze:
         if name == "navigate":
             pairs = np.array(maze_maps.TASKS[self.maze])[np.arange(number) % 5]
         else:
-            low, high = BINS[name]
-            found = np.argwhere((distance >= low) & (distance <= high))
-            if not len(found):
-                raise UserError(
-                    f"tasks={name!r}: the farthest cells of the maze {self.maze!r} are {distance.max()} apart."
-                )
-            pairs = found[rng.integers(len(found), size=number)].reshape(number, 2, 2)
+            pairs = np.zeros((number, 2, 2), int)
+            bins = list(BINS.values()) if name == "cells_5_16" else [BINS[name]]
+            for first, (low, high) in enumerate(bins):
+                found = np.argwhere((distance >= low) & (distance <= high))
+                if not len(found):
+                    raise UserError(
+                        f"tasks={name!r}: the farthest cells of the maze {self.maze!r} are {distance.max()} apart."
+                    )
+                mine = pairs[first :: len(bins)]
+                mine[:] = found[rng.integers(len(found), size=len(mine))].reshape(mine.shape)
         places = maze_maps.centre(pairs) + rng.uniform(-NOISE, NOISE, pairs.shape)
         start, goal = np.moveaxis(places.astype(np.float32), 1, 0)
         cells = distance[tuple(pairs.reshape(number, 4).T)]

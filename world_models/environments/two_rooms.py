@@ -24,6 +24,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import types
 from typing import NamedTuple
 
 import jax
@@ -73,6 +74,7 @@ class TwoRooms:
     Layout = Layout
     POLICIES = ("random walk", "built to cross")
     TASKS = ("random_wall", "fixed_wall")
+    BINS = types.MappingProxyType({})
     spec = ActionSpec("continuous", 2, (-2.45, -2.45), (2.45, 2.45))
     num_steps = 200
     num_cells = int((HIGH - LOW) / CELL) ** 2

@@ -1,0 +1,166 @@
+"""Ways through a maze by their length: where does a flat planner give up, and what do levels above add?
+
+Question: HWM (arXiv 2604.03208): the farther the goal, the more a second level helps, at a third of the planning FLOPs
+or less.
+Ours: OGBench's large maze, which planners have seen in training; one model of three levels a seed, five planners. The
+published mazes are others, and new to the planner: the shape is to be compared, not the digits.
+Number to expect: results/maze_distance/.
+Command: python launch.py table maze_distance --scale=cpu --seeds=3
+"""
+
+# A search of level 1 alone that reaches past the farthest goal, 16 cells of 4 steps away.
+FLAT = {"plan.num_levels": 1, "search.bottom.horizon": 80, "search.bottom.replan": 4}
+TWO = {"plan.num_levels": 2, "search.middle.horizon": 24, "search.middle.cost": "sum"}
+BINS = {"near": "cells_5_8", "middle": "cells_9_12", "far": "cells_13_16"}
+SOURCE = "HWM, diverse mazes"
+
+
+def get_table() -> dict:
+    """The table."""
+    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
+    cells = {name: bin_.removeprefix("cells_").replace("_", " to ") for name, bin_ in BINS.items()}
+    flat, upper = "one level, twice the samples", "three levels"
+    gain = lambda rows, column: rows[upper][column] - rows[flat][column]
+    third = lambda rows: 3 * rows[upper]["flops"] <= rows[flat]["flops"]
+    return {
+        "title": "A maze by the distance of the goal",
+        "paper": "HWM, arXiv 2604.03208",
+        "number": "diverse mazes by distance",
+        "about": "Goals of three ranges of the shortest way's length, reached by planning with one to three levels.",
+        "setting": "mazes that the planner has not seen, 40 of them, within 500 steps that are repeated four times",
+        "verb": "plan",
+        "published_columns": {
+            name: {"title": f"HWM, {text} cells (%)", "better": "higher", "digits": 0} for name, text in cells.items()
+        },
+        "columns": {
+            **{
+                name: {
+                    "title": f"{cells[name]} cells",
+                    "about": "share of 20 goals that far away which were reached within 125 steps",
+                    "path": ("bins", bin_, "success"),
+                    "published": name,
+                    **percent,
+                }
+                for name, bin_ in BINS.items()
+            },
+            "terminal": {
+                "title": "there at the end",
+                "about": "share of all 60 goals at which the ball was after the last step",
+                "path": ("terminal_success",),
+                **percent,
+            },
+            "straight": {
+                "title": "straight on",
+                "about": "goals reached by going straight towards them, without a model: a floor",
+                "path": ("floors", "straight", "success"),
+                **percent,
+            },
+            "order": {
+                "title": "order",
+                "about": "rank correlation of the shortest way's length from start to goal with the distance in the "
+                "latents that the cost is measured in",
+                "path": ("cost_rank_correlation",),
+                "unit": "",
+                "better": "higher",
+                "digits": 2,
+            },
+            "flops": {
+                "title": "compute",
+                "about": "floating-point operations of all searches of an episode, counted",
+                "path": ("flops_per_episode",),
+                "unit": "GFLOP",
+                "better": "lower",
+                "digits": 1,
+                "scale": 1e-9,
+            },
+        },
+        "rows": {
+            "one level": {
+                "overrides": FLAT,
+                "published": {"near": 100.0, "middle": 63.0, "far": 44.0},
+                "source": f"{SOURCE}: PLDM, flat",
+            },
+            flat: {"overrides": {**FLAT, "search.bottom.samples": 128, "search.bottom.elites": 16}},
+            "one level and the cost of level 3": {"overrides": {**FLAT, "plan.cost_level": 3}},
+            "two levels": {
+                "overrides": TWO,
+                "published": {"near": 100.0, "middle": 95.0, "far": 83.0},
+                "source": f"{SOURCE}: two levels",
+            },
+            upper: {"overrides": {}},
+        },
+        "conclusions": [
+            {
+                "text": "the farther the goal, the more three levels add to one",
+                "source": "HWM, of two levels",
+                "holds": lambda rows: (
+                    gain(rows, "near") <= gain(rows, "middle") <= gain(rows, "far")
+                    and gain(rows, "far") > gain(rows, "near")
+                ),
+            },
+            {
+                "text": "two levels reach more of the farthest goals than one",
+                "source": "HWM",
+                "holds": lambda rows: rows["two levels"]["far"] > rows["one level"]["far"],
+            },
+            {
+                "text": "three levels add at least 35 points to the farthest goals of one with three times the compute",
+                "source": "our aim; HWM has 39 at a third to a quarter",
+                "holds": lambda rows: gain(rows, "far") >= 35 and third(rows),
+            },
+        ],
+        "scales": {
+            "smoke": {
+                "about": "two training steps of a tiny model: only shows that the table runs",
+                "config": "configs/point_maze.py:debug",
+                "overrides": {
+                    "record.maze": "large",
+                    "record.image_size": (40, 48),
+                    "train.eval_every": 0,
+                    "plan.tasks": "cells_5_16",
+                },
+            },
+            "cpu": {
+                "about": "OGBench's large maze in frames of 40x48, 1,000 episodes of 201 frames, three levels of 64 "
+                "numbers, 3,000 steps of 8 clips of 64 frames; 60 tasks a seed",
+                "config": "configs/point_maze.py",
+                "overrides": {
+                    "record.maze": "large",
+                    "record.image_size": (40, 48),
+                    "train.eval_every": 0,
+                    "train.checkpoint_every": 3_000,
+                    "plan.tasks": "cells_5_16",
+                    "plan.num_tasks": 60,
+                    "plan.num_steps": 125,
+                    "plan.batch": 30,
+                    "plan.num_shown": 0,
+                },
+            },
+            "gpu": {
+                "about": "OGBench's large maze in frames of 72x96, 1,000 episodes of 201 frames, a ViT of 192 x 12, "
+                "three levels of 192 numbers, 50,000 steps of 64 clips; 600 tasks a seed",
+                "config": "configs/point_maze.py",
+                "overrides": {
+                    "record.maze": "large",
+                    "record.image_size": (72, 96),
+                    "encoder.width": 192,
+                    "encoder.heads": 3,
+                    "encoder.depth": 12,
+                    "encoder.mlp_ratio": 4.0,
+                    **{f"{level}.width": 192 for level in ("bottom", "middle", "top")},
+                    **{f"{level}.hidden": 384 for level in ("bottom", "middle", "top")},
+                    "model.dtype": "bfloat16",
+                    "train.batch_size": 64,
+                    "train.num_steps": 50_000,
+                    "train.warmup_steps": 2_500,
+                    "train.eval_every": 0,
+                    "plan.tasks": "cells_5_16",
+                    "plan.num_tasks": 600,
+                    "plan.num_steps": 125,
+                    "plan.batch": 100,
+                    "plan.num_shown": 0,
+                },
+            },
+            "paper": {"about": "HWM: 25 mazes for training, 40 others for planning, in d4rl's simulator"},
+        },
+    }

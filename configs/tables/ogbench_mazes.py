@@ -1,0 +1,136 @@
+"""OGBench's point mazes: how far does planning in a world model get, beside policies learned by offline RL?
+
+Question: OGBench (Park et al. 2024, arXiv 2410.20092), "navigate" data of three mazes and five tasks each. The
+published methods learn policies and values from states; ours learns no policy and no value, sees frames instead of
+coordinates, and acts every fifth step.
+Number to expect: results/ogbench_mazes/.
+Command: python launch.py table ogbench_mazes --scale=cpu --seeds=3
+"""
+
+MAZES = {"medium": (32, 32), "large": (40, 48), "giant": (48, 64)}  # 4 pixels a cell
+HIQL = {"medium": 79.0, "large": 58.0, "giant": 46.0}
+QRL = {"medium": 82.0, "large": 86.0, "giant": 68.0}
+FLAT = {"plan.num_levels": 1, "search.bottom.horizon": 120, "search.bottom.replan": 8}
+TWO = {"plan.num_levels": 2, "search.middle.horizon": 24, "search.middle.cost": "sum"}
+SOURCE = "OGBench, table 2, pointmaze-navigate"
+
+
+def get_table() -> dict:
+    """The table."""
+    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
+    rows = {}
+    for levels, overrides in {"one level": FLAT, "two levels": TWO, "three levels": {}}.items():
+        for maze, size in MAZES.items():
+            rows[f"{maze}: {levels}"] = {
+                "overrides": {"record.maze": maze, "record.image_size": size, **overrides},
+                "published": {"hiql": HIQL[maze], "qrl": QRL[maze]},
+                "source": SOURCE,
+                "unverified": True,
+            }
+    beats = lambda rows, column: all(rows[f"{m}: three levels"]["success"] > column[m] for m in MAZES)
+    return {
+        "title": "OGBench's point mazes",
+        "paper": "OGBench, Park et al. 2024, arXiv 2410.20092",
+        "number": "Table 2, pointmaze-navigate",
+        "about": "Goals of the benchmark's five tasks of a maze, reached by planning alone, beside offline RL.",
+        "setting": "states instead of frames, offline goal-conditioned RL, within 1,000 steps",
+        "verb": "plan",
+        "published_columns": {
+            "hiql": {"title": "HIQL (%)", "better": "higher", "digits": 0},
+            "qrl": {"title": "QRL (%)", "better": "higher", "digits": 0},
+        },
+        "columns": {
+            "success": {
+                "title": "reached",
+                "about": "share of 50 episodes, ten of each task, that reached the goal within 200 steps of five of "
+                "the benchmark's; reached is what is so after one of ours",
+                "path": ("success",),
+                "published": "hiql",
+                **percent,
+            },
+            "terminal": {
+                "title": "there at the end",
+                "about": "the same after the last step",
+                "path": ("terminal_success",),
+                **percent,
+            },
+            "straight": {
+                "title": "straight on",
+                "about": "goals reached by going straight towards them, without a model: a floor",
+                "path": ("floors", "straight", "success"),
+                **percent,
+            },
+            "flops": {
+                "title": "compute",
+                "about": "floating-point operations of all searches of an episode, counted",
+                "path": ("flops_per_episode",),
+                "unit": "GFLOP",
+                "better": "lower",
+                "digits": 1,
+                "scale": 1e-9,
+            },
+        },
+        "rows": rows,
+        "conclusions": [
+            {
+                "text": "planning with three levels reaches more goals than HIQL in every maze",
+                "source": "our aim",
+                "holds": lambda rows: beats(rows, HIQL),
+            },
+            {
+                "text": "planning with three levels reaches more goals than QRL in every maze",
+                "source": "our aim",
+                "holds": lambda rows: beats(rows, QRL),
+            },
+            {
+                "text": "in the giant maze, more levels reach more goals",
+                "source": "ours",
+                "holds": lambda rows: (
+                    rows["giant: one level"]["success"]
+                    < rows["giant: two levels"]["success"]
+                    <= rows["giant: three levels"]["success"]
+                ),
+            },
+        ],
+        "scales": {
+            "smoke": {
+                "about": "two training steps of a tiny model: only shows that the table runs",
+                "config": "configs/point_maze.py:debug",
+                "overrides": {"train.eval_every": 0},
+            },
+            "cpu": {
+                "about": "frames with 4 pixels a cell, 1,000 episodes of 201 frames, three levels of 64 numbers, 3,000 "
+                "steps of 8 clips of 64 frames; 50 episodes a seed",
+                "config": "configs/point_maze.py",
+                "overrides": {
+                    "train.eval_every": 0,
+                    "train.checkpoint_every": 3_000,
+                    "plan.num_tasks": 50,
+                    "plan.batch": 25,
+                    "plan.num_shown": 0,
+                },
+            },
+            "gpu": {
+                "about": "frames with 4 pixels a cell, 1,000 episodes of 201 frames, a ViT of 192 x 12, three levels "
+                "of 192 numbers, 50,000 steps of 64 clips; 250 episodes a seed",
+                "config": "configs/point_maze.py",
+                "overrides": {
+                    "encoder.width": 192,
+                    "encoder.heads": 3,
+                    "encoder.depth": 12,
+                    "encoder.mlp_ratio": 4.0,
+                    **{f"{level}.width": 192 for level in ("bottom", "middle", "top")},
+                    **{f"{level}.hidden": 384 for level in ("bottom", "middle", "top")},
+                    "model.dtype": "bfloat16",
+                    "train.batch_size": 64,
+                    "train.num_steps": 50_000,
+                    "train.warmup_steps": 2_500,
+                    "train.eval_every": 0,
+                    "plan.num_tasks": 250,
+                    "plan.batch": 125,
+                    "plan.num_shown": 0,
+                },
+            },
+            "paper": {"about": "OGBench: coordinates as observations, a million steps of offline RL"},
+        },
+    }
