@@ -53,7 +53,7 @@ def make_world(run: LoadedRun) -> World:
     """The world that a run's data come from, drawn at the size of its frames.
 
     Raises:
-      UserError: if it is none of the JAX-native ones.
+      UserError: if it is none of the JAX-native ones, or not the one that its data were recorded in.
     """
     record = run.config.get("record", {})
     if record.get("source") not in native.WORLDS:
@@ -61,6 +61,13 @@ def make_world(run: LoadedRun) -> World:
             f"config.record.source={record.get('source')!r} is no world to plan in: it must be one of "
             f"{', '.join(native.WORLDS)}."
         )
+    for name in ("source", *native.OPTIONS):
+        ours, theirs = record.get(name), run.spec.record.get(name)
+        if theirs is not None and ours != theirs:
+            raise UserError(
+                f"config.record.{name}={ours!r}, but this model's data were recorded with {theirs!r}: add "
+                f"--config.record.{name}={theirs}."
+            )
     return native.of_record(record.to_dict() | {"image_size": run.spec.frame_shape[:2]})
 
 

@@ -19,7 +19,7 @@ def get_table() -> dict:
     """The table."""
     percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
     cells = {name: bin_.removeprefix("cells_").replace("_", " to ") for name, bin_ in BINS.items()}
-    flat, upper = "one level, twice the samples", "three levels"
+    flat, upper = "one level with twice the samples", "three levels"
     gain = lambda rows, column: rows[upper][column] - rows[flat][column]
     third = lambda rows: 3 * rows[upper]["flops"] <= rows[flat]["flops"]
     return {

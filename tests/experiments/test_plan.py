@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import launch
-from configs import four_rooms
+from configs import four_rooms, point_maze
 from configs.two_rooms import get_config
 from experiments.loading import load
 from experiments.measure import planning as planning_of
@@ -168,3 +168,21 @@ def test_three_levels_plan_in_four_rooms(tmp_path):
     results = planning_of(load(tmp_path))
     assert (results["levels"], len(results["distance_rank_correlation"])) == (3, 3)
     assert results["plans_by_level"] == [5, 3, 2]  # in nine steps, every 2, 4 and 8
+
+
+def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
+    config = point_maze.get_config("debug")
+    config.record.update({"maze": "large", "image_size": (40, 48)})
+    config.train.eval_every = 0
+    config.plan.update({"tasks": "cells_5_16", "num_steps": 2})
+    record(config, tmp_path / "data")
+    train(config, tmp_path)
+    results = planning_of(load(tmp_path))
+    assert {name: found["episodes"] for name, found in results["bins"].items()} == {
+        "cells_5_8": 1,
+        "cells_9_12": 1,
+        "cells_13_16": 1,
+    }
+    config.record.maze = "giant"
+    with pytest.raises(UserError, match=r"maze='giant', but .* recorded with 'large': add --config.record.maze=large"):
+        Planning(load(tmp_path, config=config))

@@ -6,6 +6,7 @@ import os
 import pathlib
 import threading
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -24,10 +25,14 @@ cv2.setNumThreads(1)  # parallelism comes from the pipeline's own threads
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a model must know of its data: frame shape (height, width, channel) and action space."""
+    """What a model must know of its data: frame shape (height, width, channel) and action space.
+
+    `record` is the `config.record` that recorded them, where one did: a model's plans are tried in that world.
+    """
 
     frame_shape: tuple[int, int, int]
     actions: ActionSpec
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """A dict for JSON."""
@@ -36,7 +41,7 @@ class DataSpec:
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> "DataSpec":
         """The inverse of `to_dict`."""
-        return cls(tuple(d["frame_shape"]), ActionSpec.from_dict(d["actions"]))
+        return cls(tuple(d["frame_shape"]), ActionSpec.from_dict(d["actions"]), d.get("record", {}))
 
 
 class Episodes:
@@ -110,10 +115,10 @@ class Episodes:
         if len(index["damaged"]):  # other windows, so to a run these are other data
             without = f"{self.fingerprint} without {index['damaged'].tolist()}"
             self.fingerprint = hashlib.sha256(without.encode()).hexdigest()[:16]
-        declared = dict(builder.info.metadata or {}).get("action")
+        metadata = dict(builder.info.metadata or {})
         classes = schema.num_classes(self._step_features, self._action_keys)
-        actions = schema.action_spec(self.name, index, declared, num_actions or classes)
-        self.spec = DataSpec((*shape, self._image.shape[-1] or 3), actions)
+        actions = schema.action_spec(self.name, index, metadata.get("action"), num_actions or classes)
+        self.spec = DataSpec((*shape, self._image.shape[-1] or 3), actions, metadata.get("record", {}))
         decoded = int(self.lengths.sum()) * int(np.prod(self.spec.frame_shape))
         self._cache: dict[int, dict[str, np.ndarray]] | None = {} if decoded <= cache_bytes else None
 

@@ -96,6 +96,7 @@ class World(Protocol):
 
 
 WORLDS = ("two_rooms", "four_rooms", "point_maze")
+OPTIONS = ("maze", "action_repeat")  # fields of `config.record` that say which world it is, beside its name
 
 
 def make(name: str, image_size: tuple[int, int], maze: str = "medium", action_repeat: int = 1) -> World:
@@ -126,5 +127,5 @@ def make(name: str, image_size: tuple[int, int], maze: str = "medium", action_re
 
 def of_record(record: Mapping[str, Any]) -> World:
     """The world that a data set was recorded in, from its `config.record`."""
-    of_maze = {name: record[name] for name in ("maze", "action_repeat") if name in record}
-    return make(record["source"], tuple(record["image_size"]), **of_maze)
+    options = {name: record[name] for name in OPTIONS if name in record}
+    return make(record["source"], tuple(record["image_size"]), **options)
