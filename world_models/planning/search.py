@@ -111,7 +111,7 @@ class Plan(NamedTuple):
 
     Attributes:
       actions: float32 [horizon, dim].
-      states: predicted after each action, leading [horizon].
+      states: predicted after each action, leading [horizon]; after the last that may be done, its state stays.
       cost: float32 [], of this plan.
       history: float32 [iterations], lowest cost of a sample so far.
       std: float32 [horizon, dim], of the distribution at the end.
@@ -170,7 +170,8 @@ def solve(
     found = METHODS[search.method](search, lambda *inputs: futures(*inputs)[0], (mean, std), search_key)
     costs, states = futures(found.actions[None], last_key)
     costs, bad = sampling.finite(costs)
-    states = jax.tree.map(lambda x: x[0], states)
+    done = jnp.minimum(jnp.arange(search.horizon), jnp.sum(weights > 0) - 1)  # later actions cost nothing: noise
+    states = jax.tree.map(lambda x: x[0, done], states)
     return Plan(found.actions, states, costs[0], found.history, found.std, found.not_finite + bad)
 
 
