@@ -214,6 +214,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "iterations": 4,
                 "elites": 8,
                 "prior": True,
+                "prior_weight": 0.0,  # of the negative log-likelihood of macro-actions in the cost
                 "min_std": 0.05,
                 "colour": 1.0,
                 "choose": "best",
@@ -228,6 +229,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "iterations": 6,
                 "elites": 8,
                 "prior": True,
+                "prior_weight": 0.0,  # of the negative log-likelihood of macro-actions in the cost
                 "min_std": 0.05,
                 "colour": 1.0,
                 "choose": "best",
