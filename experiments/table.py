@@ -142,7 +142,9 @@ def _jobs(table: Table, members: Sequence[plan.Member], workdir: pathlib.Path) -
     for run, group in groups.items():
         path = workdir / "jobs" / f"{run.name}.json"
         results = [{"path": str(m.result.absolute()), "config": m.config} for m in group]
-        workdirs.write_json(path, {"run": str(run.absolute()), "verb": table.verb, "results": results})
+        begin = group[0].begin and {"run": str(group[0].begin.run.absolute()), "config": group[0].begin.config}
+        job = {"run": str(run.absolute()), "begin": begin, "verb": table.verb, "results": results}
+        workdirs.write_json(path, job)
         command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))
         jobs[Job(run.name, command, run / "log.txt")] = group
     return jobs
@@ -150,18 +152,17 @@ def _jobs(table: Table, members: Sequence[plan.Member], workdir: pathlib.Path) -
 
 def _run(jobs: dict[Job, list[plan.Member]], limit: int) -> dict[str, str]:
     """Runs jobs on this machine and shows how far they are; returns why members failed."""
-    wanted = {job.name: group[0].config["train"]["num_steps"] for job, group in jobs.items()}
-    folders = {job.name: group[0].run for job, group in jobs.items()}
+    wanted = {run: steps for group in jobs.values() for run, steps in group[0].trainings.items()}
 
-    def steps() -> dict[str, int]:
-        return {name: max([line["step"] for line in read_metrics(f)], default=0) for name, f in folders.items()}
+    def steps() -> int:
+        return sum(max([line["step"] for line in read_metrics(run)], default=0) for run in wanted)
 
-    progress = Progress(sum(wanted.values()), sum(steps().values()))
+    progress = Progress(sum(wanted.values()), steps())
 
     def tick(states: dict[str, str]) -> None:
         counts = {state: list(states.values()).count(state) for state in ("done", "running", "failed", "waiting")}
         text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        progress.show(min(sum(steps().values()), progress.total - 1), f"trainings: {text}")
+        progress.show(min(steps(), progress.total - 1), f"trainings: {text}")
 
     try:
         statuses = local.run(list(jobs), limit, tick)

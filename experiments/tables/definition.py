@@ -59,12 +59,23 @@ class Row:
       published: the paper's numbers by published column.
       source: where these were read.
       unverified: whether they are from memory or from notes of others.
+      begin: name of the training, of the scale's `begins`, whose weights it begins with; empty for none. The overrides
+        say which parts of them: `init_from.parts`.
     """
 
     overrides: Mapping[str, Any]
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     source: str = ""
     unverified: bool = False
+    begin: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Begin:
+    """A training whose weights rows begin with, on the row's data and with its seed; see `Scale` for the fields."""
+
+    config: str
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +95,13 @@ class Scale:
       about: data and size, for readers: it stands beside every number.
       config: config file, perhaps with a variant; empty where the scale cannot be run from here.
       overrides: as in `Row`; rows override them.
+      begins: trainings that rows begin with, by name.
     """
 
     about: str
     config: str = ""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    begins: Mapping[str, Begin] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +155,9 @@ def load(name: str, folder: pathlib.Path = FOLDER) -> Table:
     where = f"configs/tables/{name}.py"
     for part, cls in parts.items():
         given[part] = {key: _make(cls, value, f"{where}: {part}[{key!r}]") for key, value in given[part].items()}
+    for scale, what in given["scales"].items():
+        begins = {key: _make(Begin, value, f"{where}: begins[{key!r}]") for key, value in what.begins.items()}
+        given["scales"][scale] = dataclasses.replace(what, begins=begins)
     given["conclusions"] = tuple(_make(Conclusion, c, f"{where}: a conclusion") for c in given["conclusions"])
     table = _make(Table, {"name": name, **given}, where)
     _check(table, where)
@@ -166,15 +182,26 @@ def load_module(path: pathlib.Path) -> types.ModuleType:
 
 def resolve(table: Table, scale: str, row: str, seed: int) -> ml_collections.ConfigDict:
     """The whole config of one member of a table."""
-    path, _, variant = table.scales[scale].config.partition(":")
+    sources = {f"scale {scale!r}": table.scales[scale].overrides, f"row {row!r}": table.rows[row].overrides}
+    return _config(table, table.scales[scale].config, sources, seed)
+
+
+def resolve_begin(table: Table, scale: str, row: str, seed: int) -> ml_collections.ConfigDict | None:
+    """The whole config of the training that a member begins with, or None."""
+    name = table.rows[row].begin
+    if not name:
+        return None
+    begin = table.scales[scale].begins[name]
+    return _config(table, begin.config, {f"scale {scale!r}, begins[{name!r}]": begin.overrides}, seed)
+
+
+def _config(table: Table, file: str, sources: Mapping[str, Mapping[str, Any]], seed: int) -> ml_collections.ConfigDict:
+    """A config file's, perhaps of a variant, with overrides from some places; later ones win."""
+    path, _, variant = file.partition(":")
     config = load_module(ROOT / path).get_config(*([variant] if variant else []))
-    where = f"configs/tables/{table.name}.py"
-    for source, overrides in (
-        (f"scale {scale!r}", table.scales[scale].overrides),
-        (f"row {row!r}", table.rows[row].overrides),
-    ):
+    for source, overrides in sources.items():
         for field, value in overrides.items():
-            _override(config, field, value, f"{where}: {source}")
+            _override(config, field, value, f"configs/tables/{table.name}.py: {source}")
     config.seed = seed
     return config
 
@@ -223,6 +250,13 @@ def _check(table: Table, where: str) -> None:
     for name, row in table.rows.items():
         if "," in name:
             raise UserError(f"{where}: row {name!r} has a comma in its name, which parts the names in --rows.")
+        if row.begin:
+            for scale, what in table.scales.items():
+                if what.config and row.begin not in what.begins:
+                    raise UserError(
+                        f"{where}: row {name!r} has begin={row.begin!r}, which scale {scale!r} does not have in its "
+                        "begins."
+                    )
         if row.published and not row.source:
             raise UserError(f"{where}: row {name!r} has published numbers but no source: say where they were read.")
         for key, value in row.published.items():

@@ -12,7 +12,8 @@ import ml_collections
 from experiments import workdir as workdirs
 from experiments.experiment import open_episodes
 from experiments.fingerprint import of_code, of_value
-from experiments.tables.definition import Table, resolve
+from experiments.tables import definition
+from experiments.tables.definition import Table
 from world_models.errors import UserError
 
 IRRELEVANT = (
@@ -38,6 +39,7 @@ class Member:
       run: folder of its training; rows that differ only in what comes after training share it.
       result: file of what the verb measured.
       key: the address without the code: the same for results of other revisions.
+      begin: the training that it begins with.
     """
 
     row: str
@@ -46,11 +48,27 @@ class Member:
     run: pathlib.Path
     result: pathlib.Path
     key: str
+    begin: "Begin | None" = None
 
     @property
     def name(self) -> str:
         """For people."""
         return f"{self.row}, seed {self.seed}"
+
+    @property
+    def trainings(self) -> dict[pathlib.Path, int]:
+        """Folder and steps of all its trainings."""
+        both = (self.begin, self) if self.begin else (self,)
+        return {one.run: one.config["train"]["num_steps"] for one in both}
+
+
+@dataclasses.dataclass(frozen=True)
+class Begin:
+    """A training whose weights members begin with; see `Member` for its fields."""
+
+    config: dict[str, Any]
+    run: pathlib.Path
+    key: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +92,18 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
     Raises:
       UserError: if two rows have the same config.
     """
-    first = resolve(table, scale, next(iter(datasets)), seeds[0])
+    first = definition.resolve(table, scale, next(iter(datasets)), seeds[0])
     code = of_code(["experiments.train", f"experiments.{first.experiment}", "experiments.measure"])
     members, opened = [], {}
     for row, dataset in datasets.items():
         for seed in seeds:
-            config = resolve(table, scale, row, seed)
+            config = definition.resolve(table, scale, row, seed)
             config.data.dataset = dataset
             if dataset not in opened:
                 opened[dataset] = open_episodes(config, root, config.data.train_split)
-            members.append(_member(table, config, row, seed, root, code, opened[dataset].fingerprint))
+            fingerprint = opened[dataset].fingerprint
+            begin = _begin(definition.resolve_begin(table, scale, row, seed), dataset, root, fingerprint)
+            members.append(_member(table, config, row, seed, root, code, fingerprint, begin))
     taken: dict[str, Member] = {}
     for member in members:
         other = taken.setdefault(member.key, member)
@@ -95,6 +115,19 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
     return Plan(tuple(members), code, {episodes.name: episodes.fingerprint for episodes in opened.values()})
 
 
+def _begin(
+    config: ml_collections.ConfigDict | None, dataset: str, root: pathlib.Path, fingerprint: str
+) -> Begin | None:
+    """The training of a config on a data set."""
+    if config is None:
+        return None
+    config.data.dataset = dataset
+    plain = json.loads(config.to_json_best_effort())
+    address = {"config": _trained_by(_without(plain, IRRELEVANT)), "data": fingerprint}
+    code = of_code(["experiments.train", f"experiments.{config.experiment}"])
+    return Begin(plain, root / "runs" / of_value({**address, "code": code}), of_value(address))
+
+
 def _member(
     table: Table,
     config: ml_collections.ConfigDict,
@@ -103,13 +136,22 @@ def _member(
     root: pathlib.Path,
     code: str,
     fingerprint: str,
+    begin: Begin | None,
 ) -> Member:
     plain = json.loads(config.to_json_best_effort())
     relevant = _without(plain, IRRELEVANT)
-    before = _without(relevant, (*workdirs.AFTER_TRAINING, "train.eval_every"))
-    run = root / "runs" / of_value({"config": before, "data": fingerprint, "code": code})
-    key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb})
-    return Member(row, seed, plain, run, run / "results" / f"{key}.json", key)
+    origin, key_origin = {}, {}
+    if begin:
+        plain["init_from"]["checkpoints"] = str(begin.run / "checkpoints")
+        origin, key_origin = {"begin": begin.run.name}, {"begin": begin.key}
+    run = root / "runs" / of_value({"config": _trained_by(relevant), "data": fingerprint, "code": code, **origin})
+    key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb, **key_origin})
+    return Member(row, seed, plain, run, run / "results" / f"{key}.json", key, begin)
+
+
+def _trained_by(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a config training depends on."""
+    return _without(config, (*workdirs.AFTER_TRAINING, "train.eval_every"))
 
 
 def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
@@ -129,7 +171,7 @@ def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
 
 def set_aside(members: Sequence[Member]) -> None:
     """Moves the runs of members out of the way, so that they are made again; nothing is deleted."""
-    for run in {member.run for member in members if member.run.exists()}:
+    for run in {run for member in members for run in member.trainings if run.exists()}:
         run.rename(run.with_name(f"{run.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}"))
 
 

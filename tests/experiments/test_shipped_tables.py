@@ -23,6 +23,7 @@ def test_shipped_tables_are_well_formed_and_listed():
         "few_labels",
         "four_rooms",
         "frame_conditioning",
+        "latent_space",
         "mae",
         "maze_distance",
         "ogbench_mazes",

@@ -14,7 +14,7 @@ from conftest import write_dataset
 from experiments import fingerprint, results
 from experiments import table as table_module
 from experiments.table import table
-from experiments.tables import collect, definition, plan, render
+from experiments.tables import collect, definition, job, plan, render
 from world_models.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -345,3 +345,48 @@ def test_rows_that_record_differently_have_data_sets_of_their_own(tables, tmp_pa
     assert len(set(result["provenance"]["data_fingerprint"].split(", "))) == 2
     with pytest.raises(UserError, match="rows 'one' and 'two' have the same config"):
         plan.make(found, "smoke", tmp_path, dict.fromkeys(found.rows, datasets["one"]), range(2))
+
+
+def test_rows_begin_with_a_training_that_is_made_once_and_first(tables, square_data, tmp_path, monkeypatch):
+    begins = '"begins": {"first": {"config": "configs/demo.py:debug", "overrides": {"train.num_steps": 1}}}'
+    begun = '{"model.context_noise": 0.5}, "begin": "first"}, "more": {"overrides": {"model.context_noise": 0.7}, '
+    edited(
+        tables,
+        ('"configs/demo.py:debug"}', f'"configs/demo.py:debug", {begins}}}'),
+        ('{"model.context_noise": 0.5}}', f'{begun}"begin": "first"}}'),
+    )
+    _, whole = planned(tables, tmp_path, square_data, seeds=1)
+    ours, more = (m for m in whole.members if m.begin)
+    assert ours.begin.run == more.begin.run
+    assert ours.config["init_from"]["checkpoints"] == str(ours.begin.run / "checkpoints")
+    edited(tables, ('"train.num_steps": 1}', '"train.num_steps": 1, "train.learning_rate": 0.5}'))
+    _, other = planned(tables, tmp_path, square_data, seeds=1)
+    assert {m.row for m in other.members if m.run not in {w.run for w in whole.members}} == {"ours", "more"}
+    assert {m.row for m in other.members if m.key not in {w.key for w in whole.members}} == {"ours", "more"}
+
+    trained = []
+
+    def train(config, folder):
+        trained.append(folder)
+        (folder / "checkpoints" / str(config.train.num_steps)).mkdir(parents=True)
+
+    def run_here(jobs, limit, tick):
+        for one in jobs:
+            job.run(pathlib.Path(one.command[-1]))
+        return {one.name: 0 for one in jobs}
+
+    monkeypatch.setattr(job, "train", train)
+    monkeypatch.setattr(job, "load", lambda folder, config: None)
+    monkeypatch.setitem(job.MEASURES, "imagine", lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
+    monkeypatch.setattr(table_module.local, "run", run_here)
+    table("toy", tmp_path, scale="smoke", dataset=str(square_data), rows=["ours", "more"], folder=tables)
+    ours, more = (m for m in other.members if m.begin)
+    assert trained == [ours.begin.run, ours.run, more.run]
+
+    with pytest.raises(
+        UserError, match="row 'ours' has begin='second', which scale 'smoke' does not have in its begins"
+    ):
+        edited(
+            tables,
+            ('{"model.context_noise": 0.5}, "begin": "first"', '{"model.context_noise": 0.5}, "begin": "second"'),
+        )

@@ -1,0 +1,193 @@
+"""How to learn a good latent space: which losses and encoders make one that a flat planner finds ways in?
+
+Question: on OGBench's visual point maze, others found inverse dynamics better than SIGReg and VICReg (63, 37 and 22 %;
+n = 125), with one planner. What about reconstruction, or features of a masked autoencoder?
+Ours: the medium maze and its five tasks; level 1 of the model of the table ogbench_mazes, trained alone. The rows
+differ in what shapes its latents. Frozen encoders keep a trained projection, which the default terms keep from
+collapse; a masked autoencoder is first trained on the row's frames, as it sees them: in RGB.
+Command: python launch.py table latent_space --scale=cpu --seeds=3
+"""
+
+NONE = {f"bottom.{term}": 0.0 for term in ("std", "cov", "time", "inverse", "sigreg")}
+RGB = {"model.color": "rgb", "model.pixel_mean": (0.3,), "model.pixel_std": (0.25,)}
+SOURCE = "a reproduction of JEPA regularizers on visual pointmaze-medium, n = 125"
+FLAT = {
+    "levels": ("bottom",),
+    "data.clip_length": 16,
+    "plan.num_levels": 1,
+    "search.bottom.horizon": 48,
+    "search.bottom.replan": 4,
+}
+MASKED = {  # over configs/fashion_mae.py: the encoder of configs/point_maze.py, on its frames
+    "data.train_split": "train",
+    "data.validation_split": "validation",
+    "data.test_split": "test",
+    "model.patch": 8,
+    "model.class_token": False,
+    "model.pixel_mean": (0.3,),
+    "model.pixel_std": (0.25,),
+    "encoder.mlp_ratio": 2.0,
+    "encoder.heads": 4,
+    "augment.flip": False,
+    "train.eval_every": 0,
+    "eval.probes": (),
+}
+
+
+def get_table() -> dict:
+    """The table."""
+    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
+    published = lambda value: {"published": {"success": value}, "source": SOURCE, "unverified": True}
+    success = lambda rows, row: rows[row]["success"]
+    return {
+        "title": "How to learn a good latent space",
+        "paper": "a reproduction of JEPA regularizers, beside eb_jepa and LeWM",
+        "number": "regularizers by planning success",
+        "about": "Goals of the medium point maze reached by one flat planner, in latents learned in different ways.",
+        "setting": "OGBench's visual pointmaze-medium, 125 episodes",
+        "verb": "plan",
+        "published_columns": {"success": {"title": "published (%)", "better": "higher", "digits": 1}},
+        "columns": {
+            "success": {
+                "title": "reached",
+                "about": "share of the episodes of the benchmark's five tasks that reached the goal within 200 steps",
+                "path": ("success",),
+                "published": "success",
+                **percent,
+            },
+            "terminal": {
+                "title": "there at the end",
+                "about": "the same after the last step",
+                "path": ("terminal_success",),
+                **percent,
+            },
+            "straight": {
+                "title": "straight on",
+                "about": "goals reached by going straight towards them, without a model: a floor",
+                "path": ("floors", "straight", "success"),
+                **percent,
+            },
+            "order": {
+                "title": "order",
+                "about": "rank correlation of the shortest way's length from start to goal with the latent distance",
+                "path": ("cost_rank_correlation",),
+                "unit": "",
+                "better": "higher",
+                "digits": 2,
+            },
+        },
+        "rows": {
+            "all terms": {"overrides": {}},
+            "variance and covariance": {
+                "overrides": {"bottom.time": 0.0, "bottom.inverse": 0.0},
+                **published(21.6),
+            },
+            "inverse dynamics": {"overrides": {**NONE, "bottom.inverse": 6.0}, **published(63.2)},
+            "SIGReg": {"overrides": {**NONE, "bottom.sigreg": 0.1}, **published(36.8)},
+            "SIGReg and inverse dynamics": {"overrides": {**NONE, "bottom.sigreg": 0.1, "bottom.inverse": 6.0}},
+            "reconstruction": {"overrides": {**NONE, "decoder.detach": False}},
+            "masked autoencoder": {
+                "overrides": {**RGB, "encoder.frozen": True, "init_from.parts": ("encoder",)},
+                "begin": "masked autoencoder",
+            },
+            "random encoder": {"overrides": {**RGB, "encoder.frozen": True}},
+        },
+        "conclusions": [
+            {
+                "text": "inverse dynamics is better than SIGReg",
+                "source": SOURCE,
+                "holds": lambda rows: success(rows, "inverse dynamics") > success(rows, "SIGReg"),
+            },
+            {
+                "text": "SIGReg is better than variance and covariance",
+                "source": SOURCE,
+                "holds": lambda rows: success(rows, "SIGReg") > success(rows, "variance and covariance"),
+            },
+            {
+                "text": "features of a masked autoencoder are better than those of a random encoder",
+                "source": "ours",
+                "holds": lambda rows: success(rows, "masked autoencoder") > success(rows, "random encoder"),
+            },
+        ],
+        "scales": {
+            "smoke": {
+                "about": "two training steps of a tiny model: only shows that the table runs",
+                "config": "configs/point_maze.py:debug",
+                "overrides": {
+                    "train.eval_every": 0,
+                    **{**FLAT, "data.clip_length": 8, "search.bottom.horizon": 2, "search.bottom.replan": 2},
+                },
+                "begins": {
+                    "masked autoencoder": {
+                        "config": "configs/fashion_mae.py:debug",
+                        "overrides": {**MASKED, "encoder.width": 8, "encoder.heads": 2, "encoder.depth": 1},
+                    }
+                },
+            },
+            "cpu": {
+                "about": "frames of 32x32, 1,000 episodes of 201 frames, one level of 64 numbers, 3,000 steps of 32 "
+                "clips of 16 frames; masked autoencoder: 3,000 steps of 64 frames; 50 episodes a seed",
+                "config": "configs/point_maze.py",
+                "overrides": {
+                    **FLAT,
+                    "train.batch_size": 32,
+                    "train.eval_every": 0,
+                    "train.checkpoint_every": 3_000,
+                    "plan.num_tasks": 50,
+                    "plan.num_shown": 0,
+                },
+                "begins": {
+                    "masked autoencoder": {
+                        "config": "configs/fashion_mae.py",
+                        "overrides": {
+                            **MASKED,
+                            "encoder.width": 64,
+                            "encoder.depth": 1,
+                            "encoder.unroll": 1,
+                            "train.num_steps": 3_000,
+                            "train.warmup_steps": 150,
+                            "train.checkpoint_every": 3_000,
+                        },
+                    }
+                },
+            },
+            "gpu": {
+                "about": "frames of 64x64, 1,000 episodes of 201 frames, a ViT of 192 x 12, one level of 192 numbers, "
+                "50,000 steps of 128 clips of 16 frames; masked autoencoder: 50,000 steps of 256 frames; 250 episodes "
+                "a seed",
+                "config": "configs/point_maze.py",
+                "overrides": {
+                    **FLAT,
+                    "record.image_size": (64, 64),
+                    "encoder.width": 192,
+                    "encoder.depth": 12,
+                    "encoder.unroll": 12,
+                    "bottom.width": 192,
+                    "bottom.hidden": 384,
+                    "model.dtype": "bfloat16",
+                    "train.batch_size": 128,
+                    "train.num_steps": 50_000,
+                    "train.warmup_steps": 2_500,
+                    "train.eval_every": 0,
+                    "plan.num_tasks": 250,
+                    "plan.batch": 125,
+                    "plan.num_shown": 0,
+                },
+                "begins": {
+                    "masked autoencoder": {
+                        "config": "configs/fashion_mae.py",
+                        "overrides": {
+                            **MASKED,
+                            "encoder.depth": 12,
+                            "encoder.unroll": 12,
+                            "model.dtype": "bfloat16",
+                            "train.batch_size": 256,
+                            "train.num_steps": 50_000,
+                            "train.warmup_steps": 2_500,
+                        },
+                    }
+                },
+            },
+            "paper": {"about": "OGBench's visual pointmaze-medium, LeWM's encoder"},
+        },
+    }
