@@ -138,7 +138,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.decoder = ConfigDict({"channels": (32, 16, 8), "frames": 1, "weight": 1.0, "detach": True})
     config.train = ConfigDict(
         {
-            "batch_size": 8,
+            "batch_size": 16,
             "accumulate": 1,
             "num_steps": 3_000,
             "learning_rate": 1e-3,

@@ -122,7 +122,7 @@ def get_table() -> dict:
             },
             "cpu": {
                 "about": "OGBench's large maze in frames of 40x48, 1,000 episodes of 201 frames, three levels of 64 "
-                "numbers, 3,000 steps of 8 clips of 64 frames; 60 tasks a seed",
+                "numbers, 3,000 steps of 16 clips of 64 frames; 60 tasks a seed",
                 "config": "configs/point_maze.py",
                 "overrides": {
                     "record.maze": "large",

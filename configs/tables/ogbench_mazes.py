@@ -100,7 +100,7 @@ def get_table() -> dict:
             },
             "cpu": {
                 "about": "frames with 4 pixels a cell, 1,000 episodes of 201 frames, three levels of 64 numbers, 3,000 "
-                "steps of 8 clips of 64 frames; 50 episodes a seed",
+                "steps of 16 clips of 64 frames; 50 episodes a seed",
                 "config": "configs/point_maze.py",
                 "overrides": {
                     "train.eval_every": 0,
