@@ -134,7 +134,8 @@ class HierarchicalPlanner:
         """One environment step: the levels whose turn it is plan, the highest first; the others go on with their plans.
 
         No level looks further than the episode has steps left, nor further than the moment for which the level above
-        predicted its subgoal. A level without a whole tick left leaves the goal to the level below it.
+        predicted its subgoal, both rounded up to whole ticks of its own. A level with one tick left or less leaves the
+        goal to the level below it.
 
         Args:
           carry: from `init` or the step before.
