@@ -80,9 +80,10 @@ def test_video_is_recorded_trained_and_shown_in_motion(tmp_path, monkeypatch, ca
         digits, "read", lambda kind, seed: dict.fromkeys(("train", "test"), (glyphs, np.arange(30) % 10))
     )
     config, workdir = "--config=configs/moving_mae.py:debug", f"--workdir={tmp_path}"
+    normalized = ["--config.model.target=patch_normalized"]
     for words in (
         ["record", config, workdir],
-        ["train", config, workdir, "--config.eval.probes=('ridge',)", "--config.eval.floors=False"],
+        ["train", config, workdir, *normalized, "--config.eval.probes=('ridge',)", "--config.eval.floors=False"],
         ["imagine", workdir],
     ):
         assert launch.main(["launch.py", *words]) == 0, capsys.readouterr().err
