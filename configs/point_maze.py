@@ -40,7 +40,6 @@ def get_config(variant: str = "") -> ConfigDict:
             "num_episodes": 1000,
             "splits": {"train": 0.9, "validation": 0.05, "test": 0.05},
             "num_frames": 201,
-            "expert_share": 0.5,
         }
     )
     config.init_from = ConfigDict({"checkpoints": "", "step": -1, "parts": ()})
