@@ -172,8 +172,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "num_steps": 0,  # of an episode; 0: as published
             "num_levels": 0,  # that plan, from the bottom; 0: all
             "cost_level": 0,  # in whose latents the highest of these measures how far the goal is; 0: its own
-            "seed": 0,  # of the planner
-            "repeats": 1,  # of all tasks, each with a seed of its own, to see what is owed to it
+            "seed": 0,  # of episodes: the world's noise and the planner's
+            "repeats": 1,  # of all tasks, with other noise of the planner alone, to see what is owed to it
             "batch": 25,  # episodes played at once
             "pareto": (),  # shares of the samples; success is then measured for each, with one level and more
             "num_shown": 4,
@@ -182,9 +182,10 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.search = ConfigDict(
         {
+            # Horizons are those of the highest level that plans; below another, a level looks no further than its tick.
             "bottom": {
                 "method": "icem",
-                "horizon": 8,
+                "horizon": 48,
                 "samples": 32,
                 "iterations": 3,
                 "elites": 4,

@@ -47,6 +47,11 @@ class LoadedRun:
         """The model as an object: `observe`, `step` and `decode` of `world_models.types.WorldModel`."""
         return merge_model(self.graphdef, *self.weights)
 
+    @property
+    def revision(self) -> str:
+        """The revision that trained it."""
+        return json.loads((self.workdir / "provenance.json").read_text())["revision"]
+
     def windows(self, split: str, length: int, *, field: str = "length") -> Windows:
         """Windows of `length` steps from a split of the run's data.
 

@@ -38,7 +38,11 @@ def provenance(run: LoadedRun, split: str) -> dict[str, Any]:
     """Where numbers about a run come from."""
     episodes = run.windows(split, 1).episodes
     return workdirs.provenance(
-        step=run.step, seed=run.config.seed, data=episodes.name, data_fingerprint=episodes.fingerprint
+        step=run.step,
+        seed=run.config.seed,
+        trained_at=run.revision,
+        data=episodes.name,
+        data_fingerprint=episodes.fingerprint,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from experiments import media, plan_pictures
 from experiments import workdir as workdirs
 from experiments.loading import LoadedRun
-from experiments.planning import Planning
+from experiments.planning import Planning, where
 from experiments.progress import finite_or_none
 from world_models.environments import tasks
 
@@ -26,7 +26,7 @@ def plan(run: LoadedRun) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("results.json", "pareto.png", "rollouts.mp4", "rollouts.png"):  # of other settings
         (folder / name).unlink(missing_ok=True)
-    tasks.save(folder / "tasks.json", planning.tasks, world=run.config.record.source, name=results["tasks"])
+    tasks.save(folder / "tasks.json", planning.tasks, **where(run.config), name=results["tasks"])
     workdirs.write_json(folder / "episodes.json", _each(planning))
     plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])
     if results["pareto"]:

@@ -17,7 +17,8 @@ class LevelSetting:
     """How one level plans: a block of `config.search`. See `Level` and, for `search`, `Search`.
 
     Attributes:
-      search: the other fields of the block.
+      search: the other fields of the block. Its horizon is that of the highest level that plans; below another it is
+        cut to the ticks after which the subgoal is due.
       replan, prior_weight, cost, cost_space, warm_start: see `Level`.
       prior: whether a search starts from the mean and spread of the actions that the level saw in training.
     """
@@ -60,7 +61,13 @@ def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) 
             search = Search(dim=model.options.levels[i].action, low=low, high=high, **options)
         except UserError as error:
             raise UserError(f"config.search.{name}: {error}") from error
-        found.append(LevelSetting(search, **{key: value for key, value in numbers.items() if key in own}))
+        setting = LevelSetting(search, **{key: value for key, value in numbers.items() if key in own})
+        if setting.cost_space == "own" and i + 1 < count and config[names[i + 1]].encoder != "identity":
+            raise UserError(
+                f"config.search.{name}.cost_space='own' takes subgoals of level {names[i + 1]!r} for its own latents, "
+                f"which they are only with config.{names[i + 1]}.encoder='identity': take 'above'."
+            )
+        found.append(setting)
     return tuple(found)
 
 
@@ -71,11 +78,11 @@ def make_planner(
 
     Args:
       model: all of it.
-      settings: from level 1 up.
+      settings: from level 1 up; see `LevelSetting` for their horizons.
       cost_level: of the latents in which the highest planner's distance to the goal is measured; 0 for its own. A level
         above those that plan gives the others its cost alone (the "cost ladder" of H-JEPA).
     """
-    levels, highest = [], len(settings)
+    levels, highest, options = [], len(settings), model.options.levels
 
     def to_goal(states: Array, goal: Array) -> Array:
         for number in range(highest + 1, cost_level + 1):
@@ -83,18 +90,21 @@ def make_planner(
         return costs.squared_error(states, goal)
 
     for number, setting in enumerate(settings, start=1):
+        if number < highest:
+            horizon = min(setting.search.horizon, options[number].stride)
+            setting = dataclasses.replace(setting, search=dataclasses.replace(setting.search, horizon=horizon))
         fields = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
         fields["prior"] = model.prior(number) if setting.prior else None
         levels.append(
             Level(
                 step=lambda z, action, _, number=number: model.step_level(number, z, action),
-                distance=to_goal if number == highest else costs.squared_error,
+                distance=costs.squared_error,
                 lift=lambda z, number=number: model.lift(number, z),
-                stride=model.options.levels[number - 1].stride,
+                stride=options[number - 1].stride,
                 **fields,
             )
         )
-    return HierarchicalPlanner(tuple(levels))
+    return HierarchicalPlanner(tuple(levels), to_goal)
 
 
 def with_samples(setting: LevelSetting, share: float) -> LevelSetting:

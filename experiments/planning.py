@@ -71,13 +71,22 @@ def make_world(run: LoadedRun) -> World:
     return native.of_record(record.to_dict() | {"image_size": run.spec.frame_shape[:2]})
 
 
+def where(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The world of a config in words: its name and options."""
+    record = config.record
+    return {"world": record.source, **{name: record[name] for name in native.OPTIONS if name in record}}
+
+
 def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, str]:
     """The tasks of `config.plan`, from its file or drawn, and the SHA-256 of what they are, wherever they come from."""
     options = config.plan
-    if options.task_file:
-        found, _ = tasks.load(pathlib.Path(options.task_file), world)
-    else:
-        found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
+    try:
+        if options.task_file:
+            found, _ = tasks.load(pathlib.Path(options.task_file), world, where(config))
+        else:
+            found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
+    except UserError as error:
+        raise UserError(f"config.plan: {error}") from error
     return found, tasks.digest({"tasks": tasks.content(found)})
 
 
@@ -112,7 +121,11 @@ class Planning:
                 f"config.plan.cost_level={self.cost_level} must be from {len(self.settings)}, the highest level that "
                 f"plans, to {highest}, the levels of this model, or 0 for the former."
             )
-        make_planner(run.model, self.settings)  # refuses levels that do not fit each other
+        try:
+            make_planner(run.model, self.settings)
+        except UserError as error:
+            named = ", ".join(f"{i} is {name}" for i, name in enumerate(run.config.levels, start=1))
+            raise UserError(f"config.search ({named}): {error}") from error
 
     @functools.cached_property
     def episodes(self) -> Episode:
@@ -120,7 +133,7 @@ class Planning:
         return self.play(self.settings, "planning")
 
     def play(self, settings: tuple[LevelSetting, ...], text: str, repeat: int = 0) -> Episode:
-        """Plays all tasks under some settings, a batch at a time; key i of `config.plan.seed` + repeat is task i's."""
+        """Plays all tasks under some settings, a batch at a time; another repeat changes the planner's keys alone."""
         number, parts = len(self.tasks.start), []
         progress = Progress(number)
         for begin in range(0, number, self.options.batch):
@@ -137,14 +150,14 @@ class Planning:
     ) -> Episode:
         """Plays some tasks at once, with frames and what is `Shown` of thoughts if asked for."""
         task = jax.tree.map(lambda x: jnp.asarray(x)[rows], self.tasks)
-        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed + repeat), i))(rows)
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed), i))(rows)
         graphdef, weights = self.run.graphdef, self.run.weights
-        return _play(graphdef, settings, self.cost_level, self.world, self.steps, shown, weights, task, keys)
+        return _play(graphdef, settings, self.cost_level, self.world, self.steps, shown, weights, task, keys, repeat)
 
     def repeats(self) -> dict[str, Any]:
-        """How much success depends on the planner's seed alone: that of each of `config.plan.repeats` seeds."""
+        """How much success depends on the planner's luck alone: that of each of `config.plan.repeats`."""
         every = [self.episodes] + [
-            self.play(self.settings, f"planner seed {self.options.seed + i}", i) for i in range(1, self.options.repeats)
+            self.play(self.settings, f"planner seed {i}", i) for i in range(1, self.options.repeats)
         ]
         found = [float(played.success_any.mean()) for played in every]
         spread = float(np.std(found, ddof=1)) if len(found) > 1 else None
@@ -230,7 +243,8 @@ class Planning:
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from."""
-        return workdirs.provenance(step=self.run.step, seed=self.run.config.seed, tasks_sha256=self.digest)
+        origin = {"seed": self.run.config.seed, "trained_at": self.run.revision}
+        return workdirs.provenance(step=self.run.step, **origin, tasks_sha256=self.digest)
 
 
 def successes(played: Any, rows: Any = slice(None)) -> dict[str, Any]:
@@ -278,13 +292,19 @@ def _play(
     weights: Any,
     task: Task,
     keys: Array,
+    repeat: Array | int,
 ) -> Episode:
     """Episodes of tasks and keys with a leading axis, as one program."""
     model = merge_model(graphdef, *weights)
     planner = make_planner(model, settings, cost_level)
     watch = _shown if shown else costs_only
     encode = lambda frame, state: model.encode(frame[None, None])[0, 0]
-    one = lambda task, key: run(world, encode, planner, task, key, num_steps=steps, watch=watch, frames=shown)
+
+    def one(task: Task, key: Array) -> Episode:
+        world_key, planner_key = jax.random.split(key)
+        planner_key = jax.random.fold_in(planner_key, repeat)
+        return run(world, encode, planner, task, world_key, planner_key, watch, shown, steps)
+
     return jax.vmap(one)(task, keys)
 
 

@@ -4,19 +4,16 @@ Question: H-JEPA (arXiv 2610.06805): in FourRooms with a distractor, success ris
 planning compute than the flat planner's; and planning with level 1 alone, but measuring the goal's distance in the
 latents of a level above, takes part of the way (the "cost ladder").
 Ours: one model of three levels a seed. The rows differ in which levels plan and whose latents the cost is measured in.
+One level is judged by where its plan ends, or by the sum of distances on the way, as the highest of more levels is.
 Published levels tick every 5, 10 and 20 steps and are trained on a million frames of 224x224; ours every 1, 4 and 16.
 Number to expect: results/four_rooms/.
 Command: python launch.py table four_rooms --scale=cpu --seeds=3
 """
 
-# Searches that reach as far alone as three levels do together.
-ONE = {
-    "plan.num_levels": 1,
-    "search.bottom.horizon": 64,
-    "search.bottom.replan": 4,
-}
+# Searches that reach 80 steps ahead, past every goal; the third level reaches 128.
+ONE = {"plan.num_levels": 1, "search.bottom.horizon": 80, "search.bottom.replan": 4}
 TWO = {"plan.num_levels": 2, "search.middle.horizon": 20, "search.middle.cost": "sum"}
-LADDER = "H-JEPA, cost ladder of three levels"
+LADDER = "H-JEPA, cost ladder of three levels, which has 43.3 for one level"
 
 
 def get_table() -> dict:
@@ -35,7 +32,7 @@ def get_table() -> dict:
         "columns": {
             "success": {
                 "title": "reached",
-                "about": "share of 50 tasks whose goal was reached within 210 steps",
+                "about": "share of the tasks whose goal was reached within 210 steps",
                 "path": ("success",),
                 "published": "success",
                 **percent,
@@ -73,6 +70,7 @@ def get_table() -> dict:
         },
         "rows": {
             "one level": {"overrides": ONE, "published": {"success": 40.7}, "source": "H-JEPA, FourRooms by depth"},
+            "one level by the sum of distances": {"overrides": {**ONE, "search.bottom.cost": "sum"}},
             "one level and the cost of level 2": {
                 "overrides": {**ONE, "plan.cost_level": 2},
                 "published": {"success": 65.3},
@@ -89,9 +87,12 @@ def get_table() -> dict:
         },
         "conclusions": [
             {
-                "text": "two levels reach more goals than one",
+                "text": "two levels reach more goals than one, however that is judged",
                 "source": "H-JEPA, by depth",
-                "holds": lambda rows: done(rows, "two levels") > done(rows, "one level"),
+                "holds": lambda rows: (
+                    done(rows, "two levels")
+                    > max(done(rows, "one level"), done(rows, "one level by the sum of distances"))
+                ),
             },
             {
                 "text": "three levels reach more goals than two",

@@ -36,7 +36,7 @@ def get_table() -> dict:
             **{
                 name: {
                     "title": f"{cells[name]} cells",
-                    "about": "share of 20 goals that far away which were reached within 125 steps",
+                    "about": "share of the goals that far away, a third of all, which were reached within 125 steps",
                     "path": ("bins", bin_, "success"),
                     "published": name,
                     **percent,
@@ -45,7 +45,7 @@ def get_table() -> dict:
             },
             "terminal": {
                 "title": "there at the end",
-                "about": "share of all 60 goals at which the ball was after the last step",
+                "about": "share of all goals at which the ball was after the last step",
                 "path": ("terminal_success",),
                 **percent,
             },
@@ -80,6 +80,7 @@ def get_table() -> dict:
                 "published": {"near": 100.0, "middle": 63.0, "far": 44.0},
                 "source": f"{SOURCE}: PLDM, flat",
             },
+            "one level by the sum of distances": {"overrides": {**FLAT, "search.bottom.cost": "sum"}},
             flat: {"overrides": {**FLAT, "search.bottom.samples": 128, "search.bottom.elites": 16}},
             "one level and the cost of level 3": {"overrides": {**FLAT, "plan.cost_level": 3}},
             "two levels": {

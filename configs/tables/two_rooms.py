@@ -78,7 +78,7 @@ def get_table() -> dict:
         "columns": {
             "success": {
                 "title": "reached",
-                "about": "share of 100 tasks whose goal was reached within 200 steps",
+                "about": "share of the tasks whose goal was reached within 200 steps",
                 "path": ("success",),
                 **percent,
             },
@@ -91,7 +91,7 @@ def get_table() -> dict:
             },
             "far": {
                 "title": "farthest quarter",
-                "about": "goals reached, of the 25 whose shortest way is longest",
+                "about": "goals reached, of the quarter whose shortest way is longest",
                 "path": ("farthest", "success"),
                 **percent,
             },

@@ -38,14 +38,14 @@ def get_table() -> dict:
         "columns": {
             "terminal": {
                 "title": "there at the end",
-                "about": "share of 100 tasks whose goal was reached, after the last of 200 steps",
+                "about": "share of the tasks whose goal was reached, after the last of 200 steps",
                 "path": ("terminal_success",),
                 "published": "terminal",
                 **percent,
             },
             "far": {
                 "title": "farthest quarter",
-                "about": "goals reached at any time, of the 25 whose shortest way is longest",
+                "about": "goals reached at any time, of the quarter whose shortest way is longest",
                 "path": ("farthest", "success"),
                 **percent,
             },

@@ -55,7 +55,7 @@ def collect(table: Table, scale: str, plan: plans.Plan, failures: dict[str, str]
             data=list(plan.data),
             data_fingerprint=", ".join(dict.fromkeys(plan.data.values())),
             seeds=sorted({m.seed for m in plan.members}),
-            measured_by=sorted({f"revision {m['revision']} on {m['device']}, {m['date'][:10]}" for m in origins}),
+            measured_by=sorted({_origin(m) for m in origins}),
         ),
     }
 
@@ -67,6 +67,7 @@ def _member(table: Table, member: plans.Member, failures: dict[str, str]) -> dic
         "status": "missing",
         "values": {},
         "revision": "",
+        "trained_at": "",
         "date": "",
         "device": "",
         "error": failures.get(member.name, ""),
@@ -82,11 +83,18 @@ def _member(table: Table, member: plans.Member, failures: dict[str, str]) -> dic
     except UserError as error:
         return found | {"status": "failed", "error": str(error)}
     origin = result.get("provenance", {})
-    found |= {key: str(origin.get(key, "")) for key in ("revision", "date", "device")}
+    found |= {key: str(origin.get(key, "")) for key in ("revision", "trained_at", "date", "device")}
     curve = result
     for part in table.curve:
         curve = curve[part]
     return found | {"status": status, "values": values, "curve": (result["horizon"], curve) if table.curve else None}
+
+
+def _origin(member: dict[str, Any]) -> str:
+    """Which code made the numbers of a member, on what and when."""
+    trained = member["trained_at"]
+    earlier = f", trained at revision {trained}" if trained not in ("", member["revision"]) else ""
+    return f"revision {member['revision']}{earlier}, on {member['device']}, {member['date'][:10]}"
 
 
 def _value(result: dict[str, Any], column: Column) -> float | None:

@@ -36,8 +36,9 @@ class Member:
     Attributes:
       row, seed: which.
       config: its resolved config, plain JSON.
-      run: folder of its training; rows that differ only in what comes after training share it.
-      result: file of what the verb measured.
+      run: folder of its training; rows that differ only in what comes after training share it, and revisions that
+        differ only in how runs are measured.
+      result: file of what the verb measured, by the code that measured it.
       key: the address without the code: the same for results of other revisions.
       begin: the training that it begins with.
     """
@@ -73,7 +74,7 @@ class Begin:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The members of a table at a scale, and the fingerprints of their data sets by name."""
+    """The members of a table at a scale, the address of all code, and the fingerprints of their data sets by name."""
 
     members: tuple[Member, ...]
     code: str
@@ -93,7 +94,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
       UserError: if two rows have the same config.
     """
     first = definition.resolve(table, scale, next(iter(datasets)), seeds[0])
-    code = of_code(["experiments.train", f"experiments.{first.experiment}", "experiments.measure"])
+    code = of_code([*_trainers(first), "experiments.measure"])
     members, opened = [], {}
     for row, dataset in datasets.items():
         for seed in seeds:
@@ -124,8 +125,13 @@ def _begin(
     config.data.dataset = dataset
     plain = json.loads(config.to_json_best_effort())
     address = {"config": _trained_by(_without(plain, IRRELEVANT)), "data": fingerprint}
-    code = of_code(["experiments.train", f"experiments.{config.experiment}"])
+    code = of_code(_trainers(config))
     return Begin(plain, root / "runs" / of_value({**address, "code": code}), of_value(address))
+
+
+def _trainers(config: ml_collections.ConfigDict) -> list[str]:
+    """The modules that train a config."""
+    return ["experiments.train", f"experiments.{config.experiment}"]
 
 
 def _member(
@@ -144,9 +150,10 @@ def _member(
     if begin:
         plain["init_from"]["checkpoints"] = str(begin.run / "checkpoints")
         origin, key_origin = {"begin": begin.run.name}, {"begin": begin.key}
-    run = root / "runs" / of_value({"config": _trained_by(relevant), "data": fingerprint, "code": code, **origin})
+    address = {"config": _trained_by(relevant), "data": fingerprint, "code": of_code(_trainers(config)), **origin}
+    run = root / "runs" / of_value(address)
     key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb, **key_origin})
-    return Member(row, seed, plain, run, run / "results" / f"{key}.json", key, begin)
+    return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, begin)
 
 
 def _trained_by(config: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +193,7 @@ def read_result(member: Member) -> dict[str, Any] | None:
 
 def stale_result(member: Member) -> dict[str, Any] | None:
     """The newest result of the same config and data by other code, or None."""
-    paths = [p for p in member.run.parent.glob(f"*/results/{member.key}.json") if ".replaced-" not in p.parts[-3]]
+    paths = [p for p in member.run.parent.glob(f"*/results/{member.key}-*.json") if ".replaced-" not in p.parts[-3]]
     others = sorted((p for p in paths if p != member.result), key=lambda p: p.stat().st_mtime)
     return _read(others[-1]) if others else None
 

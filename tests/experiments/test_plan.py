@@ -13,7 +13,7 @@ from configs.two_rooms import get_config
 from experiments.loading import load
 from experiments.measure import planning as planning_of
 from experiments.planners import make_planner
-from experiments.planning import Planning, by_bin, by_distance, successes
+from experiments.planning import Planning, by_bin, by_distance, successes, where
 from experiments.record import record
 from experiments.train import train
 from world_models.environments import tasks
@@ -91,16 +91,27 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     config.plan.update({"num_levels": 1, "cost_level": 2, "num_tasks": 20})
     planning = Planning(load(workdir, config=config))
     model, world, chosen = planning.run.model, planning.world, planning.tasks
-    (level,) = make_planner(model, planning.settings, 2).levels
+    planner = make_planner(model, planning.settings, 2)
     looks = [np.stack([world.render(world.reset(one)) for one in each(ends)]) for ends in (chosen, swapped(chosen))]
     start, goal = (model.encode(frames[:, None])[:, 0] for frames in looks)
     above = [np.asarray(model.lift(2, z)) for z in (start, goal)]
-    np.testing.assert_allclose(level.distance(start, goal[0]), ((above[0] - above[1][0]) ** 2).mean(axis=-1), rtol=1e-5)
+    expected = ((above[0] - above[1][0]) ** 2).mean(axis=-1)
+    np.testing.assert_allclose(planner.to_goal(start, goal[0]), expected, rtol=1e-5)
     # How well distances are ordered is told by the same latents.
     ranks = lambda x: np.argsort(np.argsort(np.asarray(x)))
     found = [((one - other) ** 2).mean(axis=-1) for one, other in ((start, goal), above)]
     expected = [np.corrcoef(ranks(distances), ranks(chosen.distance))[0, 1] for distances in found]
     np.testing.assert_allclose(planning.order(), expected, atol=1e-6)
+
+
+def test_a_level_below_another_looks_no_further_than_its_tick(workdir):
+    config = load(workdir).config
+    config.search.bottom.horizon = 9
+    planning = Planning(load(workdir, config=config))
+    searches = lambda count: [
+        level.search.horizon for level in make_planner(planning.run.model, planning.settings[:count]).levels
+    ]
+    assert (searches(1), searches(2)) == ([9], [4, 2])
 
 
 def each(chosen):
@@ -134,15 +145,16 @@ def test_success_is_counted_with_intervals_and_by_distance():
     [
         ("plan.num_levels", 3, "config.plan.num_levels=3 must be from 1 to 2"),
         ("plan.cost_level", 1, "config.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
-        ("plan.num_tasks", 0, "number=0 of tasks must be at least 1"),
+        ("plan.num_tasks", 0, "config.plan: num_tasks=0 must be at least 1"),
         ("plan.batch", 0, "config.plan.batch=0 must be at least 1"),
         ("plan.repeats", 0, "config.plan.repeats=0 must be at least 1"),
         ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
-        ("plan.tasks", "cross_2", "tasks='cross_2' must be one of random_wall, fixed_wall"),
+        ("plan.tasks", "cross_2", "config.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
         ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
         ("search.bottom.samples", 0, "config.search.bottom: samples=0 of a search must be at least 1"),
         ("search.bottom.iterations", 0, "config.search.bottom: iterations=0 of a search must be at least 1"),
-        ("search.upper.replan", 3, "replan=3 of level 2 must"),
+        ("search.upper.replan", 3, r"config.search \(1 is bottom, 2 is upper\): replan=3 of level 2 must"),
+        ("search.bottom.cost_space", "own", "config.search.bottom.cost_space='own' takes subgoals of level 'upper'"),
         ("search.upper.smaples", 3, r"config.search.upper has \['smaples'\], which no search has"),
         ("record.source", "moving_digits", "config.record.source='moving_digits' is no world to plan in"),
     ],
@@ -185,4 +197,12 @@ def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
     }
     config.record.maze = "giant"
     with pytest.raises(UserError, match=r"maze='giant', but .* recorded with 'large': add --config.record.maze=large"):
+        Planning(load(tmp_path, config=config))
+    config.record.maze = "large"
+    drawn = Planning(load(tmp_path, config=config))
+    tasks.save(tmp_path / "tasks.json", drawn.tasks, **where(config))
+    config.plan.task_file = str(tmp_path / "tasks.json")
+    assert Planning(load(tmp_path, config=config)).digest == drawn.digest
+    tasks.save(tmp_path / "tasks.json", drawn.tasks, **{**where(config), "maze": "medium"})
+    with pytest.raises(UserError, match=r"config.plan: .*holds tasks of maze='medium', not of 'large'"):
         Planning(load(tmp_path, config=config))

@@ -150,6 +150,24 @@ def test_addresses_follow_config_data_and_what_comes_after_training(tables, squa
     assert planned(tables, tmp_path, moved, seeds=1)[1].members[0].result == other.result
 
 
+def test_a_training_is_used_again_where_only_the_measuring_changed(tables, square_data, tmp_path, monkeypatch):
+    of_code = plan.of_code
+    _, before = planned(tables, tmp_path, square_data, seeds=1)
+    measured(before.members[0], 10.0)
+    changed = lambda module: lambda modules: of_code(modules) + ("2" if module in modules else "")
+    monkeypatch.setattr(plan, "of_code", changed("experiments.measure"))
+    found, after = planned(tables, tmp_path, square_data, seeds=1)
+    assert after.members[0].run == before.members[0].run
+    assert plan.read_result(after.members[0]) is None
+    assert collect.collect(found, "smoke", after, {})["rows"][0]["stale"]
+    measured(after.members[0], 20.0, revision="abc", trained_at="xyz")
+    result = collect.collect(found, "smoke", after, {})
+    assert result["rows"][0]["ours"]["psnr"]["mean"] == 20
+    assert "revision abc, trained at revision xyz, on 1 x toy, 2026-01-01" in render.as_markdown(result)
+    monkeypatch.setattr(plan, "of_code", changed("experiments.train"))
+    assert planned(tables, tmp_path, square_data, seeds=1)[1].members[0].run != before.members[0].run
+
+
 def test_code_addresses_ignore_comments_and_follow_imports(tmp_path):
     package = tmp_path / "experiments"
     package.mkdir()
@@ -231,7 +249,7 @@ def test_rendered_forms_agree_and_escape(tables, square_data, tmp_path):
     assert "†: published number not verified" in text
     assert "*Published*: ImageNet" in text
     assert "*Ours*, scale `smoke`: toy data" in text
-    assert "revision abc on 1 x toy, 2026-01-01" in text
+    assert "revision abc, on 1 x toy, 2026-01-01" in text
     lines = list(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text())))
     assert len(lines) == 8
     assert lines[3]["row"] == "two"

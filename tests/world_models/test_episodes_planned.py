@@ -83,9 +83,9 @@ TASKS = Task(
 @pytest.fixture(scope="module")
 def played():
     """The jitted function, and what it gave."""
-    function = jax.jit(
-        jax.vmap(lambda task, key: episodes.run(WORLD, seen, PLANNER, task, key, lambda x: x.plans[0].states, True))
-    )
+    keep = lambda thought: thought.plans[0].states
+    one = lambda task, key: episodes.run(WORLD, seen, PLANNER, task, *jax.random.split(key), keep, True)
+    function = jax.jit(jax.vmap(one))
     return function, function(TASKS, jax.random.split(jax.random.key(0), 4))
 
 
@@ -125,12 +125,29 @@ def test_passing_the_goal_is_no_terminal_success():
             return jnp.array([1.0, 0.0]), carry, steps_left
 
     task = Task(jnp.array([0.0, 2.0]), jnp.array([3.0, 2.0]))
-    played = jax.jit(lambda key: episodes.run(WORLD, seen, Right(), task, key, watch=lambda left: left))
-    found = played(jax.random.key(0))
+    key = jax.random.key(0)
+    found = jax.jit(lambda: episodes.run(WORLD, seen, Right(), task, key, key, watch=lambda left: left))()
     assert found.success_any
     assert not found.success_last
     np.testing.assert_array_equal(found.thoughts, np.arange(9, 0, -1))
     assert found.frames is None
+
+
+def test_the_keys_of_world_and_planner_are_two():
+    class Windy(Square):
+        def step(self, state, action, key):
+            return Place(state.xy + action + 0.3 * jax.random.normal(key, (2,)))
+
+    keys = jax.random.split(jax.random.key(0))
+    task = Task(jnp.array([3.0, 3.0]), jnp.array([4.0, 5.0]))
+    play = jax.jit(lambda *keys: episodes.run(Windy(), seen, PLANNER, task, *keys))
+    first, other, windier = play(keys[0], keys[0]), play(keys[0], keys[1]), play(keys[1], keys[0])
+    # The first action is the planner's alone, what is added to it the world's.
+    np.testing.assert_array_equal(first.actions[0], windier.actions[0])
+    assert not np.array_equal(first.actions[0], other.actions[0])
+    wind = lambda played: played.positions[1] - task.start - played.actions[0]
+    np.testing.assert_allclose(wind(first), wind(other), atol=1e-6)
+    assert not np.allclose(wind(first), wind(windier))
 
 
 class GymSquare(gymnasium.Env):

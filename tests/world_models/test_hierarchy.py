@@ -193,20 +193,20 @@ def test_the_ledger_counts_what_the_model_is_asked():
 def test_the_ledger_counts_all_products_of_a_search():
     """Those of the model, of the cost and its lift, and of the fit to the elites."""
     eight, four = jnp.ones((8, 8)), jnp.ones((8, 4))
-    low = Search(2, horizon=5, samples=7, iterations=3, elites=2)
+    low = Search(2, horizon=4, samples=7, iterations=3, elites=2)
     high = dataclasses.replace(low, horizon=2, method="gradient", choose="best")
     levels = (
         Level(lambda z, a, key: z @ eight, away, low, replan=2),
         Level(lambda z, a, key: z + a.sum(), away, high, lift=lambda z: z @ four, stride=4, replan=4, cost="sum"),
     )
     planner = HierarchicalPlanner(levels)
-    fits = 3 * 2 * (2 * 2 * 5 * 2)  # iterations, mean and spread, 2 x elites x horizon x numbers of an action
+    fits = 3 * 2 * (2 * 2 * 4 * 2)  # iterations, mean and spread, 2 x elites x horizon x numbers of an action
     lifted = 3 * 7 + 1  # only the last state of every sample, and of the plan
     lower = ledger.plan_rows(low) * 2 * 64 + lifted * 2 * 32 + fits
     assert ledger.plan_flops(planner, jnp.zeros(8)) == (lower, 0)
     assert ledger.count(planner, 8, jnp.zeros(8)).flops == 4 * lower
     # Back through a model costs as much again as the model: the gradient of its parameters is not asked for.
-    climbing = dataclasses.replace(low, method="gradient", choose="best")
+    climbing = dataclasses.replace(low, horizon=5, method="gradient", choose="best")
     bent = Level(lambda z, a, key: jnp.tanh(z + a @ jnp.ones((2, 8))) @ eight, away, climbing)
     forward = 2 * 64 + 2 * 16
     (found,) = ledger.plan_flops(HierarchicalPlanner((bent,)), jnp.zeros(8))
@@ -248,3 +248,22 @@ def test_levels_that_do_not_fit_each_other_are_refused():
         HierarchicalPlanner(())
     with pytest.raises(UserError, match=r"^replan=4 of level 2 must .* multiple of 5"):
         HierarchicalPlanner((LEVELS[0], dataclasses.replace(LEVELS[1], replan=4)))
+    faster = dataclasses.replace(LEVELS[1], stride=STRIDE - 2, replan=10)
+    with pytest.raises(UserError, match=r"^search.horizon=10 of level 1 must be at most 8, the stride"):
+        HierarchicalPlanner((LEVELS[0], faster))
+    shorter = dataclasses.replace(LEVELS[0], search=dataclasses.replace(LOW, horizon=8))
+    with pytest.raises(UserError, match=r"^replan=5 of level 1 must divide 8, the steps in which"):
+        HierarchicalPlanner((shorter, faster))
+
+
+def test_the_distance_to_the_goal_is_not_that_of_subgoals():
+    # Two levels of one space: the goal's distance counts the first number alone, that of subgoals the second.
+    search = Search(2, "gradient", 1, samples=2, iterations=300, choose="best", learning_rate=0.05)
+    free = lambda states, actions, key: states + actions
+    along = lambda i: lambda states, goal: (states[..., i] - goal[i]) ** 2
+    levels = (Level(free, along(1), search), Level(free, along(1), dataclasses.replace(search, max_norm=0.5)))
+    planner = HierarchicalPlanner(levels, to_goal=along(0))
+    start, goal = jnp.zeros(2), jnp.array([3.0, 4.0])
+    _, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
+    np.testing.assert_allclose(thought.subgoals[0], [0.5, 0], atol=1e-2)  # towards the goal's first number
+    np.testing.assert_allclose(thought.costs[0], 0, atol=1e-4)  # reached in the second, whatever the first

@@ -42,6 +42,6 @@ def test_two_levels_that_know_the_world_solve_every_task(name, kind, samples, sc
     world = native.make(name, (8, 8))
     chosen = jax.tree.map(jnp.asarray, tasks.make(world, kind, 0, 8))
     planner = oracle(world, samples, scale)
-    play = jax.jit(jax.vmap(lambda task, key: episodes.run(world, lambda _, state: state, planner, task, key)))
-    played = play(chosen, jax.random.split(jax.random.key(0), 8))
+    one = lambda task, key: episodes.run(world, lambda _, state: state, planner, task, *jax.random.split(key))
+    played = jax.jit(jax.vmap(one))(chosen, jax.random.split(jax.random.key(0), 8))
     np.testing.assert_array_equal(played.success_any, True)

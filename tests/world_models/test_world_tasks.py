@@ -77,7 +77,7 @@ def test_tasks_and_worlds_that_there_are_not_are_named():
     world = native.make("two_rooms", (65, 65))
     with pytest.raises(UserError, match="tasks='any' must be one of random_wall, fixed_wall"):
         tasks.make(world, "any", 0, 3)
-    with pytest.raises(UserError, match="number=0 of tasks must be at least 1"):
+    with pytest.raises(UserError, match="num_tasks=0 must be at least 1"):
         tasks.make(world, "fixed_wall", 0, 0)
     with pytest.raises(UserError, match="world='three_rooms' must be one of two_rooms, four_rooms, point_maze"):
         native.make("three_rooms", (65, 65))

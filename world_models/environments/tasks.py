@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def make(world: World, name: str, seed: int, number: int) -> Tasks:
     if name not in world.TASKS:
         raise UserError(f"tasks={name!r} must be one of {', '.join(world.TASKS)}.")
     if number < 1:
-        raise UserError(f"number={number} of tasks must be at least 1.")
+        raise UserError(f"num_tasks={number} must be at least 1.")
     tasks = world.sample_tasks(name, np.random.default_rng([seed, 0x7A5C, world.TASKS.index(name)]), number)
     check(world, tasks)
     return tasks
@@ -79,8 +80,13 @@ def save(path: pathlib.Path, tasks: Tasks, **about: Any) -> str:
     return facts["sha256"]
 
 
-def load(path: pathlib.Path, world: World) -> tuple[Tasks, str]:
+def load(path: pathlib.Path, world: World, about: Mapping[str, Any] | None = None) -> tuple[Tasks, str]:
     """Reads what `save` wrote: the tasks and their hash.
+
+    Args:
+      path: of the file.
+      world: in which they are to be done.
+      about: what the file must say of them where it says anything, such as the world's name and map.
 
     Raises:
       UserError: if the file is not one of these, was changed since it was written, or does not fit the world.
@@ -89,6 +95,9 @@ def load(path: pathlib.Path, world: World) -> tuple[Tasks, str]:
         facts = json.loads(path.read_text())
         if digest(facts) != facts["sha256"]:
             raise UserError(f"{path} was changed since it was written (its SHA-256 is another): make the tasks anew.")
+        for name, value in (about or {}).items():
+            if facts.get(name, value) != value:
+                raise UserError(f"{path} holds tasks of {name}={facts[name]!r}, not of {value!r}: take another file.")
         lists = facts["tasks"]
         arrays = {name: np.asarray(lists[name], np.float32) for name in ("start", "goal", "distance")}
         if set(lists["layout"]) != set(world.Layout._fields):

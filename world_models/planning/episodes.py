@@ -45,7 +45,8 @@ def run(
     encode: Callable[[Array, Any], Any],
     planner: HierarchicalPlanner,
     task: "Task",
-    key: Array,
+    world_key: Array,
+    planner_key: Array,
     watch: Callable[[Thought], Any] = costs_only,
     frames: bool = False,
     num_steps: int | None = None,
@@ -60,13 +61,13 @@ def run(
         levels step the true world, at the state, and then nothing is drawn.
       planner: what acts.
       task: start, goal and layout.
-      key: of the episode: one half for the world, one for the planner.
+      world_key: of the world's noise, such as what moves by itself.
+      planner_key: of the searches.
       watch: what to keep of each step's thought; plans of all steps can be large.
       frames: whether to keep what was seen.
       num_steps: of the episode; None is the world's own number.
     """
     num_steps = world.num_steps if num_steps is None else num_steps
-    world_key, planner_key = jax.random.split(key)
     look = lambda state: encode(world.render(state), state)
     goal = look(world.reset(task._replace(start=task.goal)))
     start = world.reset(task)

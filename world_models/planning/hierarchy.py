@@ -27,6 +27,7 @@ class Level:
       distance: of its states, leading [...], to one of them: float32 [...].
       search: how it plans; `search.dim` is the size of its actions. Macro-actions need slack: limit them (`max_norm`,
         `low`, `high`) to about 0.9 of what the level below can do in a tick, or subgoals are missed again and again.
+        Below another level its horizon is at most that one's `stride`: the subgoal is due then, no later step counts.
       lift: state of the level below -> state of this one, for states with any leading axes. Not used at level 1.
       stride: ticks of the level below in one tick; 1 at level 1, whose ticks are environment steps.
       replan: environment steps from one plan to the next; between, the plan is followed.
@@ -76,34 +77,58 @@ class HierarchicalPlanner:
     Pure and for one episode; `jax.vmap` it over episodes, with one clock for all, so that steps without a search at
     some level do not pay for it.
 
+    Attributes:
+      levels: from level 1 up.
+      to_goal: distance of the highest level's states, leading [...], to the lifted goal: float32 [...]; None for its
+        own `distance`. Subgoals are always met by the `distance` of levels.
+
     Raises:
       UserError: if the levels do not fit each other, naming level and field.
     """
 
     levels: tuple[Level, ...]
+    to_goal: Callable[[Any, Any], Array] | None = None
 
     def __post_init__(self):
         """Refuses what cannot work."""
         if not self.levels:
             raise UserError("levels=() of a planner: give at least one.")
         for i, (level, ticks) in enumerate(zip(self.levels, self.ticks)):
-            longest, below = level.search.horizon * ticks, self.levels[i - 1].replan if i else 1
-            rules = {
-                "stride": (level.stride >= 1 if i else level.stride == 1, "be at least 1, and 1 at level 1"),
-                "replan": (
+            horizon, longest = level.search.horizon, level.search.horizon * ticks
+            below = self.levels[i - 1].replan if i else 1
+            above = self.levels[i + 1].stride if i + 1 < len(self.levels) else None
+            rules = [
+                ("stride", level.stride, level.stride == 1 or (i and level.stride > 1), "be 1 or more, 1 at level 1"),
+                (
+                    "search.horizon",
+                    horizon,
+                    above is None or horizon <= above,
+                    f"be at most {above}, the stride of the level above: later steps would not count",
+                ),
+                (
+                    "replan",
+                    level.replan,
                     1 <= level.replan <= longest and level.replan % below == 0,
                     f"lie in 1..{longest} (the steps of a plan) and be a multiple of {below} (of the level below)",
                 ),
-                "cost": (level.cost in ("last", "sum"), "be 'last' or 'sum'"),
-                "cost_space": (level.cost_space in ("own", "above"), "be 'own' or 'above'"),
-                "prior_weight": (
+                (
+                    "replan",
+                    level.replan,
+                    above is None or above * ticks % level.replan == 0,
+                    f"divide {(above or 1) * ticks}, the steps in which the level above has its subgoal reached",
+                ),
+                ("cost", level.cost, level.cost in ("last", "sum"), "be 'last' or 'sum'"),
+                ("cost_space", level.cost_space, level.cost_space in ("own", "above"), "be 'own' or 'above'"),
+                (
+                    "prior_weight",
+                    level.prior_weight,
                     level.prior_weight == 0 or (level.prior_weight > 0 and level.prior is not None),
                     "be 0, or above 0 with a prior",
                 ),
-            }
-            for name, (good, would_do) in rules.items():
+            ]
+            for name, value, good, would_do in rules:
                 if not good:
-                    raise UserError(f"{name}={getattr(level, name)!r} of level {i + 1} must {would_do}.")
+                    raise UserError(f"{name}={value!r} of level {i + 1} must {would_do}.")
 
     @property
     def ticks(self) -> tuple[int, ...]:
@@ -175,7 +200,9 @@ class HierarchicalPlanner:
         if level.warm_start:
             mean, _ = shift(level.search, before, level.replan // self.ticks[i])
         distance = level.distance
-        if level.cost_space == "above" and i + 1 < len(self.levels):
+        if i + 1 == len(self.levels):
+            distance = self.to_goal or distance
+        elif level.cost_space == "above":
             above = self.levels[i + 1]
             distance = lambda states, goal: above.distance(above.lift(states), goal)
         cost = costs.to_goal(distance, target, level.cost)
