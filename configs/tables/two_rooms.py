@@ -2,8 +2,9 @@
 
 Question: does planning from the top down reach far goals with less compute than flat planning (H-JEPA, arXiv
 2610.06805)?
-Ours: one model a seed, planned in with level 1 alone, with level 1 and the distance of level 2, and with both levels;
-and a model whose upper latents are no slower than those below. The published flat planners search in latents of 512
+Ours: one model a seed, planned in with level 1 alone, by iCEM on the last state, as the levels of hierarchies search,
+or by the published searches and cost; with level 1 and the distance of level 2; and with both levels; and a model whose
+upper latents are no slower than those below. The published flat planners search in latents of 512
 numbers with 20 iterations of 200 samples of 90 steps, at every step. The terms of the loss: table two_rooms_terms.
 Number to expect: results/two_rooms/.
 Command: python launch.py table two_rooms --scale=cpu --seeds=3
@@ -17,6 +18,8 @@ FLAT = {  # at more compute than two levels
     "search.bottom.elites": 8,
     "search.bottom.replan": 4,
 }
+SUM = {"search.bottom.cost": "sum"}
+FLATS = ("flat", "flat by CEM and the sum of distances", "flat by MPPI and the sum of distances")
 SCALES = {
     "smoke": {
         "about": "two training steps of a tiny model: only shows that the table runs",
@@ -71,8 +74,7 @@ def get_table() -> dict:
         "paper": "eb_jepa (facebookresearch/eb_jepa, 2026); H-JEPA, arXiv 2610.06805",
         "number": "its table of planners",
         "about": "Goals in the other room, reached by planning in learned latents.",
-        "setting": "eb_jepa, flat, random walls, there after 200 steps: MPPI 97 +- 2 %, CEM 96 +- 2 %, MPPI on the "
-        "last state alone 89 +- 2 %",
+        "setting": "flat planners, random walls, there after 200 steps, +- 2 %",
         "verb": "plan",
         "published_columns": {"terminal": {"title": "eb_jepa (%)", "better": "higher", "digits": 0}},
         "columns": {
@@ -122,16 +124,30 @@ def get_table() -> dict:
         },
         "rows": {
             "two levels": {"overrides": {}},
-            "flat": {"overrides": FLAT, "published": {"terminal": 96.0}, "source": "eb_jepa, CEM"},
+            "flat": {
+                "overrides": FLAT,
+                "published": {"terminal": 89.0},
+                "source": "eb_jepa, MPPI on the last state alone; ours is iCEM",
+            },
+            "flat by CEM and the sum of distances": {
+                "overrides": {**FLAT, **SUM, "search.bottom.method": "cem"},
+                "published": {"terminal": 96.0},
+                "source": "eb_jepa, CEM",
+            },
+            "flat by MPPI and the sum of distances": {
+                "overrides": {**FLAT, **SUM, "search.bottom.method": "mppi", "search.bottom.temperature": 0.1},
+                "published": {"terminal": 97.0},
+                "source": "eb_jepa, MPPI",
+            },
             "flat with the cost of level 2": {"overrides": {**FLAT, "plan.cost_level": 2}},
             "two levels as fast": {"overrides": {"upper.time": 2.0}},
         },
         "conclusions": [
             {
-                "text": "two levels reach more goals than one, at less compute",
+                "text": "two levels reach more goals than one by any search, at less compute",
                 "source": "H-JEPA",
                 "holds": lambda rows: (
-                    done(rows, "two levels") > done(rows, "flat")
+                    done(rows, "two levels") > max(done(rows, row) for row in FLATS)
                     and rows["two levels"]["flops"] < rows["flat"]["flops"]
                 ),
             },
