@@ -185,7 +185,7 @@ def get_config(variant: str = "") -> ConfigDict:
             # Horizons are those of the highest level that plans; below another, a level looks no further than its tick.
             "bottom": {
                 "method": "icem",
-                "temperature": 0.1,  # of "mppi", in units of the cost
+                "temperature": 2.0,  # of "mppi", in units of the cost
                 "horizon": 48,
                 "samples": 32,
                 "iterations": 3,

@@ -20,7 +20,8 @@ def of_value(value: Any) -> str:
 def of_code(modules: Iterable[str], root: pathlib.Path = ROOT) -> str:
     """12 hex digits that stand for what modules and all that they import, inside the repository, do.
 
-    Comments, docstrings and layout do not count.
+    Comments, docstrings and layout do not count, nor what functions of a package's `__init__` import: it is read on the
+    way to every module of the package.
 
     Args:
       modules: dotted names.
@@ -52,11 +53,12 @@ def _read(path: pathlib.Path, changed: int) -> tuple[str, tuple[str, ...]]:
     """(hash of a file's syntax tree, names it may import)."""
     tree = ast.parse(path.read_text())
     imported: list[str] = []
-    for node in ast.walk(tree):
+    for node in tree.body if path.name == "__init__.py" else ast.walk(tree):
         if isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [child for child in body if not _is_text(child)] or [ast.Pass()]

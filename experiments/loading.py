@@ -47,10 +47,15 @@ class LoadedRun:
         """The model as an object: `observe`, `step` and `decode` of `world_models.types.WorldModel`."""
         return merge_model(self.graphdef, *self.weights)
 
-    @property
-    def revision(self) -> str:
-        """The revision that trained it."""
-        return json.loads((self.workdir / "provenance.json").read_text())["revision"]
+    def provenance(self, **extra: Any) -> dict[str, Any]:
+        """Where numbers about it come from: see `workdirs.provenance`, and which revision trained it."""
+        trained = json.loads((self.workdir / "provenance.json").read_text())["revision"]
+        return workdirs.provenance(step=self.step, seed=self.config.seed, trained_at=trained, **extra)
+
+    def provenance_of(self, split: str) -> dict[str, Any]:
+        """Where numbers come from that are measured on a split of its data."""
+        episodes = self.windows(split, 1).episodes
+        return self.provenance(data=episodes.name, data_fingerprint=episodes.fingerprint)
 
     def windows(self, split: str, length: int, *, field: str = "length") -> Windows:
         """Windows of `length` steps from a split of the run's data.

@@ -1,12 +1,10 @@
 """What a trained run is worth, as named numbers: what the verbs write and the tables read. Nothing is drawn here."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from experiments import rollouts
-from experiments import workdir as workdirs
 from experiments.loading import LoadedRun
 from experiments.progress import finite_or_none
 
@@ -20,8 +18,13 @@ def futures(run: LoadedRun) -> tuple[rollouts.Rollouts, dict[str, Any]]:
     key = jax.random.fold_in(jax.random.key(run.config.seed), 0)
     results = rollouts.run_rollouts(run.graphdef, run.weights, windows, options.num_context, options.num_contexts, key)
     metrics = rollouts.measure(results, rollouts.mean_frame(training), options.changed_threshold)
-    metrics |= {"split": data.test_split, "step": run.step, "provenance": provenance(run, data.test_split)}
+    metrics |= {"split": data.test_split, "step": run.step, "provenance": run.provenance_of(data.test_split)}
     return results, finite_or_none(metrics)
+
+
+def future_metrics(run: LoadedRun) -> dict[str, Any]:
+    """The content of imagine/metrics.json."""
+    return futures(run)[1]
 
 
 def evaluation(run: LoadedRun) -> dict[str, Any]:
@@ -31,31 +34,6 @@ def evaluation(run: LoadedRun) -> dict[str, Any]:
         for name, evaluator in run.experiment.evaluators(run.workdir).items()
         for metric, value in evaluator(run.graphdef, run.weights).items()
     }
-    return finite_or_none({"step": run.step, **found, "provenance": provenance(run, run.config.data.validation_split)})
-
-
-def provenance(run: LoadedRun, split: str) -> dict[str, Any]:
-    """Where numbers about a run come from."""
-    episodes = run.windows(split, 1).episodes
-    return workdirs.provenance(
-        step=run.step,
-        seed=run.config.seed,
-        trained_at=run.revision,
-        data=episodes.name,
-        data_fingerprint=episodes.fingerprint,
+    return finite_or_none(
+        {"step": run.step, **found, "provenance": run.provenance_of(run.config.data.validation_split)}
     )
-
-
-def planning(run: LoadedRun) -> dict[str, Any]:
-    """The content of plan/results.json."""
-    from experiments.planning import Planning  # the planners are of no use to the other families
-
-    return finite_or_none(Planning(run).results())
-
-
-MEASURES: dict[str, Callable[[LoadedRun], dict[str, Any]]] = {
-    "imagine": lambda run: futures(run)[1],
-    "eval": evaluation,
-    "plan": planning,
-}
-"""By the verb that writes them."""

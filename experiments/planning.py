@@ -12,10 +12,9 @@ import numpy as np
 import scipy.stats
 from flax import nnx
 
-from experiments import workdir as workdirs
 from experiments.loading import LoadedRun
 from experiments.planners import LevelSetting, make_planner, make_settings, with_samples
-from experiments.progress import Progress
+from experiments.progress import Progress, finite_or_none
 from experiments.state import merge_model
 from world_models.environments import native, tasks
 from world_models.environments.native import Task, World
@@ -101,18 +100,15 @@ class Planning:
         if missing:
             raise UserError(f"config.{missing[0]} is missing: configs/two_rooms.py shows what it must hold.")
         self.run, self.options = run, run.config.plan
+        least = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}
+        for name, bound in least.items():
+            if self.options[name] < bound:
+                raise UserError(f"config.plan.{name}={self.options[name]} must be at least {bound}.")
         self.world = make_world(run)
         self.tasks, self.digest = make_tasks(run.config, self.world)
         self.settings = make_settings(run.config, run.model)
         self.steps = self.options.num_steps or self.world.num_steps
         self.cost_level = self.options.cost_level
-        for name, value in {
-            "batch": self.options.batch,
-            "num_steps": self.steps,
-            "repeats": self.options.repeats,
-        }.items():
-            if value < 1:
-                raise UserError(f"config.plan.{name}={value} must be at least 1.")
         if min(self.options.pareto, default=1) <= 0:
             raise UserError(f"config.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
         highest = len(run.model.options.levels)
@@ -212,7 +208,9 @@ class Planning:
             "floors": {name: successes(played) for name, played in self.floors.items()},
             "pareto": self.pareto(),
         }
-        return found | self.timing() | {"step": self.run.step, "provenance": self.provenance()}
+        return (
+            found | self.timing() | {"step": self.run.step, "provenance": self.run.provenance(tasks_sha256=self.digest)}
+        )
 
     def ledger(self, settings: tuple[LevelSetting, ...]) -> ledger.Ledger:
         """What one episode costs under some settings."""
@@ -241,10 +239,10 @@ class Planning:
                 found.append({"levels": count, "samples": share, "flops": cost.flops, **successes(played)})
         return found
 
-    def provenance(self) -> dict[str, Any]:
-        """Where the numbers come from."""
-        origin = {"seed": self.run.config.seed, "trained_at": self.run.revision}
-        return workdirs.provenance(step=self.run.step, **origin, tasks_sha256=self.digest)
+
+def measure(run: LoadedRun) -> dict[str, Any]:
+    """The content of plan/results.json."""
+    return finite_or_none(Planning(run).results())
 
 
 def successes(played: Any, rows: Any = slice(None)) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from flax import nnx
 from experiments import media, report
 from experiments import workdir as workdirs
 from experiments.loading import LoadedRun
-from experiments.measure import provenance
 from experiments.progress import finite_or_none, read_metrics
 from experiments.rollouts import mean_frame, spread
 from experiments.state import merge_model
@@ -97,7 +96,7 @@ def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "caveat": run.experiment.caveat,
         "split": data.test_split,
         "step": run.step,
-        "provenance": provenance(run, data.test_split),
+        "provenance": run.provenance_of(data.test_split),
     }
     return stages, finite_or_none(metrics)
 

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from experiments import workdir as workdirs
-from experiments.fingerprint import of_value
+from experiments.fingerprint import of_code, of_value
 from experiments.launchers import ROOT, Job, local, slurm, without
 from experiments.progress import Progress, read_metrics
 from experiments.record import record
 from experiments.tables import collect, definition, plan, render
 from experiments.tables.definition import Table
+from world_models.data.sources import MODULES
 from world_models.errors import UserError
 
 RESULTS = ROOT / "results"
@@ -79,9 +80,9 @@ def table(
     whole = plan.make(found, scale, workdir, data, range(seeds))
     chosen = [m for m in whole.members if not rows or m.row in rows]
     if force and not dry_run:
-        plan.set_aside(chosen)
+        plan.set_aside(chosen, whole.members)
     out = workdir / name / scale
-    jobs = _jobs(found, chosen, workdir)
+    jobs = _jobs(found, scale, chosen, workdir)
     failures: dict[str, str] = {}
     if dry_run:
         _describe(chosen, jobs, out, parallel, slurm_options)
@@ -121,18 +122,23 @@ def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> d
             found[row] = config.data.dataset
             continue
         options = {k: v for k, v in config.record.to_dict().items() if k != "num_workers"}
-        path = workdir / "data" / of_value(options)
+        code = of_code([MODULES.get(config.record.source, "experiments.record")])
+        path = workdir / "data" / of_value({**options, "code": code})
         found[row] = str(path)
         if path.exists():
             continue
         if only_look:
             raise UserError(f"{workdir} has no data set for {table.name} at scale {scale} yet: run the table first.")
-        print(f"recording a data set of {table.name} to {path}", file=sys.stderr, flush=True)
-        record(config, path)
+        with workdirs.alone(path.with_name(f"{path.name}.lock")):  # another table may record it at the same time
+            if not path.exists():
+                print(f"recording a data set of {table.name} to {path}", file=sys.stderr, flush=True)
+                record(config, path)
     return found
 
 
-def _jobs(table: Table, members: Sequence[plan.Member], workdir: pathlib.Path) -> dict[Job, list[plan.Member]]:
+def _jobs(
+    table: Table, scale: str, members: Sequence[plan.Member], workdir: pathlib.Path
+) -> dict[Job, list[plan.Member]]:
     """A job for every training that members still need, or whose outcome has not been measured."""
     groups: dict[pathlib.Path, list[plan.Member]] = {}
     for member in members:
@@ -140,10 +146,11 @@ def _jobs(table: Table, members: Sequence[plan.Member], workdir: pathlib.Path) -
             groups.setdefault(member.run, []).append(member)
     jobs = {}
     for run, group in groups.items():
-        path = workdir / "jobs" / f"{run.name}.json"
+        path = workdir / "jobs" / f"{table.name}-{scale}-{run.name}.json"  # other tables may have the same training
         results = [{"path": str(m.result.absolute()), "config": m.config} for m in group]
         begin = group[0].begin and {"run": str(group[0].begin.run.absolute()), "config": group[0].begin.config}
-        job = {"run": str(run.absolute()), "begin": begin, "verb": table.verb, "results": results}
+        code = plan.measuring_code(group[0].config["experiment"], table.verb)
+        job = {"run": str(run.absolute()), "begin": begin, "verb": table.verb, "code": code, "results": results}
         workdirs.write_json(path, job)
         command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))
         jobs[Job(run.name, command, run / "log.txt")] = group
@@ -168,8 +175,8 @@ def _run(jobs: dict[Job, list[plan.Member]], limit: int) -> dict[str, str]:
         statuses = local.run(list(jobs), limit, tick)
     finally:
         progress.close()
-    failed = [job for job in jobs if statuses[job.name]]
-    return {member.name: _last_line(job.log) for job in failed for member in jobs[job]}
+    missing = lambda job, member: statuses[job.name] or not member.result.exists()
+    return {m.name: _last_line(job.log) for job, group in jobs.items() for m in group if missing(job, m)}
 
 
 def _last_line(path: pathlib.Path) -> str:

@@ -1,6 +1,8 @@
 """The folder of a run: its config, where it came from, and who may write there."""
 
+import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -8,6 +10,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -103,14 +106,14 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no run (no config.json): run launch.py train there first.")
-    return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text())))
+    return ml_collections.ConfigDict(with_tuples(json.loads(path.read_text())))
 
 
-def _with_tuples(value: Any) -> Any:
+def with_tuples(value: Any) -> Any:
     """`value` with the tuples that JSON has made lists of: flags override no list."""
     if isinstance(value, dict):
-        return {name: _with_tuples(part) for name, part in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+        return {name: with_tuples(part) for name, part in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def revision() -> str:
@@ -153,6 +156,19 @@ def add_launch(workdir: pathlib.Path, entry: dict[str, Any]) -> None:
     path = workdir / "provenance.json"
     launches = json.loads(path.read_text())["launches"] if path.exists() else []
     write_json(path, {**entry, "launches": [*launches, entry]})
+
+
+@contextlib.contextmanager
+def alone(path: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same file, which is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"waiting for another process, which has {path}", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def dataset_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:

@@ -2,8 +2,9 @@
 
 Question: HWM (arXiv 2604.03208): the farther the goal, the more a second level helps, at a third of the planning FLOPs
 or less.
-Ours: OGBench's large maze, which planners have seen in training; one model of three levels a seed, five planners. The
-published mazes are others, and new to the planner: the shape is to be compared, not the digits.
+Ours: OGBench's large maze, which planners have seen in training; one model of three levels a seed, and planners that
+differ in levels, cost and samples. The published mazes are others, and new to the planner: the shape is to be compared,
+not the digits.
 Number to expect: results/maze_distance/.
 Command: python launch.py table maze_distance --scale=cpu --seeds=3
 """

@@ -25,6 +25,7 @@ def collect(table: Table, scale: str, plan: plans.Plan, failures: dict[str, str]
     for name, row in table.rows.items():
         members = [_member(table, m, failures) for m in plan.members if m.row == name]
         origins += [m for m in members if m["status"] == "done"]
+        curves = [m.pop("curve", None) for m in members]
         states = {m["status"] for m in members}
         stale = "stale" in states and "done" not in states
         shown = [m["values"] for m in members if m["status"] == ("stale" if stale else "done")]
@@ -35,7 +36,7 @@ def collect(table: Table, scale: str, plan: plans.Plan, failures: dict[str, str]
                 "source": row.source,
                 "unverified": row.unverified,
                 "ours": {key: _summary([values[key] for values in shown]) for key in table.columns},
-                "curve": _mean_curve([m.pop("curve", None) for m in members if m["status"] == "done"]),
+                "curve": _mean_curve([curve for m, curve in zip(members, curves) if m["status"] == "done"]),
                 "stale": stale,
                 "members": members,
             }

@@ -12,9 +12,13 @@ from typing import Any
 import ml_collections
 
 from experiments.launchers import ROOT
-from experiments.measure import MEASURES
 from world_models.errors import UserError
 
+MEASURES = {  # by verb: the module and the function of a `LoadedRun` that give the numbers
+    "imagine": ("experiments.measure", "future_metrics"),
+    "eval": ("experiments.measure", "evaluation"),
+    "plan": ("experiments.planning", "measure"),
+}
 FOLDER = ROOT / "configs" / "tables"
 
 
@@ -111,7 +115,7 @@ class Table:
     Attributes:
       title, paper, number, about: for readers.
       setting: what the published numbers were measured on.
-      verb: which verb's measures the columns are taken from: a key of `experiments.measure.MEASURES`.
+      verb: which verb's measures the columns are taken from: a key of `MEASURES`.
       published_columns, columns, rows, conclusions, scales: see there.
       curve: path to a list over the horizon, drawn as one line a row.
       curve_title: its axis label.

@@ -1,18 +1,17 @@
 """Runs the members of a table that share a training: `python -m experiments.tables.job JOB.json`."""
 
-import contextlib
-import fcntl
+import importlib
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
 
 import ml_collections
 
 from experiments import runtime
 from experiments import workdir as workdirs
 from experiments.loading import load
-from experiments.measure import MEASURES
+from experiments.tables import plan
+from experiments.tables.definition import MEASURES
 from experiments.train import train
 from world_models.errors import UserError
 
@@ -21,25 +20,29 @@ def run(path: pathlib.Path) -> None:
     """Trains where that is not finished, then measures what has not been measured.
 
     Args:
-      path: a job: {"run": folder, "verb": …, "results": [{"path": …, "config": …}, …]}, the first config's training;
-        "begin" may be {"run": folder, "config": …}, a training that comes first.
+      path: a job: {"run": folder, "verb": …, "code": …, "results": [{"path": …, "config": …}, …]}, the first config's
+        training; "begin" may be {"run": folder, "config": …}, a training that comes first.
 
     Raises:
-      UserError: if another process has the run, it was interrupted, or anything in it cannot work.
+      UserError: if the code is not that of the job's addresses, the training was interrupted, or anything cannot work.
     """
-    job = json.loads(path.read_text())
-    folder = pathlib.Path(job["run"])
-    runtime.setup(job["results"][0]["config"].get("xla_flags", ""))
+    job = workdirs.with_tuples(json.loads(path.read_text()))
+    folder, config = pathlib.Path(job["run"]), job["results"][0]["config"]
+    if plan.measuring_code(config["experiment"], job["verb"]) != job["code"]:
+        raise UserError("The code has changed since the table was started: the same command goes on with the new code.")
+    module, name = MEASURES[job["verb"]]
+    measure = getattr(importlib.import_module(module), name)
+    runtime.setup(config.get("xla_flags", ""))
     if job.get("begin"):
         begin = pathlib.Path(job["begin"]["run"])
-        with _alone(begin, wait=True):  # several jobs may begin with it
+        with workdirs.alone(begin / "lock"):  # several jobs may begin with it
             _train(ml_collections.ConfigDict(job["begin"]["config"]), begin)
-    with _alone(folder):
+    with workdirs.alone(folder / "lock"):  # so may rows of another table
         for result in job["results"]:
             config = ml_collections.ConfigDict(result["config"])
             _train(config, folder)
             if not pathlib.Path(result["path"]).exists():
-                measured = MEASURES[job["verb"]](load(folder, config=config))
+                measured = measure(load(folder, config=config))
                 workdirs.write_json(pathlib.Path(result["path"]), measured)
                 print(f"measured {result['path']}", flush=True)
 
@@ -51,18 +54,6 @@ def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
         train(config, folder)
     if not last.is_dir():
         raise UserError(f"{folder} was interrupted; the same command goes on from there.")
-
-
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
-    """Keeps a second process out of a run, or has it wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise UserError(f"{folder} is being worked on by another process: wait for it, or stop it.") from None
-        yield
 
 
 if __name__ == "__main__":

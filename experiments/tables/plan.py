@@ -1,5 +1,6 @@
 """Who is to be run for a table: members by content address, and those that share a training together."""
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -94,7 +95,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
       UserError: if two rows have the same config.
     """
     first = definition.resolve(table, scale, next(iter(datasets)), seeds[0])
-    code = of_code([*_trainers(first), "experiments.measure"])
+    code = measuring_code(first.experiment, table.verb)
     members, opened = [], {}
     for row, dataset in datasets.items():
         for seed in seeds:
@@ -125,13 +126,17 @@ def _begin(
     config.data.dataset = dataset
     plain = json.loads(config.to_json_best_effort())
     address = {"config": _trained_by(_without(plain, IRRELEVANT)), "data": fingerprint}
-    code = of_code(_trainers(config))
+    code = _training_code(config.experiment)
     return Begin(plain, root / "runs" / of_value({**address, "code": code}), of_value(address))
 
 
-def _trainers(config: ml_collections.ConfigDict) -> list[str]:
-    """The modules that train a config."""
-    return ["experiments.train", f"experiments.{config.experiment}"]
+def _training_code(experiment: str) -> str:
+    return of_code(["experiments.train", f"experiments.{experiment}"])
+
+
+def measuring_code(experiment: str, verb: str) -> str:
+    """The address of all code that the numbers of a family and verb come from."""
+    return of_code(["experiments.train", f"experiments.{experiment}", definition.MEASURES[verb][0]])
 
 
 def _member(
@@ -150,7 +155,12 @@ def _member(
     if begin:
         plain["init_from"]["checkpoints"] = str(begin.run / "checkpoints")
         origin, key_origin = {"begin": begin.run.name}, {"begin": begin.key}
-    address = {"config": _trained_by(relevant), "data": fingerprint, "code": of_code(_trainers(config)), **origin}
+    address = {
+        "config": _trained_by(relevant),
+        "data": fingerprint,
+        "code": _training_code(config.experiment),
+        **origin,
+    }
     run = root / "runs" / of_value(address)
     key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb, **key_origin})
     return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, begin)
@@ -170,16 +180,22 @@ def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     for name, value in config.items():
         rest = heads.get(name)
         if rest is None:
-            kept[name] = value
+            kept[name] = copy.deepcopy(value)
         elif "" not in rest:
             kept[name] = _without(value, rest)
     return kept
 
 
-def set_aside(members: Sequence[Member]) -> None:
-    """Moves the runs of members out of the way, so that they are made again; nothing is deleted."""
-    for run in {run for member in members for run in member.trainings if run.exists()}:
-        run.rename(run.with_name(f"{run.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}"))
+def set_aside(chosen: Sequence[Member], members: Sequence[Member]) -> None:
+    """Moves what was made for some of all members out of the way, so that it is made again; nothing is deleted.
+
+    A training that others have too stays, and only what was measured on it for the chosen ones goes.
+    """
+    shared = {run for member in members if member not in chosen for run in member.trainings}
+    own = {run for member in chosen for run in member.trainings} - shared
+    for path in [run for run in own if run.exists()] + [m.result for m in chosen if m.result.exists()]:
+        if path.exists():  # a result may have gone with its run
+            path.rename(path.with_name(f"{path.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}"))
 
 
 def read_result(member: Member) -> dict[str, Any] | None:
@@ -193,7 +209,7 @@ def read_result(member: Member) -> dict[str, Any] | None:
 
 def stale_result(member: Member) -> dict[str, Any] | None:
     """The newest result of the same config and data by other code, or None."""
-    paths = [p for p in member.run.parent.glob(f"*/results/{member.key}-*.json") if ".replaced-" not in p.parts[-3]]
+    paths = [p for p in member.run.parent.glob(f"*/results/{member.key}*.json") if ".replaced-" not in p.parts[-3]]
     others = sorted((p for p in paths if p != member.result), key=lambda p: p.stat().st_mtime)
     return _read(others[-1]) if others else None
 

@@ -154,7 +154,8 @@ def _plot_cell(axes: Any, where: float, row: dict[str, Any], key: str, color: st
     found = row["ours"][key]
     error = None if found["low"] is None else [[found["mean"] - found["low"]], [found["high"] - found["mean"]]]
     axes.errorbar(where, found["mean"], error, fmt="x" if row["stale"] else "o", color=color, capsize=4, ms=7)
-    singles = [m["values"][key] for m in row["members"] if m["values"].get(key) is not None]
+    shown = [m for m in row["members"] if m["status"] == ("stale" if row["stale"] else "done")]
+    singles = [m["values"][key] for m in shown if m["values"].get(key) is not None]
     axes.plot([where] * len(singles), singles, "_", color=color, alpha=0.6, ms=12)
 
 

@@ -11,9 +11,8 @@ import launch
 from configs import four_rooms, point_maze
 from configs.two_rooms import get_config
 from experiments.loading import load
-from experiments.measure import planning as planning_of
 from experiments.planners import make_planner
-from experiments.planning import Planning, by_bin, by_distance, successes, where
+from experiments.planning import Planning, by_bin, by_distance, measure, successes, where
 from experiments.record import record
 from experiments.train import train
 from world_models.environments import tasks
@@ -148,6 +147,9 @@ def test_success_is_counted_with_intervals_and_by_distance():
         ("plan.num_tasks", 0, "config.plan: num_tasks=0 must be at least 1"),
         ("plan.batch", 0, "config.plan.batch=0 must be at least 1"),
         ("plan.repeats", 0, "config.plan.repeats=0 must be at least 1"),
+        ("plan.num_shown", -1, "config.plan.num_shown=-1 must be at least 0"),
+        ("plan.fps", 0, "config.plan.fps=0 must be at least 1"),
+        ("plan.task_seed", -1, "config.plan.task_seed=-1 must be at least 0"),
         ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
         ("plan.tasks", "cross_2", "config.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
         ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
@@ -177,7 +179,7 @@ def test_three_levels_plan_in_four_rooms(tmp_path):
     config.plan.update({"num_tasks": 2, "num_steps": 9})
     record(config, tmp_path / "data")
     train(config, tmp_path)
-    results = planning_of(load(tmp_path))
+    results = measure(load(tmp_path))
     assert (results["levels"], len(results["distance_rank_correlation"])) == (3, 3)
     assert results["plans_by_level"] == [5, 3, 2]  # in nine steps, every 2, 4 and 8
 
@@ -189,7 +191,7 @@ def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
     config.plan.update({"tasks": "cells_5_16", "num_steps": 2})
     record(config, tmp_path / "data")
     train(config, tmp_path)
-    results = planning_of(load(tmp_path))
+    results = measure(load(tmp_path))
     assert {name: found["episodes"] for name, found in results["bins"].items()} == {
         "cells_5_8": 1,
         "cells_9_12": 1,

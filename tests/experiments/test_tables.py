@@ -7,11 +7,13 @@ import os
 import pathlib
 import shutil
 import textwrap
+import threading
+import time
 
 import pytest
 from conftest import write_dataset
 
-from experiments import fingerprint, results
+from experiments import fingerprint, measure, results
 from experiments import table as table_module
 from experiments.table import table
 from experiments.tables import collect, definition, job, plan, render
@@ -187,7 +189,30 @@ def test_code_addresses_ignore_comments_and_follow_imports(tmp_path):
     assert address("d", "Z = 2\n") == first
     assert address("c", "Y = 2\n") != first
     assert address("c", sources["c"]) == first
-    assert fingerprint.of_code(["experiments.train"]) != fingerprint.of_code(["experiments.measure"])
+    (package / "__init__.py").write_text("def late():\n    from experiments import d\n")
+    assert fingerprint.of_code(["experiments.a"], tmp_path) != first
+    with_init = fingerprint.of_code(["experiments.a"], tmp_path)
+    assert address("d", "Z = 3\n") == with_init
+
+
+def test_no_training_is_made_again_for_a_change_in_how_runs_are_measured(tmp_path):
+    root = tmp_path / "repository"
+    for package in fingerprint.PACKAGES:
+        shutil.copytree(fingerprint.ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    trainers = {
+        family: ["experiments.train", f"experiments.{family}"]
+        for family in ("video_diffusion", "masked_autoencoder", "latent_dynamics", "tokenizer")
+    }
+    modules = trainers | {"plan": ["experiments.planning"], "eval": ["experiments.measure"]}
+    codes = lambda: {name: fingerprint.of_code(named, root) for name, named in modules.items()}
+    before = codes()
+    for path in ("world_models/planning/hierarchy.py", "world_models/environments/tasks.py", "experiments/planners.py"):
+        (root / path).write_text((root / path).read_text() + "\nADDED = 1\n")
+    after = codes()
+    assert [name for name in modules if before[name] != after[name]] == ["plan"]
+    path = root / "experiments" / "measure.py"
+    path.write_text(path.read_text() + "\nADDED = 1\n")
+    assert [name for name in modules if after[name] != codes()[name]] == ["eval"]
 
 
 def test_statements_are_computed_from_the_rows(tables, square_data, tmp_path):
@@ -318,6 +343,70 @@ def test_slurm_gets_every_training_once_and_a_second_call_collects(tables, squar
     assert "| one | 30 | 10.00 |" in path.read_text()
 
 
+def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(
+    tables, square_data, tmp_path, monkeypatch, capfd
+):
+    text = (tables / "toy.py").read_text()
+    (tables / "other.py").write_text(text.replace('"model.context_noise": 0.5', '"sampler.num_steps": 2'))
+    found = {name: definition.load(name, tables) for name in ("toy", "other")}
+    wholes = {
+        name: plan.make(one, "smoke", tmp_path, dict.fromkeys(one.rows, str(square_data)), range(1))
+        for name, one in found.items()
+    }
+    jobs = {name: table_module._jobs(one, "smoke", wholes[name].members, tmp_path) for name, one in found.items()}
+    names = [{one.name for one in each} for each in jobs.values()]
+    assert len(names[0] & names[1]) == 3  # the same trainings…
+    assert not {one.command[-1] for one in jobs["toy"]} & {one.command[-1] for one in jobs["other"]}
+    # … each once, while the other job waits.
+    trained = []
+
+    def train(config, folder):
+        trained.append(folder)
+        time.sleep(0.2)
+        (folder / "checkpoints" / str(config.train.num_steps)).mkdir(parents=True)
+
+    monkeypatch.setattr(job, "train", train)
+    monkeypatch.setattr(job, "load", lambda folder, config: None)
+    monkeypatch.setattr(measure, "future_metrics", lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
+    (first,) = (one for one, group in jobs["toy"].items() if group[0].row == "one")
+    (second,) = (one for one in jobs["other"] if one.name == first.name)
+    threads = [threading.Thread(target=job.run, args=(pathlib.Path(one.command[-1]),)) for one in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(trained) == 1
+    assert all(member.result.exists() for member in (*jobs["toy"][first], *jobs["other"][second]))
+    assert "waiting for another process" in capfd.readouterr().err
+    # A job of other code than its addresses is refused.
+    path = pathlib.Path(first.command[-1])
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["code"], "0123456789ab"))
+    with pytest.raises(UserError, match="The code has changed since the table was started"):
+        job.run(path)
+
+
+def test_force_leaves_what_other_rows_share(tables, square_data, tmp_path):
+    edited(
+        tables,
+        ('"model.context_noise": 0.5', '"sampler.num_steps": 2'),
+        (
+            '"two": {"overrides": seen(2, 1)',
+            '"two": {"overrides": seen(3, 2, 1) | {"model.condition": 18, "sampler.num_steps": 5}',
+        ),
+    )
+    _, whole = planned(tables, tmp_path, square_data, seeds=1)
+    one, two, three, _ = whole.members
+    assert two.run == three.run != one.run
+    for member in whole.members:
+        measured(member, 10.0)
+    plan.set_aside([one, two], whole.members)
+    assert not one.run.exists()
+    assert not two.result.exists()
+    assert three.result.exists()
+    assert len(list(two.result.parent.glob("*.replaced-*"))) == len(list((tmp_path / "runs").glob("*.replaced-*"))) == 1
+    assert plan.stale_result(two) is None
+
+
 def test_published_results_reach_the_readme_and_are_kept_in_step(tables, square_data, tmp_path, monkeypatch):
     for member in planned(tables, tmp_path, square_data, seeds=1)[1].members:
         measured(member, 10.0)
@@ -374,6 +463,8 @@ def test_rows_begin_with_a_training_that_is_made_once_and_first(tables, square_d
         ('{"model.context_noise": 0.5}}', f'{begun}"begin": "first"}}'),
     )
     _, whole = planned(tables, tmp_path, square_data, seeds=1)
+    _, moved = planned(tables, tmp_path / "elsewhere", square_data, seeds=1)
+    assert [m.run.name for m in moved.members] == [m.run.name for m in whole.members]
     ours, more = (m for m in whole.members if m.begin)
     assert ours.begin.run == more.begin.run
     assert ours.config["init_from"]["checkpoints"] == str(ours.begin.run / "checkpoints")
@@ -395,7 +486,7 @@ def test_rows_begin_with_a_training_that_is_made_once_and_first(tables, square_d
 
     monkeypatch.setattr(job, "train", train)
     monkeypatch.setattr(job, "load", lambda folder, config: None)
-    monkeypatch.setitem(job.MEASURES, "imagine", lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
+    monkeypatch.setattr(measure, "future_metrics", lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
     monkeypatch.setattr(table_module.local, "run", run_here)
     table("toy", tmp_path, scale="smoke", dataset=str(square_data), rows=["ours", "more"], folder=tables)
     ours, more = (m for m in other.members if m.begin)

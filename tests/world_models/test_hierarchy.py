@@ -256,6 +256,29 @@ def test_levels_that_do_not_fit_each_other_are_refused():
         HierarchicalPlanner((shorter, faster))
 
 
+def test_no_level_looks_further_than_its_subgoal_and_the_episode():
+    class Spy(HierarchicalPlanner):
+        """Plans nothing and says how many ticks it was told are left."""
+
+        def plan_level(self, i, before, state, target, ticks_left, key):
+            return before._replace(cost=jnp.float32(ticks_left))
+
+    search = dataclasses.replace(LOW, horizon=4, samples=8)
+    levels = tuple(
+        Level(move, away, search, stride=stride, replan=replan) for stride, replan in ((1, 2), (4, 4), (4, 8))
+    )
+    planner, left = Spy(levels), {}
+    act, mind = jax.jit(planner.act), planner.init(jnp.zeros(2))
+    for clock in range(42):
+        _, mind, thought = act(
+            mind, jnp.zeros(2), jnp.ones(2), jnp.int32(clock), jnp.int32(42 - clock), jax.random.key(0)
+        )
+        left[clock] = tuple(np.asarray(thought.costs, int))
+    # Ticks of 1, 4 and 16 steps, worked out by hand; a level's number stays between its plans.
+    expected = {0: (4, 4, 3), 2: (2, 4, 3), 4: (4, 3, 3), 8: (4, 4, 3), 26: (2, 4, 2), 32: (4, 3, 1), 40: (2, 1, 1)}
+    assert {clock: left[clock] for clock in expected} == expected
+
+
 def test_the_distance_to_the_goal_is_not_that_of_subgoals():
     # Two levels of one space: the goal's distance counts the first number alone, that of subgoals the second.
     search = Search(2, "gradient", 1, samples=2, iterations=300, choose="best", learning_rate=0.05)

@@ -39,7 +39,8 @@ def rendered(environment: Any, observed: Any) -> np.ndarray:
 class Player:
     """Plans in a model for an environment on the host. All episodes share one compiled program.
 
-    The keys are derived as in `episodes.run`: a world that exists in both forms is played alike.
+    Keys are derived from the episode's as `episodes.run` derives them from the two of `split(key)`: a world that exists
+    in both forms is played alike.
     """
 
     def __init__(self, encode: Callable[[Array], Any], planner: HierarchicalPlanner):

@@ -22,6 +22,13 @@ FIELDS = {
     "point_maze": (*_WORLD, "maze", "policy", "noise", "action_repeat"),
 }
 _WORLDS = ("two_rooms", "four_rooms", "point_maze")
+# The module that makes the data of each source.
+MODULES = {
+    **dict.fromkeys(("fashion_mnist", "mnist"), f"{__name__}.digits"),
+    **dict.fromkeys(("emoji", "images"), f"{__name__}.pictures"),
+    "moving_digits": f"{__name__}.moving_digits",
+    **dict.fromkeys(_WORLDS, f"{__name__}.worlds"),
+}
 
 
 def open_source(options: Mapping[str, Any]) -> "Collection":
