@@ -29,7 +29,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.profile = False
     config.wandb = False
 
-    config.record = ConfigDict({"source": "fashion_mnist", "seed": 0, "image_size": (28, 28), "num_episodes": 0})
+    config.record = ConfigDict(
+        {
+            "source": "fashion_mnist",
+            "seed": 0,
+            "image_size": (28, 28),
+            "num_episodes": 0,
+            "splits": {"train": 0.9, "test": 0.1},  # of the sources "emoji" and "images"
+            "images": "",  # folder of class folders, of the source "images"
+        }
+    )
     config.init_from = ConfigDict({"checkpoints": "", "step": -1, "parts": ()})
     config.data = ConfigDict(
         {

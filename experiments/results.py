@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -20,24 +21,40 @@ def rendered(folder: pathlib.Path) -> str:
     Raises:
       UserError: if a file is damaged.
     """
-    parts = []
+    parts, tables = [], []
     for path in [folder / "demo.json", *sorted(folder.glob("*/*.json"))]:
         try:
             found = json.loads(path.read_text())
             parts.append(_demo(found) if path.name == "demo.json" else _table(found, path))
+            tables += [] if path.name == "demo.json" else [found]
         except (ValueError, KeyError, OSError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): restore it from git.") from error
-    return "\n".join([*parts, *_mae_speed(sorted(folder.glob("mae_speed*.json"))), *_not_run(folder)])
+    return "\n".join(
+        [_overview(tables), *parts, *_mae_speed(sorted(folder.glob("mae_speed*.json"))), *_not_run(folder)]
+    )
+
+
+def _overview(tables: list[dict[str, Any]]) -> str:
+    """A line for every table that has a result."""
+    lines = ["| table | scale | seeds | conclusions that hold |", "|---|---|---|---|"]
+    for found in tables:
+        anchor = re.sub(r"[^\w\- ]", "", render.heading(found).lower()).replace(" ", "-")  # as GitHub makes them
+        tested = [c["holds"] for c in found["statement"]["conclusions"] if c["holds"] is not None]
+        lines.append(
+            f"| [{found['title']}](#{anchor}) (`{found['table']}`) | {found['scale']} | "
+            f"{len(found['provenance']['seeds'])} | {sum(tested)} of {len(tested)} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def _not_run(folder: pathlib.Path) -> list[str]:
     """A line for every table and scale that has no result; `smoke` is for tests."""
-    lines = ["### Not run", ""]
+    lines = ["### Not run", "", "<details><summary>Tables and scales without a result</summary>", ""]
     for name in definition.names():
         for scale, what in definition.load(name).scales.items():
             if scale != "smoke" and not (folder / name / f"{scale}.json").exists():
                 lines.append(f"- `launch.py table {name} --scale={scale}`: {what.about}.")
-    return [*lines, ""]
+    return [*lines, "", "</details>", ""]
 
 
 def update(readme: pathlib.Path, folder: pathlib.Path, *, check: bool = False) -> None:

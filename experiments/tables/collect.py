@@ -189,7 +189,7 @@ def _rank_correlation(table: Table, rows: list[dict[str, Any]], key: str, column
         for row in rows
         if row["ours"][key] and column.published in row["published"]
     ]
-    if len(pairs) < 2 or any(len(set(side)) < 2 for side in zip(*pairs)):
+    if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs)):
         return {"spearman": None, "n": len(pairs)}
     sign = 1 if column.better == table.published_columns[column.published].better else -1
     return {"spearman": sign * float(scipy.stats.spearmanr(*zip(*pairs)).statistic), "n": len(pairs)}

@@ -3,6 +3,7 @@
 import csv
 import io
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,14 @@ def write(folder: pathlib.Path, table: dict[str, Any]) -> pathlib.Path:
     return folder / "table.md"
 
 
+def heading(table: dict[str, Any]) -> str:
+    """What it is and whose."""
+    return f"{table['title']} ({table['paper']}, {table['number']})"
+
+
 def as_markdown(table: dict[str, Any]) -> str:
     """The table for people: published numbers and ours, each with its setting, and what follows from ours."""
-    lines = [f"### {table['title']} ({table['paper']}, {table['number']})", "", table["about"], ""]
+    lines = [f"### {heading(table)}", "", table["about"], ""]
     if table["published_columns"]:
         lines.append(f"- *Published*: {table['setting']}.")
     else:
@@ -47,6 +53,7 @@ def provenance_line(table: dict[str, Any]) -> str:
     """One line on where the numbers come from."""
     origin = table["provenance"]
     made = "; ".join(origin["measured_by"]) or "nothing measured yet"
+    made = re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", made)  # revisions, which the JSON has whole
     seeds = ", ".join(map(str, origin["seeds"]))
     return (
         f"`{origin['command']}`; seeds {seeds}; {made}; jax {origin['versions']['jax']}; "
