@@ -26,6 +26,7 @@ def plan(run: LoadedRun) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("results.json", "pareto.png", "rollouts.mp4", "rollouts.png"):  # of other settings
         (folder / name).unlink(missing_ok=True)
+    workdirs.write_json(folder / "results.json", results)
     tasks.save(folder / "tasks.json", planning.tasks, **where(run.config), name=results["tasks"])
     workdirs.write_json(folder / "episodes.json", _each(planning))
     plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])
@@ -44,7 +45,6 @@ def plan(run: LoadedRun) -> pathlib.Path:
     ranks = ", ".join("none" if x is None else f"{x:.2f}" for x in results["distance_rank_correlation"])
     print(f"rank correlation of latent distance and shortest way, from level 1 up: {ranks}")
     print(f"{results['flops_per_episode'] / 1e9:.3g} GFLOP an episode, {results['ms_per_plan']:.1f} ms a plan")
-    workdirs.write_json(folder / "results.json", results)
     return folder / "results.json"
 
 

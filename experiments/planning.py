@@ -117,6 +117,8 @@ class Planning:
                 f"config.plan.cost_level={self.cost_level} must be from {len(self.settings)}, the highest level that "
                 f"plans, to {highest}, the levels of this model, or 0 for the former."
             )
+        if self.cost_level == len(self.settings):
+            self.cost_level = 0  # their own, also where fewer of them plan for `pareto`
         try:
             make_planner(run.model, self.settings)
         except UserError as error:

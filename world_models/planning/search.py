@@ -80,7 +80,7 @@ class Search:
         rules = {
             "method": (self.method in METHODS, f"be one of {', '.join(METHODS)}"),
             **{
-                name: (getattr(self, name) >= 1, "be at least 1")
+                name: (isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "be at least 1, and whole")
                 for name in ("dim", "horizon", "samples", "iterations")
             },
             "elites": (gradient or 1 <= self.elites <= limit, f"lie in 1..{limit} (samples={self.samples})"),
