@@ -128,16 +128,25 @@ def _against(table: dict[str, Any], key: str) -> dict[str, Any] | None:
 def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
     column, against = table["columns"][key], _against(table, key)
     rows = [row for row in table["rows"] if row["ours"][key]]
-    rows = [row for row in rows if not against or column["published"] in row["published"]]
+    known = [row["published"][column["published"]] for row in rows if column["published"] in row["published"]]
+    middle = (min(known) + max(known)) / 2 if known else 0
     for i, row in enumerate(rows):
+        if against and column["published"] not in row["published"]:  # a line, for it has no place along the axis
+            mean, color = row["ours"][key]["mean"], COLORS[i % len(COLORS)]
+            axes.axhline(mean, color=color, lw=1.2, ls=":")
+            at = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
+            axes.annotate(row["name"], (0.01, mean), fontsize=7, color=color, **at)
+            continue
         where = row["published"][column["published"]] if against else i
         _plot_cell(axes, where, row, key, COLORS[i % len(COLORS)])
         if against:
             place = (where, row["ours"][key]["mean"])
-            axes.annotate(row["name"], place, (7, 7), textcoords="offset points", fontsize=9)
+            side = {"ha": "right"} if where > middle else {}  # towards the inside
+            axes.annotate(row["name"], place, (-7 if side else 7, 7), textcoords="offset points", fontsize=9, **side)
     if against:
         axes.margins(x=0.25)
-        axes.set_xlabel(f"published {against['title']} ({against['better']} is better)")
+        lines = "; dotted: no number" if len(rows) > len(known) else ""
+        axes.set_xlabel(f"published {against['title']} ({against['better']} is better{lines})")
     else:
         axes.set_xticks(range(len(rows)), [row["name"] for row in rows], rotation=35, ha="right", fontsize=8)
     axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
