@@ -102,6 +102,8 @@ class Planning:
         self.run, self.options = run, run.config.plan
         least = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}
         for name, bound in least.items():
+            if name not in self.options:
+                raise UserError(f"config.plan.{name} is missing: configs/two_rooms.py shows what it must hold.")
             if self.options[name] < bound:
                 raise UserError(f"config.plan.{name}={self.options[name]} must be at least {bound}.")
         self.world = make_world(run)

@@ -148,6 +148,7 @@ def test_success_is_counted_with_intervals_and_by_distance():
         ("plan.batch", 0, "config.plan.batch=0 must be at least 1"),
         ("plan.repeats", 0, "config.plan.repeats=0 must be at least 1"),
         ("plan.num_shown", -1, "config.plan.num_shown=-1 must be at least 0"),
+        ("plan.repeats", None, "config.plan.repeats is missing: configs/two_rooms.py shows what it must hold"),
         ("plan.fps", 0, "config.plan.fps=0 must be at least 1"),
         ("plan.task_seed", -1, "config.plan.task_seed=-1 must be at least 0"),
         ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
@@ -169,6 +170,8 @@ def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
     for part in blocks:
         block = block[part]
     block[name] = value
+    if value is None:
+        del block[name]
     with pytest.raises(UserError, match=message):
         Planning(load(workdir, config=config))
 
