@@ -6,6 +6,7 @@ import shutil
 import signal
 import struct
 import sys
+import textwrap
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile more than they compute: what they start in turn takes this over, unless it sets flags of its own.
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
+from toy_table import TOY
 
 from experiments import runtime
 from world_models.data import records, rlds
@@ -148,3 +150,12 @@ def write_stripes(folder: pathlib.Path, counts: dict[str, int]) -> pathlib.Path:
     made = collection.Collection("stripes", "", features, splits, "", "")
     collection.write(folder / "data", folder / "scratch", made, {})
     return folder / "data"
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A folder with the table `toy`."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "toy.py").write_text(textwrap.dedent(TOY))
+    return folder

@@ -1,0 +1,58 @@
+"""A table of toy rows, and what its members would have measured."""
+
+import json
+
+from experiments.tables import definition, plan
+
+TOY = """
+    def get_table():
+        seen = lambda *offsets: {"model.context_offsets": offsets}
+        return {
+            "title": "Toy & Co", "paper": "Nobody 2020", "number": "Table 7", "about": "About.", "setting": "ImageNet",
+            "verb": "imagine",
+            "published_columns": {"fid": {"title": "FID", "better": "lower"}},
+            "columns": {
+                "psnr": {"title": "PSNR", "unit": "dB", "about": "how", "better": "higher",
+                         "path": ("psnr", "imagined", 2), "published": "fid"},
+            },
+            "rows": {
+                "one": {"overrides": seen(1), "published": {"fid": 30.0}, "source": "page 3"},
+                "two": {"overrides": seen(2, 1), "published": {"fid": 20.0}, "source": "page 3", "unverified": True},
+                "three": {"overrides": seen(3, 2, 1) | {"model.condition": 18},
+                          "published": {"fid": 10.0}, "source": "page 3"},
+                "ours": {"overrides": {"model.context_noise": 0.5}},
+            },
+            "conclusions": [
+                {"text": "two beat one", "source": "page 4",
+                 "holds": lambda rows: rows["two"]["psnr"] > rows["one"]["psnr"]},
+                {"text": "three beat two", "source": "page 4",
+                 "holds": lambda rows: rows["three"]["psnr"] > rows["two"]["psnr"]},
+            ],
+            "scales": {"smoke": {"about": "toy data", "config": "configs/demo.py:debug"},
+                       "paper": {"about": "ImageNet, which is not here"}},
+        }
+"""
+
+
+def edited(folder, *changes):
+    """The toy table with some text changed, loaded."""
+    path = folder / "toy.py"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return definition.load("toy", folder)
+
+
+def planned(tables, root, data, seeds=3):
+    found = definition.load("toy", tables)
+    return found, plan.make(found, "smoke", root, dict.fromkeys(found.rows, str(data)), range(seeds))
+
+
+def measured(member, psnr, **provenance):
+    """Writes what measuring a member would have written."""
+    member.result.parent.mkdir(parents=True, exist_ok=True)
+    origin = {"revision": "abc", "device": "1 x toy", "date": "2026-01-01T00:00:00", **provenance}
+    content = {"horizon": [1, 2, 3], "psnr": {"imagined": [0.0, psnr, 0.0]}, "provenance": origin}
+    member.result.write_text(json.dumps(content))
