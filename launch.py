@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
         path = _run(verb, sys.argv)
     except (UserError, flags.Error) as error:
         # Flags wrap the sentence of a config file that fails in a whole traceback.
-        print(f"launch.py {verb}: {last_line(str(error))}", file=sys.stderr)
+        # In one write, newline included: other processes write to the same place.
+        sys.stderr.write(f"launch.py {verb}: {last_line(str(error))}\n")
         return multihost.TRY_AGAIN if isinstance(error, multihost.NotTogether) else 1
     except KeyboardInterrupt as error:
         print(f"launch.py {verb}: interrupted. {error}", file=sys.stderr)

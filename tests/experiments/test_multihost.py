@@ -358,8 +358,8 @@ def test_processes_of_a_training_that_cannot_work_end_at_once(tmp_path, capfd):
     assert str(tmp_path) not in out
     why = f"launch.py train: config.data.dataset='{tmp_path}/none/data' is missing"
     lines = err.splitlines()
-    assert [line.startswith(why) for line in lines].count(True) == 1
-    assert [line.startswith(f"[1] {why}") for line in lines].count(True) == 1
+    assert [line.startswith(why) for line in lines].count(True) == 1, err
+    assert [line.startswith(f"[1] {why}") for line in lines].count(True) == 1, err
     assert "process 0 ended with exit status 1" in lines[-1]
     assert "goes on" not in lines[-1]
     assert "Traceback" not in err
