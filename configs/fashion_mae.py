@@ -121,7 +121,14 @@ def get_config(variant: str = "") -> ConfigDict:
             "shots": (10, 100),  # labels a class that the probe fine_tune trains on; 0: all
         }
     )
-    config.linear_probe = ConfigDict({"batch_size": 4096, "epochs": 50, "warmup_epochs": 5, "base_learning_rate": 0.1})
+    config.linear_probe = ConfigDict(
+        {
+            "batch_size": 1024,
+            "epochs": 100,
+            "warmup_epochs": 5,
+            "base_learning_rates": (0.25, 0.5, 1.0, 2.0, 4.0),  # a tenth of the training set chooses
+        }
+    )
     config.fine_tune = ConfigDict(
         {
             "batch_size": 64,

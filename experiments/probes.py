@@ -59,16 +59,10 @@ def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float
     options = config.linear_probe
 
     def linear(train_x: np.ndarray, *arrays: Any) -> float:
-        batch = min(options.batch_size, len(train_x))
-        return linear_probe(
-            train_x,
-            *arrays,
-            batch_size=batch,
-            epochs=options.epochs,
-            warmup_epochs=options.warmup_epochs,
-            base_learning_rate=options.base_learning_rate,
-            seed=config.seed,
-        )
+        batch = min(options.batch_size, 9 * len(train_x) // 10)  # a tenth may be held out
+        sizes = {"epochs": options.epochs, "warmup_epochs": options.warmup_epochs, "batch_size": batch}
+        rates = tuple(options.base_learning_rates)
+        return linear_probe(train_x, *arrays, base_learning_rates=rates, seed=config.seed, **sizes)
 
     return linear
 

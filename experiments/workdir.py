@@ -18,7 +18,7 @@ import ml_collections
 from world_models.errors import UserError
 
 # Fields that have no part in what training makes of the weights.
-AFTER_TRAINING = ("eval", "imagine", "plan", "search", "sampler")
+AFTER_TRAINING = ("eval", "imagine", "plan", "search", "sampler", "linear_probe", "fine_tune")
 # Fields that change where and how safely a run is computed, but not what is computed.
 HOW_IT_RUNS = (
     "mesh",

@@ -170,12 +170,28 @@ def test_lars_differs_from_optax_only_where_the_rate_changes():
 
 def test_linear_probe_learns_and_repeats_by_seed():
     (x, y), (test_x, test_y) = blobs(600), blobs(400, seed=1)
-    options = {"batch_size": 64, "epochs": 40, "warmup_epochs": 4, "base_learning_rate": 25.0}
+    options = {"batch_size": 64, "epochs": 40, "warmup_epochs": 4, "base_learning_rates": (25.0,)}
     accuracy = linear.linear_probe(x, y, test_x, test_y, 3, **options)
     assert accuracy == linear.linear_probe(x, y, test_x, test_y, 3, **options)
     assert accuracy >= ridge.ridge_probe(x, y, test_x, test_y, 3).accuracy - 0.03 > 0.6
     shuffled = np.random.default_rng(5).permutation(y)
     assert linear.linear_probe(x, shuffled, test_x, test_y, 3, **options) < accuracy - 0.2
+
+
+def test_linear_probe_takes_the_rate_that_is_best_on_held_out_rows():
+    (x, y), (test_x, test_y) = blobs(600), blobs(400, seed=1)
+    options = {"batch_size": 64, "epochs": 40, "warmup_epochs": 4}
+    by_rate = {
+        rate: linear.linear_probe(x, y, test_x, test_y, 3, **options, base_learning_rates=(rate,))
+        for rate in (1e-3, 25.0)
+    }
+    assert by_rate[1e-3] < by_rate[25.0] - 0.1
+    for rates in ((1e-3, 25.0), (25.0, 1e-3)):
+        assert linear.linear_probe(x, y, test_x, test_y, 3, **options, base_learning_rates=rates) == by_rate[25.0]
+    # The test set has no say: with other labels there, the same rate is taken.
+    wrong = (test_y + 1) % 3
+    alone = linear.linear_probe(x, y, test_x, wrong, 3, **options, base_learning_rates=(25.0,))
+    assert linear.linear_probe(x, y, test_x, wrong, 3, **options, base_learning_rates=(1e-3, 25.0)) == alone
 
 
 @pytest.mark.parametrize("probe", [ridge.ridge_probe, knn.knn_probe, linear.linear_probe])
@@ -206,6 +222,9 @@ def test_options_out_of_range_are_named():
         (lambda: ridge.ridge_probe(x[:1], y[:1], x, y, 3), "one row"),
         (lambda: linear.linear_probe(x, y, x, y, 3), "batch_size=16384"),
         (lambda: linear.linear_probe(x, y, x, y, 3, batch_size=8, epochs=5, warmup_epochs=5), "warmup_epochs=5"),
+        (lambda: linear.linear_probe(x, y, x, y, 3, batch_size=8, base_learning_rates=()), "base_learning_rates="),
+        (lambda: linear.linear_probe(x, y, x, y, 3, batch_size=8, base_learning_rates=(1, 0)), "base_learning_rates="),
+        (lambda: linear.linear_probe(x, y, x, y, 3, batch_size=30, base_learning_rates=(1, 2)), "the 27 rows"),
     ):
         with pytest.raises(UserError, match=word):
             call()

@@ -1,6 +1,7 @@
 """MAE's linear probe: batch normalisation without affine, one linear layer, LARS (He et al. 2021, appendix A.1)."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,9 @@ from world_models.types import Array
 _EPSILON = 1e-6
 _RUNNING = 0.1
 """The share of a batch in the running statistics at every step."""
+
+_HELD_OUT = 10
+"""One training row of so many chooses among learning rates."""
 
 
 class LinearProbe(NamedTuple):
@@ -40,14 +44,15 @@ def linear_probe(
     batch_size: int = 16384,
     epochs: int = 90,
     warmup_epochs: int = 10,
-    base_learning_rate: float = 0.1,
+    base_learning_rates: Sequence[float] = (0.1,),
     seed: int = 0,
 ) -> float:
     """Test accuracy in 0..1 of MAE's linear probe on features held in memory (Table 10; no augmentation).
 
     LARS with momentum 0.9 and trust 0.001, no weight decay; the learning rate base_learning_rate * batch_size / 256
     warms up linearly and falls to 0 along half a cosine, step by step. Normalisation uses the whole batch in training
-    and running statistics (momentum 0.1, unbiased variance) in testing.
+    and running statistics (momentum 0.1, unbiased variance) in testing. Of several base learning rates, the one is
+    used that does best on a tenth of the training set, held out for that alone; the probe is then trained on all of it.
 
     Args:
       train_x, test_x: float32 [n, d].
@@ -55,22 +60,35 @@ def linear_probe(
       num_classes: how many classes there are.
       batch_size: rows a step; every epoch is a new order, and rows that do not fill a batch wait for the next epoch.
       epochs, warmup_epochs: lengths of the schedule.
-      base_learning_rate: for 256 rows.
+      base_learning_rates: for 256 rows; one, or some to choose from.
       seed: of the first weights and of the orders.
 
     Raises:
-      UserError: see `arrays.checked`; the batch has one row or more than the training set; warm-up takes all.
+      UserError: see `arrays.checked`; the batch has one row, or more than there are to train on; warm-up takes all; a
+        learning rate is not positive, or there is none.
     """
     train_x, train_y, test_x, test_y = arrays.checked(train_x, train_y, test_x, test_y, num_classes)
-    if not 2 <= batch_size <= len(train_x):
-        raise UserError(f"batch_size={batch_size} must be between 2 and the {len(train_x)} rows of train_x")
+    rates = tuple(base_learning_rates)
+    if not rates or not min(rates) > 0:
+        raise UserError(f"base_learning_rates={rates} must be one or more positive numbers")
     if not 0 <= warmup_epochs < epochs:
         raise UserError(f"warmup_epochs={warmup_epochs} must be at least 0 and less than epochs={epochs}")
-    probe = fit(
-        jax.random.key(seed), train_x, train_y, base_learning_rate * batch_size / 256,
-        num_classes=num_classes, batch_size=batch_size, epochs=epochs, warmup_epochs=warmup_epochs,
-    )  # fmt: skip
-    return float(np.mean(np.asarray(probe.logits(test_x)).argmax(axis=1) == test_y))
+    order = np.random.default_rng(0).permutation(len(train_x))  # the same for every run
+    held_out, others = np.split(order, [max(1, len(order) // _HELD_OUT) if len(rates) > 1 else 0])
+    if not 2 <= batch_size <= len(others):
+        raise UserError(f"batch_size={batch_size} must be between 2 and the {len(others)} rows of train_x to train on")
+
+    def accuracy(rate: float, x: np.ndarray, y: np.ndarray, other_x: np.ndarray, other_y: np.ndarray) -> float:
+        probe = fit(
+            jax.random.key(seed), x, y, rate * batch_size / 256,
+            num_classes=num_classes, batch_size=batch_size, epochs=epochs, warmup_epochs=warmup_epochs,
+        )  # fmt: skip
+        return float(np.mean(np.asarray(probe.logits(other_x)).argmax(axis=1) == other_y))
+
+    if len(held_out):
+        part = (train_x[others], train_y[others], train_x[held_out], train_y[held_out])
+        rates = (max(rates, key=lambda rate: accuracy(rate, *part)),)
+    return accuracy(rates[0], train_x, train_y, test_x, test_y)
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "batch_size", "epochs", "warmup_epochs"))
