@@ -160,21 +160,30 @@ def _jobs(
 def _run(jobs: dict[Job, list[plan.Member]], limit: int) -> dict[str, str]:
     """Runs jobs on this machine and shows how far they are; returns why members failed."""
     wanted = {run: steps for group in jobs.values() for run, steps in group[0].trainings.items()}
+    results = [member.result for group in jobs.values() for member in group]
 
     def steps() -> int:
         return sum(max([line["step"] for line in read_metrics(run)], default=0) for run in wanted)
 
-    progress = Progress(sum(wanted.values()), steps())
+    def measured() -> int:
+        return sum(path.exists() for path in results)
+
+    training, measuring = Progress(sum(wanted.values()), steps()), None
 
     def tick(states: dict[str, str]) -> None:
+        nonlocal measuring
         counts = {state: list(states.values()).count(state) for state in ("done", "running", "failed", "waiting")}
         text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        progress.show(min(steps(), progress.total - 1), f"trainings: {text}")
+        if measuring is None and steps() < training.total:
+            training.show(steps(), f"jobs: {text} | measured: {measured()} of {len(results)}")
+        else:
+            measuring = measuring or Progress(len(results), measured())
+            measuring.show(min(measured(), measuring.total - 1), f"measuring | jobs: {text}")
 
     try:
         statuses = local.run(list(jobs), limit, tick)
     finally:
-        progress.close()
+        (measuring or training).close()
     missing = lambda job, member: statuses[job.name] or not member.result.exists()
     return {m.name: _last_line(job.log) for job, group in jobs.items() for m in group if missing(job, m)}
 
