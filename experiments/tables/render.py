@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import pathlib
 import re
 from typing import Any
@@ -130,12 +131,10 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
     rows = [row for row in table["rows"] if row["ours"][key]]
     known = [row["published"][column["published"]] for row in rows if column["published"] in row["published"]]
     middle = (min(known) + max(known)) / 2 if known else 0
+    lines: list[tuple[float, str, str]] = []
     for i, row in enumerate(rows):
         if against and column["published"] not in row["published"]:  # a line, for it has no place along the axis
-            mean, color = row["ours"][key]["mean"], COLORS[i % len(COLORS)]
-            axes.axhline(mean, color=color, lw=1.2, ls=":")
-            at = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
-            axes.annotate(row["name"], (0.01, mean), fontsize=7, color=color, **at)
+            lines.append((row["ours"][key]["mean"], row["name"], COLORS[i % len(COLORS)]))
             continue
         where = row["published"][column["published"]] if against else i
         _plot_cell(axes, where, row, key, COLORS[i % len(COLORS)])
@@ -145,13 +144,28 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
             axes.annotate(row["name"], place, (-7 if side else 7, 7), textcoords="offset points", fontsize=9, **side)
     if against:
         axes.margins(x=0.25)
-        lines = "; dotted: no number" if len(rows) > len(known) else ""
-        axes.set_xlabel(f"published {against['title']} ({against['better']} is better{lines})")
+        _draw_lines(axes, lines)
+        dotted = "; dotted: no number" if lines else ""
+        axes.set_xlabel(f"published {against['title']}\n{against['better']} is better{dotted}", fontsize=9)
     else:
         axes.set_xticks(range(len(rows)), [row["name"] for row in rows], rotation=35, ha="right", fontsize=8)
     axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
     axes.ticklabel_format(axis="y", useOffset=False)
     _tidy(axes)
+
+
+def _draw_lines(axes: Any, lines: list[tuple[float, str, str]]) -> None:
+    """Dotted lines at (height, name, color), named at the left, or at the right where the next one below is near."""
+    low, high = axes.get_ylim()
+    heights = [low, high, *(mean for mean, _, _ in lines)]
+    near, below, left = (max(heights) - min(heights)) / 25, -math.inf, True
+    for mean, name, color in sorted(lines):
+        axes.axhline(mean, color=color, lw=1.2, ls=":")
+        left = mean - below > near or not left
+        place, side = (0.01, "left") if left else (0.99, "right")
+        at = {"xycoords": ("axes fraction", "data"), "va": "bottom", "ha": side}
+        axes.annotate(name, (place, mean), fontsize=7, color=color, **at)
+        below = mean
 
 
 def _plot_row(axes: Any, table: dict[str, Any]) -> None:
