@@ -8,7 +8,7 @@ import numpy as np
 from experiments import media, plan_pictures
 from experiments import workdir as workdirs
 from experiments.loading import LoadedRun
-from experiments.planning import Planning, where
+from experiments.planning import Planning, make_planning, where
 from experiments.progress import finite_or_none
 from world_models.environments import tasks
 
@@ -16,25 +16,31 @@ NAMES = {"success": "reached at any time", "terminal_success": "there at the end
 
 
 def plan(run: LoadedRun) -> pathlib.Path:
-    """Plays the tasks of `config.plan` and writes plan/ anew: results.json, tasks, every episode, a video and plots.
+    """Plays the tasks of `config.plan` and writes plan/ anew: results.json, every episode, a video.
+
+    Of a JAX-native world also the tasks as a file, and plots of success over distance and over FLOPs.
 
     Returns:
       Path of results.json.
     """
-    planning, folder = Planning(run), run.workdir / "plan"
+    planning, folder = make_planning(run), run.workdir / "plan"
     results = finite_or_none(planning.results())
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("results.json", "pareto.png", "rollouts.mp4", "rollouts.png"):  # of other settings
-        (folder / name).unlink(missing_ok=True)
+    for name in ("tasks.json", "results.json", "success_by_distance.png", "pareto.png", "rollouts.mp4", "rollouts.png"):
+        (folder / name).unlink(missing_ok=True)  # of other settings
     workdirs.write_json(folder / "results.json", results)
-    tasks.save(folder / "tasks.json", planning.tasks, **where(run.config), name=results["tasks"])
-    workdirs.write_json(folder / "episodes.json", _each(planning))
-    plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])
-    if results["pareto"]:
-        plan_pictures.plot_pareto(folder / "pareto.png", results["pareto"])
+    if isinstance(planning, Planning):
+        tasks.save(folder / "tasks.json", planning.tasks, **where(run.config), name=results["tasks"])
+        workdirs.write_json(folder / "episodes.json", _each(planning))
+        plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])
+        if results["pareto"]:
+            plan_pictures.plot_pareto(folder / "pareto.png", results["pareto"])
+        draw = plan_pictures.rollouts
+    else:
+        workdirs.write_json(folder / "episodes.json", planning.each())
+        draw = plan_pictures.host_rollouts
     if planning.options.num_shown:
-        rows = np.arange(min(planning.options.num_shown, results["episodes"]))
-        video, still = plan_pictures.rollouts(planning, rows)
+        video, still = draw(planning, np.arange(min(planning.options.num_shown, results["episodes"])))
         media.write_mp4(folder / "rollouts.mp4", video, planning.options.fps)
         media.write_png(folder / "rollouts.png", still)
     for name, text in NAMES.items():
@@ -42,8 +48,9 @@ def plan(run: LoadedRun) -> pathlib.Path:
         print(f"{text:22} {results[name]:7.1%}  [{low:.1%}, {high:.1%}] of {results['episodes']} episodes")
     for name, floor in results["floors"].items():
         print(f"{name + ', no model':22} {floor['success']:7.1%}  {floor['terminal_success']:.1%} there at the end")
-    ranks = ", ".join("none" if x is None else f"{x:.2f}" for x in results["distance_rank_correlation"])
-    print(f"rank correlation of latent distance and shortest way, from level 1 up: {ranks}")
+    if isinstance(planning, Planning):
+        ranks = ", ".join("none" if x is None else f"{x:.2f}" for x in results["distance_rank_correlation"])
+        print(f"rank correlation of latent distance and shortest way, from level 1 up: {ranks}")
     print(f"{results['flops_per_episode'] / 1e9:.3g} GFLOP an episode, {results['ms_per_plan']:.1f} ms a plan")
     return folder / "results.json"
 

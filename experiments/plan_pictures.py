@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import media
+from experiments.host_planning import HostPlanning
 from experiments.pictures import tidy
+from experiments.planned import Planned
 from experiments.planning import Planning
 
 MIN_SIDE = 160  # of a frame in the video, in pixels
@@ -46,7 +48,28 @@ def rollouts(planning: Planning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return media.grid(cells, gutter=6), media.grid(stills, gutter=6)[0]
 
 
-def _thoughts(planning: Planning, thoughts: Any) -> list[tuple[str, np.ndarray]]:
+def host_rollouts(planning: HostPlanning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a Gymnasium environment, as the model is shown it; an episode that ends early stands still."""
+    cells, stills = [], []
+    last = max(len(planning.episodes[row].frames) for row in rows) - 1
+    for row in rows:
+        played, goal = planning.episodes[row], planning.tasks[row].goal.frame
+        there = [False, *(np.cumsum([info["reached"] for info in played.infos]) > 0)]
+        seen = _fit(played.frames)
+        texts = [f"step {t}: {'reached' if reached else 'on its way'}" for t, reached in enumerate(there)]
+        head = np.concatenate([media.text_cell(text, seen.shape[2]) for text in texts])
+        line = [media.grid([[head], [seen]], gutter=0), media.labelled("goal", _fit(goal[None]))]
+        if planning.run.model.decoders:
+            thoughts = jax.tree.map(lambda x: x[None], played.thoughts[2])
+            for text, frames in _thoughts(planning, thoughts):
+                line.append(media.labelled(text, _fit(np.concatenate([frames[0], frames[0, -1:]]))))
+        half = there.index(True) // 2 if any(there) else len(seen) - 1
+        stills.append([cell[np.minimum(half, len(cell) - 1)][None] for cell in line])
+        cells.append([cell[np.minimum(np.arange(last + 1), len(cell) - 1)] for cell in line])
+    return media.grid(cells, gutter=6), media.grid(stills, gutter=6)[0]
+
+
+def _thoughts(planning: Planned, thoughts: Any) -> list[tuple[str, np.ndarray]]:
     """Captions and decoded frames uint8 [rows, steps, h, w, c] of subgoals and ends of plans, highest level first."""
     model, settings, found = planning.run.model, planning.settings, []
     decode = jax.jit(lambda level, z: jax.lax.map(lambda z: model.decode_level(level, z), z), static_argnums=0)

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,40 +12,20 @@ import numpy as np
 import scipy.stats
 from flax import nnx
 
+from experiments.host_planning import HostPlanning
 from experiments.loading import LoadedRun
-from experiments.planners import LevelSetting, make_planner, make_settings, with_samples
+from experiments.planned import Planned, Reached, shown_thought, successes
+from experiments.planners import LevelSetting, make_planner, with_samples
 from experiments.progress import Progress, finite_or_none
 from experiments.state import merge_model
 from world_models.environments import native, tasks
 from world_models.environments.native import Task, World
 from world_models.errors import UserError
-from world_models.latent_dynamics.model import MultiLevelDynamics
-from world_models.metrics.intervals import wilson_interval
-from world_models.planning import costs, ledger
+from world_models.planning import costs
 from world_models.planning.episodes import Episode, costs_only, run
-from world_models.planning.hierarchy import Thought
 from world_models.types import Array
 
 BINS = 4  # of the shortest way's length, with as many tasks each
-
-
-class Shown(NamedTuple):
-    """What a video shows of a step's thought: states to be decoded, and of which level each is.
-
-    Attributes:
-      subgoals: what each level plans towards.
-      ends: the last state of each level's plan.
-    """
-
-    subgoals: tuple[Any, ...]
-    ends: tuple[Any, ...]
-
-
-class Reached(NamedTuple):
-    """Whether a goal was reached at any time, and whether at the end: bool [tasks]."""
-
-    success_any: Array
-    success_last: Array
 
 
 def make_world(run: LoadedRun) -> World:
@@ -58,7 +38,7 @@ def make_world(run: LoadedRun) -> World:
     if record.get("source") not in native.WORLDS:
         raise UserError(
             f"config.record.source={record.get('source')!r} is no world to plan in: it must be one of "
-            f"{', '.join(native.WORLDS)}."
+            f"{', '.join((*native.WORLDS, 'gymnasium'))}."
         )
     for name in ("source", *native.OPTIONS):
         ours, theirs = record.get(name), run.spec.record.get(name)
@@ -89,43 +69,20 @@ def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, s
     return found, tasks.digest({"tasks": tasks.content(found)})
 
 
-class Planning:
-    """Tasks, a planner and what came of them; nothing runs before it is asked for."""
+class Planning(Planned):
+    """Tasks of a JAX-native world, a planner and what came of them; nothing runs before it is asked for."""
+
+    LEAST = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
+    EXAMPLE = "configs/two_rooms.py"
 
     def __init__(self, run: LoadedRun):
         """Checks `config.plan` and `config.search`."""
-        if not isinstance(run.model, MultiLevelDynamics):
-            raise UserError(f"{run.workdir} holds no model of latent dynamics, which plan needs.")
-        missing = [name for name in ("plan", "search") if name not in run.config]
-        if missing:
-            raise UserError(f"config.{missing[0]} is missing: configs/two_rooms.py shows what it must hold.")
-        self.run, self.options = run, run.config.plan
-        least = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}
-        for name, bound in least.items():
-            if name not in self.options:
-                raise UserError(f"config.plan.{name} is missing: configs/two_rooms.py shows what it must hold.")
-            if self.options[name] < bound:
-                raise UserError(f"config.plan.{name}={self.options[name]} must be at least {bound}.")
+        super().__init__(run)
         self.world = make_world(run)
         self.tasks, self.digest = make_tasks(run.config, self.world)
-        self.settings = make_settings(run.config, run.model)
         self.steps = self.options.num_steps or self.world.num_steps
-        self.cost_level = self.options.cost_level
         if min(self.options.pareto, default=1) <= 0:
             raise UserError(f"config.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
-        highest = len(run.model.options.levels)
-        if self.cost_level and not len(self.settings) <= self.cost_level <= highest:
-            raise UserError(
-                f"config.plan.cost_level={self.cost_level} must be from {len(self.settings)}, the highest level that "
-                f"plans, to {highest}, the levels of this model, or 0 for the former."
-            )
-        if self.cost_level == len(self.settings):
-            self.cost_level = 0  # their own, also where fewer of them plan for `pareto`
-        try:
-            make_planner(run.model, self.settings)
-        except UserError as error:
-            named = ", ".join(f"{i} is {name}" for i, name in enumerate(run.config.levels, start=1))
-            raise UserError(f"config.search ({named}): {error}") from error
 
     @functools.cached_property
     def episodes(self) -> Episode:
@@ -185,21 +142,12 @@ class Planning:
 
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
-        spent, order = self.ledger(self.settings), self.order()
+        order = self.order()
         bins = by_distance(self.tasks.distance, self.episodes)
         found = {
             "episodes": len(self.tasks.start),
             **successes(self.episodes),
-            "model_evaluations_per_episode": sum(spent.rows),
-            "model_evaluations_by_level": list(spent.rows),
-            "plans_by_level": list(spent.plans),
-            "flops_per_episode": spent.flops,
-            "sequential_depth": spent.depth,
-            "planner": [setting.search.method for setting in self.settings],
-            "levels": len(self.settings),
-            "cost_level": self.cost_level or len(self.settings),
-            "steps": self.steps,
-            "seed": self.options.seed,
+            **self.spent(),
             "tasks": self.options.task_file or self.options.tasks,
             "tasks_sha256": self.digest,
             "not_finite": int(np.sum(self.episodes.thoughts[1])),
@@ -216,22 +164,6 @@ class Planning:
             found | self.timing() | {"step": self.run.step, "provenance": self.run.provenance(tasks_sha256=self.digest)}
         )
 
-    def ledger(self, settings: tuple[LevelSetting, ...]) -> ledger.Ledger:
-        """What one episode costs under some settings."""
-        planner = make_planner(self.run.model, settings, self.cost_level)
-        state = jax.ShapeDtypeStruct((self.run.model.options.levels[0].width,), jnp.float32)
-        return ledger.count(planner, self.steps, state)
-
-    def timing(self) -> dict[str, float]:
-        """Milliseconds of a step at which every level plans, for one episode, and the seconds of compiling that."""
-        planner = make_planner(self.run.model, self.settings, self.cost_level)
-        z = jnp.zeros(self.run.model.options.levels[0].width)
-        taken = ledger.measure(
-            lambda z, goal, key: planner.act(planner.init(z), z, goal, 0, self.steps, key)[0],
-            z, z + 1, jax.random.key(0),
-        )  # fmt: skip
-        return {"ms_per_plan": taken.milliseconds, "plan_compile_seconds": taken.compile_seconds}
-
     def pareto(self) -> list[dict[str, Any]]:
         """Success and FLOPs of an episode for every number of levels and every share of the samples."""
         found = []
@@ -246,17 +178,12 @@ class Planning:
 
 def measure(run: LoadedRun) -> dict[str, Any]:
     """The content of plan/results.json."""
-    return finite_or_none(Planning(run).results())
+    return finite_or_none(make_planning(run).results())
 
 
-def successes(played: Any, rows: Any = slice(None)) -> dict[str, Any]:
-    """Shares of episodes that were at the goal at any time, and at their end, with Wilson's 95 % intervals."""
-    whenever, last = played.success_any[rows], played.success_last[rows]
-    found = {}
-    for name, hits in (("success", whenever), ("terminal_success", last)):
-        interval = wilson_interval(int(np.sum(hits)), len(hits))
-        found |= {name: interval.mean, f"{name}_interval": [interval.low, interval.high]}
-    return found
+def make_planning(run: LoadedRun) -> Planning | HostPlanning:
+    """Planning where the data of a run come from."""
+    return (HostPlanning if run.config.get("record", {}).get("source") == "gymnasium" else Planning)(run)
 
 
 def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
@@ -279,10 +206,6 @@ def by_bin(bins: Mapping[str, tuple[float, float]], distance: np.ndarray, played
     return {name: {"episodes": len(at), **successes(played, at)} for name, at in rows.items() if len(at)}
 
 
-def _shown(thought: Thought) -> Shown:
-    return Shown(thought.subgoals, tuple(jax.tree.map(lambda x: x[-1], plan.states) for plan in thought.plans))
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _play(
     graphdef: nnx.GraphDef,
@@ -299,7 +222,7 @@ def _play(
     """Episodes of tasks and keys with a leading axis, as one program."""
     model = merge_model(graphdef, *weights)
     planner = make_planner(model, settings, cost_level)
-    watch = _shown if shown else costs_only
+    watch = shown_thought if shown else costs_only
     encode = lambda frame, state: model.encode(frame[None, None])[0, 0]
 
     def one(task: Task, key: Array) -> Episode:

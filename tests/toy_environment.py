@@ -55,5 +55,45 @@ class Blind(Toy):
         return np.zeros(3, np.float32)
 
 
+class Dot(gymnasium.Env):
+    """A white dot that moves by a fifth of the action in a square of side 4; observed is where it is."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(0.0, 4.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, length=100, forgetful=False, render_mode=None):
+        self.render_mode = render_mode
+        self._length, self._forgetful = length, forgetful
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        rng = np.random.default_rng() if self._forgetful else self.np_random
+        self._at, self._t = rng.uniform(0.0, 4.0, 2).astype(np.float32), 0
+        return self._at, {}
+
+    def step(self, action):
+        self._at = np.clip(self._at + 0.2 * np.clip(action, -1, 1), 0, 4).astype(np.float32)
+        self._t += 1
+        return self._at, 0.0, self._t == self._length, False, {"place": self._at.copy()}
+
+    def render(self):
+        frame = np.zeros((16, 16, 3), np.uint8)
+        column, row = np.minimum(3 * self._at, 13).astype(int)
+        frame[row : row + 3, column : column + 3] = 255
+        return frame
+
+
+def near(observed, goal):
+    """Whether a `Dot` is where it was to go."""
+    return bool(np.linalg.norm(observed - goal) < 0.3)
+
+
+def never(observed, goal):
+    """Says of no place that it is reached."""
+    return False
+
+
 gymnasium.register("Toy-v0", Toy)
+gymnasium.register("Dot-v0", Dot)
 gymnasium.register("Blind-v0", Blind)

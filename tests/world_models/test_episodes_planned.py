@@ -190,5 +190,5 @@ def test_a_gymnasium_environment_is_played_as_the_compiled_world_is(played):
     short = player.play(GymSquare(task, ends=True), goal, keys[1], WORLD.num_steps)
     assert short.terminated
     np.testing.assert_array_equal(short.actions, found.actions[:first])
-    assert (len(short.frames), short.costs.shape) == (first + 1, (first, 1))
+    assert (len(short.frames), short.thoughts[0].shape) == (first + 1, (first, 1))
     assert player._act._cache_size() == 1

@@ -78,13 +78,18 @@ class Source(Protocol):
         """Makes the episodes of a unit; a function of the source and the unit alone."""
 
 
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A uint8 image [height, width, channels] at `size` = (height, width)."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = image.shape[0] >= height and image.shape[1] >= width
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
 def encode(image: np.ndarray, size: tuple[int, int]) -> bytes:
     """A uint8 image [height, width, 3 (RGB) or 1 (gray)], resized to `size` = (height, width), as a PNG file."""
-    height, width = size
-    if image.shape[:2] != (height, width):
-        shrinks = image.shape[0] >= height and image.shape[1] >= width
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=interpolation)
+    image = resized(image, size)
     if image.ndim == 3 and image.shape[2] == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", image, _PNG)[1].tobytes()

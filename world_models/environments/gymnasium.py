@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from world_models.data.episodes import Episode, encode
-from world_models.environments.policies import make_policy
+from world_models.environments.policies import Act, make_policy
 from world_models.errors import UserError
 
 # Prefix of an id -> (module whose import registers it, extra of this project that brings it).
@@ -100,21 +100,22 @@ class GymnasiumSource:
         """Checks everything that can be checked before work begins."""
         self._env: Any = None
         make_policy(self.policy, self.repeat_probability)
-        environment = self._make()
+        environment = self.make()
         self.action = describe_actions(environment.action_space, self.environment)
         observed, _ = environment.reset(seed=0)
-        self._pixels(environment, observed)
+        self.pixels(environment, observed)
         environment.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the live environment."""
         return {**self.__dict__, "_env": None}
 
-    def _make(self) -> Any:
+    def make(self) -> Any:
+        """The environment."""
         return make(self.environment, self.kwargs, self.modules, self.observation)
 
-    def _pixels(self, environment: Any, observed: Any) -> np.ndarray:
-        """The present frame, uint8 [h, w, 3].
+    def pixels(self, environment: Any, observed: Any) -> np.ndarray:
+        """The present frame, uint8 [h, w, 3], not yet resized.
 
         Raises:
           UserError: if the environment gives none.
@@ -137,19 +138,22 @@ class GymnasiumSource:
         """Name of an episode for error messages."""
         return f"episode {unit} of {self.environment} (seed {self.seed(unit)})"
 
+    def begin(self, environment: Any, unit: int) -> tuple[Any, Act]:
+        """Resets an environment for an episode: what it observes, and the policy."""
+        seed = self.seed(unit)
+        observed, _ = environment.reset(seed=seed)
+        return observed, make_policy(self.policy, self.repeat_probability)(environment, np.random.default_rng(seed))
+
     def episodes(self, unit: int) -> Iterator[Episode]:
         """Plays one episode."""
-        self._env = environment = self._env or self._make()
-        seed = self.seed(unit)
-        rng = np.random.default_rng(seed)
-        observed, _ = environment.reset(seed=seed)
-        act = make_policy(self.policy, self.repeat_probability)(environment, rng)
+        self._env = environment = self._env or self.make()
+        observed, act = self.begin(environment, unit)
         images, actions, rewards, ended, terminated = [], [], [], False, False
         for step in range(self.skip_steps + self.max_episode_steps - 1):
             if step >= self.skip_steps:
-                images.append(encode(self._pixels(environment, observed), self.image_size))
+                images.append(encode(self.pixels(environment, observed), self.image_size))
             action = act(observed)
-            observed, reward, terminated, ended = self._hold(environment, action)
+            observed, reward, terminated, ended, _ = self.hold(environment, action)
             if step >= self.skip_steps:
                 actions.append(to_array(environment.action_space, action))
                 rewards.append(reward)
@@ -157,19 +161,19 @@ class GymnasiumSource:
                 break
         if not actions:
             raise ValueError(f"it ended within config.record.skip_steps={self.skip_steps}")
-        images.append(encode(self._pixels(environment, observed), self.image_size))
+        images.append(encode(self.pixels(environment, observed), self.image_size))
         actions.append(np.zeros_like(actions[0]))
-        yield Episode(images, np.stack(actions), np.array([*rewards, 0.0], np.float32), terminated, seed)
+        yield Episode(images, np.stack(actions), np.array([*rewards, 0.0], np.float32), terminated, self.seed(unit))
 
-    def _hold(self, environment: Any, action: Any) -> tuple[Any, float, bool, bool]:
-        """(observation, summed reward, terminated, ended) after holding an action for `action_repeat` steps."""
+    def hold(self, environment: Any, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """(observation, summed reward, terminated, ended, info) after holding an action for `action_repeat` steps."""
         reward = 0.0
         for _ in range(self.action_repeat):
-            observed, one, terminated, truncated, _ = environment.step(action)
+            observed, one, terminated, truncated, info = environment.step(action)
             reward += float(one)
             if terminated or truncated:
                 break
-        return observed, reward, bool(terminated), bool(terminated or truncated)
+        return observed, reward, bool(terminated), bool(terminated or truncated), info
 
 
 def describe_actions(space: Any, name: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from world_models.planning.hierarchy import HierarchicalPlanner
+from world_models.planning.episodes import costs_only
+from world_models.planning.hierarchy import HierarchicalPlanner, Thought
 from world_models.types import Array
 
 
@@ -19,7 +20,7 @@ class HostEpisode(NamedTuple):
       actions: float32 [steps, dim].
       rewards: float32 [steps].
       infos: what the environment said after each step.
-      costs: float32 [steps, levels], of the plans that were followed.
+      thoughts: what `watch` kept of each step's `Thought`, leading [steps].
       terminated: whether the environment ended the episode.
     """
 
@@ -27,7 +28,7 @@ class HostEpisode(NamedTuple):
     actions: np.ndarray
     rewards: np.ndarray
     infos: list[dict[str, Any]]
-    costs: np.ndarray
+    thoughts: Any
     terminated: bool
 
 
@@ -43,12 +44,18 @@ class Player:
     in both forms is played alike.
     """
 
-    def __init__(self, encode: Callable[[Array], Any], planner: HierarchicalPlanner):
-        """`encode` makes a level-1 state of a frame, uint8 [h, w, c]."""
+    def __init__(
+        self,
+        encode: Callable[[Array], Any],
+        planner: HierarchicalPlanner,
+        watch: Callable[[Thought], Any] = costs_only,
+    ):
+        """`encode` makes a level-1 state of a frame, uint8 [h, w, c]; `watch` says what to keep of thoughts."""
 
         def act(mind, frame, goal, clock, left, key):
             now = jax.random.fold_in(jax.random.split(key)[1], clock)
-            return planner.act(mind, encode(frame), encode(goal), clock, left, now)
+            action, mind, thought = planner.act(mind, encode(frame), encode(goal), clock, left, now)
+            return action, mind, watch(thought)
 
         self._act = jax.jit(act)
         self._start = jax.jit(lambda frame: planner.init(encode(frame)))
@@ -81,7 +88,7 @@ class Player:
             left = jnp.int32(num_steps - clock)
             action, mind, thought = self._act(mind, frames[-1], goal, jnp.int32(clock), left, key)
             actions.append(np.asarray(action))
-            thoughts.append(np.asarray(thought.costs))
+            thoughts.append(jax.tree.map(np.asarray, thought))
             given = actions[-1].reshape(environment.action_space.shape).astype(environment.action_space.dtype)
             observed, reward, terminated, truncated, info = environment.step(given)
             frames.append(look(environment, observed))
@@ -89,6 +96,5 @@ class Player:
             infos.append(info)
             if terminated or truncated:
                 break
-        return HostEpisode(
-            np.stack(frames), np.stack(actions), np.float32(rewards), infos, np.stack(thoughts), bool(terminated)
-        )
+        thoughts = jax.tree.map(lambda *x: np.stack(x), *thoughts)
+        return HostEpisode(np.stack(frames), np.stack(actions), np.float32(rewards), infos, thoughts, bool(terminated))

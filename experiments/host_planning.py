@@ -1,0 +1,147 @@
+"""Planning in a trained model, measured in a Gymnasium environment: episodes on the host around one jitted `act`."""
+
+import functools
+import importlib
+import json
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.fingerprint import of_value
+from experiments.loading import LoadedRun
+from experiments.planned import Planned, Reached, shown_thought, successes
+from experiments.planners import make_planner
+from experiments.progress import Progress
+from experiments.record import make_source
+from world_models.environments.gymnasium import GymnasiumSource
+from world_models.environments.retrace import Reached as IsReached
+from world_models.environments.retrace import Retraced, draw
+from world_models.errors import UserError
+from world_models.planning.host import HostEpisode, Player
+
+SAME = ("environment", "environment_kwargs", "observation", "image_size", "action_repeat")  # as in the recording
+
+
+def make_environment(run: LoadedRun) -> GymnasiumSource:
+    """The source that a run's data were recorded with.
+
+    Raises:
+      UserError: if config.record names another environment, or shows it otherwise.
+    """
+    record, there = json.loads(run.config.record.to_json_best_effort()), run.spec.record
+    for name in SAME:
+        if name in there and record[name] != there[name]:
+            raise UserError(
+                f"config.record.{name}={record[name]!r}, but this model's data were recorded with {there[name]!r}: "
+                "leave it as it was."
+            )
+    return make_source(run.config.record)
+
+
+def make_reached(config: ml_collections.ConfigDict) -> IsReached:
+    """The function that `config.plan.reached` names."""
+    module, _, name = config.plan.reached.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"config.plan.reached={config.plan.reached!r} must be a 'package.module:function' of an observation and "
+            f"the goal's that says whether the goal is reached ({error})."
+        ) from error
+
+
+class HostPlanning(Planned):
+    """Tasks, a planner and what came of them; nothing is played before it is asked for."""
+
+    LEAST = {"num_steps": 1, "offset": 1, "num_tasks": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
+    EXAMPLE = "configs/push_t.py"
+
+    def __init__(self, run: LoadedRun):
+        """Checks `config.plan` and `config.search`, and draws the tasks."""
+        super().__init__(run)
+        options = self.options
+        self.source, self.reached = make_environment(run), make_reached(run.config)
+        try:
+            self.tasks, self.left_out = draw(
+                self.source, self.reached, options.num_tasks, options.offset, options.task_seed
+            )
+        except UserError as error:
+            raise UserError(f"config.plan: {error}") from error
+        self.steps = options.num_steps
+        starts = [[self.source.seed(task.unit), len(task.actions)] for task in self.tasks]
+        record = {name: run.spec.record.get(name) for name in (*SAME, "policy", "repeat_probability")}
+        self.digest = of_value({"record": record, "offset": options.offset, "tasks": starts})
+        self._environment = self.source.make()
+
+    @functools.cached_property
+    def player(self) -> Player:
+        """What plays every episode."""
+        model = self.run.model
+        planner = make_planner(model, self.settings, self.cost_level)
+        watch = lambda thought: (thought.costs, thought.not_finite, shown_thought(thought))
+        return Player(lambda frame: model.encode(frame[None, None])[0, 0], planner, watch)
+
+    @functools.cached_property
+    def episodes(self) -> list[HostEpisode]:
+        """All tasks, played."""
+        found, progress, won = [], Progress(len(self.tasks)), 0
+        for i, task in enumerate(self.tasks):
+            world = Retraced(self.source, self._environment, task, self.reached)
+            key = jax.random.fold_in(jax.random.key(self.options.seed), i)
+            look = lambda _, observed, world=world: world.frame(observed)
+            found.append(self.player.play(world, task.goal.frame, key, self.steps, look=look))
+            won += any(info["reached"] for info in found[-1].infos)
+            progress.show(i + 1, f"planning | {won / (i + 1):.0%} of the goals reached")
+        progress.close()
+        return found
+
+    def floor(self) -> Reached:
+        """Actions at random."""
+        found = []
+        for i, task in enumerate(self.tasks):
+            world, hits = Retraced(self.source, self._environment, task, self.reached), []
+            world.reset()
+            world.action_space.seed(self.options.seed + i)
+            for _ in range(self.steps):
+                _, _, terminated, truncated, info = world.step(world.action_space.sample())
+                hits.append(info["reached"])
+                if terminated or truncated:
+                    break
+            found.append((any(hits), hits[-1]))
+        return Reached(*np.array(found).T)
+
+    def each(self) -> list[dict[str, Any]]:
+        """Every episode: where it began, and after how many steps the goal was first reached, -1 if it was not."""
+        found = []
+        for task, played in zip(self.tasks, self.episodes):
+            hits = [info["reached"] for info in played.infos]
+            found.append(
+                {
+                    "seed": self.source.seed(task.unit),
+                    "first_step": len(task.actions),
+                    "steps": hits.index(True) + 1 if any(hits) else -1,
+                    "success": any(hits),
+                    "terminal_success": hits[-1],
+                }
+            )
+        return found
+
+    def results(self) -> dict[str, Any]:
+        """The content of plan/results.json."""
+        hits = [[info["reached"] for info in played.infos] for played in self.episodes]
+        ends = Reached(np.array([any(one) for one in hits]), np.array([one[-1] for one in hits]))
+        return {
+            "episodes": len(self.tasks),
+            **successes(ends),
+            **self.spent(),
+            "offset": self.options.offset,
+            "tasks_sha256": self.digest,
+            "left_out": self.left_out,
+            "not_finite": int(sum(played.thoughts[1].sum() for played in self.episodes)),
+            "floors": {"random": successes(self.floor())},
+            **self.timing(),
+            "step": self.run.step,
+            "provenance": self.run.provenance(tasks_sha256=self.digest),
+        }
