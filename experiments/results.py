@@ -29,9 +29,8 @@ def rendered(folder: pathlib.Path) -> str:
             tables += [] if path.name == "demo.json" else [found]
         except (ValueError, KeyError, OSError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): restore it from git.") from error
-    return "\n".join(
-        [_overview(tables), *parts, *_mae_speed(sorted(folder.glob("mae_speed*.json"))), *_not_run(folder)]
-    )
+    speeds = [*_mae_speed(sorted(folder.glob("mae_speed*.json"))), *_planner_speed(folder / "planner_speed.json")]
+    return "\n".join([_overview(tables), *parts, *speeds, *_not_run(folder)])
 
 
 def _overview(tables: list[dict[str, Any]]) -> str:
@@ -128,15 +127,16 @@ def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
         origin, show = found["provenance"], lambda name, found=found: _ratio(found[name])
         speed = [f"{found['steps'][name]['images_per_second']:,.0f}" for name in ("ours", "torch")]
         share, (low, high) = found["masking_share"]["share"], found["masking_share"]["interval"]
-        masking = f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+        masking = [f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"]
+        if "masking_alone" in found:  # not in older measurements
+            share, (low, high) = found["masking_alone"]["ratio"], found["masking_alone"]["interval"]
+            masking.append(f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
+        else:
+            masking.append("-")
         setting = f"{found['size']}, {found['dtype']}, memory kept: {found['memory']}"
         ratios = map(show, ("to_torch", "to_torch_cpu", "sparse_speed_up"))
-        rows.append(f"| {' | '.join([setting, *speed, *ratios, masking])} |")
-        made.append(
-            f"- `python -m {origin['command']}`: revision {origin['revision'][:10]}, {origin['device']} "
-            f"({origin['host_cores']} cores), {origin['date'][:10]}, jax {origin['versions']['jax']}, torch "
-            f"{found['peer']['version']}; [{path.name}](results/{path.name})"
-        )
+        rows.append(f"| {' | '.join([setting, *speed, *ratios, *masking])} |")
+        made.append(f"{_made(origin, path)}, torch {found['peer']['version']}")
     if not rows:
         return []
     return [
@@ -144,15 +144,53 @@ def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
         "",
         "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same cores; "
         "medians of ratios within a round and their 95 % interval. *Memory kept* says whose C library keeps what a "
-        "step frees, which `launch.py` has ours do on CPUs. A masking below zero is noise.",
+        "step frees, which `launch.py` has ours do on CPUs. *Masking* is what a step saves that is given its patches "
+        "in order (below zero is noise), and what masks, shuffles and gathers take *alone*, of a step's time.",
         "",
-        "| setting | ours | PyTorch | ours to PyTorch | by processor time | sparse to dense encoder | masking |",
-        "|---|---|---|---|---|---|---|",
+        "| setting | ours | PyTorch | ours to PyTorch | by CPU time | sparse to dense encoder | masking | alone |",
+        "|---|---|---|---|---|---|---|---|",
         *rows,
         "",
         *made,
         "",
     ]
+
+
+def _planner_speed(path: pathlib.Path) -> list[str]:
+    """What `experiments.benchmarks planner --peer=torch --output=results/planner_speed.json` measured."""
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    rates = found["plans_per_second"].items()
+    heads = [
+        "ms a plan, ours",
+        "ms, PyTorch",
+        "ours to PyTorch",
+        *(f"plans/s, {number} at once" for number, _ in rates),
+    ]
+    return [
+        "### Planning beside PyTorch",
+        "",
+        f"A plan is CEM with {found['samples']} samples, {found['iterations']} iterations and a horizon of "
+        f"{found['horizon']} in the latents of a GRU of {found['width']} numbers, {found['flops_per_plan'] / 1e9:.1f} "
+        "GFLOP; the peer is a plain PyTorch loop of the same arithmetic, the two in turns on the same cores. The ratio "
+        "is the median within a round with its 95 % interval. With a plan a step, an episode of n steps is n plans.",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---" * len(heads) + "|",
+        f"| {found['ms_per_plan']:.0f} | {found['torch_ms_per_plan']:.0f} | {_ratio(found['to_torch'])} | "
+        f"{' | '.join(f'{rate:.2f}' for _, rate in rates)} |",
+        "",
+        _made(found["provenance"], path),
+        "",
+    ]
+
+
+def _made(origin: dict[str, Any], path: pathlib.Path) -> str:
+    return (
+        f"- `python -m {origin['command']}`: [{path.name}](results/{path.name}), revision {origin['revision'][:10]}, "
+        f"{origin['device']} ({origin['host_cores']} cores), {origin['date'][:10]}, jax {origin['versions']['jax']}"
+    )
 
 
 def _ratio(found: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ once, and every ratio is the median over rounds of the ratio within a round, wit
 seconds are given too: on a machine that others use they are the steadier number.
 
 "dense" has mask tokens in the encoder (MAE's table 1c). "masking" is the share of a step that goes away if it is given
-normalized patches in order: masks, shuffles, gathers and cutting images into patches. FLOPs and MFU are as in the
-throughput benchmark.
+normalized patches in order: masks, shuffles, gathers and cutting images into patches; "alone" is the time that masks,
+shuffles and gathers take by themselves, over that of a step: no less than what they take within one, and not the
+difference of two numbers of nearly the same size. FLOPs and MFU are as in the throughput benchmark.
 
 Our process is set up as `launch.py` does it: where there is no accelerator, the C library keeps what a step frees
 (`runtime.keep_memory`). --memory=both gives the peer the same setting, --memory=neither takes it from ours.
@@ -81,7 +82,7 @@ def measure(size: str, batch: int, dtype: str, peer: str, *, compiled, unroll, m
     same = {"size": size, "batch": batch, "dtype": dtype, "seconds": seconds}
     ours, others = MEMORY[memory]
     processes = [Process(ours, who="ours", unroll=unroll, **same)]
-    turns = [(processes[0], name) for name in ("ours", "dense", "sorted")]
+    turns = [(processes[0], name) for name in ("ours", "dense", "sorted", "masking")]
     try:
         if peer:
             processes.append(Process(others, who=peer, compiled=compiled, **same))
@@ -110,6 +111,7 @@ def summary(found: dict[str, list[dict]], facts: dict[str, Any], batch: int, cei
             "loss": found[name][-1]["loss"],
         }
         for name in found
+        if name != "masking"  # no step
     }
     model_flops = facts["flops"] / float(np.median(take("ours")))
     given = ratio(take("sorted"), take("ours"))
@@ -119,6 +121,7 @@ def summary(found: dict[str, list[dict]], facts: dict[str, Any], batch: int, cei
         "sparse_speed_up": ratio(take("dense"), take("ours")),
         "sparse_flops_ratio": facts["dense_flops"] / facts["flops"],
         "masking_share": {"share": 1 - given["ratio"], "interval": [1 - end for end in given["interval"][::-1]]},
+        "masking_alone": ratio(take("masking"), take("ours")),
         "model_flops_per_second": model_flops,
         "matmul_flops_per_second": ceiling,
         "mfu": model_flops / ceiling,
@@ -144,6 +147,8 @@ def table(found: dict[str, Any]) -> str:
     )
     low, high = found["masking_share"]["interval"]
     lines.append(f"masking: {found['masking_share']['share']:.1%} of a step ({low:.1%} to {high:.1%})")
+    alone, (low, high) = found["masking_alone"]["ratio"], found["masking_alone"]["interval"]
+    lines.append(f"masking alone: {alone:.1%} of a step ({low:.1%} to {high:.1%})")
     speed, ceiling = (found[name] / 1e9 for name in ("model_flops_per_second", "matmul_flops_per_second"))
     lines.append(f"model FLOPs: {speed:,.1f} GFLOP/s, {found['mfu']:.1%} of {ceiling:,.0f} GFLOP/s (matrix product)")
     return "\n".join(lines)

@@ -48,6 +48,8 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     - "ours": a training step: masks, loss, gradient, AdamW.
     - "dense": the same with mask tokens in the encoder, so that it sees as many tokens as there are patches.
     - "sorted": "ours" without masks, shuffles and gathers: it is given normalized patches, the visible ones first.
+    - "masking": these alone, nothing else: an upper bound of what they take within a step. No gradient goes through
+      them: neither pixels nor fixed positions are trained.
     """
     import jax
     import jax.numpy as jnp
@@ -59,6 +61,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     from world_models.flops import count_flops
     from world_models.masked_autoencoder import targets
     from world_models.masked_autoencoder.model import MaskedAutoencoder, Options
+    from world_models.masked_autoencoder.patches import patchify
     from world_models.nn.transformer import TransformerOptions
 
     runtime.setup()
@@ -78,6 +81,29 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
         predictions = model.decoder(tokens, places, model.num_patches - visible)
         goal = targets.target(model.options.target, patches[:, visible:], size.channels)
         return jnp.mean((predictions.astype(jnp.float32) - goal) ** 2)
+
+    def masking() -> Callable[[], float]:
+        options = Options(part(*size.encoder), part(*size.decoder), patch=size.patch, dtype=dtype)
+        model = nnx.jit(lambda: MaskedAutoencoder(options, frames.shape[1:], rngs=nnx.Rngs(0)))()
+        graphdef, params, constants = state.split_model(model)
+
+        @jax.jit
+        def mask(params: Any, count: jax.Array, patches: jax.Array) -> tuple:
+            model = state.merge_model(graphdef, params, constants)
+            places = model.mask(jax.random.split(jax.random.fold_in(jax.random.key(0), count), batch))
+            shuffled = model.normalized(jnp.take_along_axis(patches, places[..., None], axis=1))
+            seen = jnp.asarray(model.encoder.positions(), dtype)[places[:, : model.num_visible]]
+            return count + 1, shuffled, seen, jnp.asarray(model.decoder.positions(), dtype)[places]
+
+        now = [jnp.int32(0)]
+        patches = jax.jit(lambda frames: patchify(frames, size.patch, 1))(frames)
+
+        def step() -> float:
+            now[0], *made = mask(params, now[0], patches)
+            jax.block_until_ready(made)
+            return 0.0
+
+        return step
 
     def program(dense: bool, loss_of: Callable, prepare: Callable) -> tuple[Callable[[], float], int, int]:
         options = Options(
@@ -117,7 +143,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
         "dense_flops": dense_flops,
         "device": jax.devices()[0].device_kind,
     }
-    return {"ours": whole, "dense": dense, "sorted": bare, "ceiling": ceiling}, facts
+    return {"ours": whole, "dense": dense, "sorted": bare, "masking": masking(), "ceiling": ceiling}, facts
 
 
 def torch(size: Size, batch: int, dtype: str, compiled: bool) -> tuple[dict[str, Callable[[], float]], dict[str, Any]]:

@@ -46,6 +46,7 @@ def test_beside_torch(run, tmp_path):
     for row in found["steps"].values():
         assert 0 < row["images_per_second"] <= row["images_per_second_best"]
         assert 0.2 < row["loss"] < 2  # that of normalized targets, early
+    assert 0 < found["masking_alone"]["ratio"] < 1
     for name in ("to_torch", "to_torch_cpu", "sparse_speed_up"):
         low, high = found[name]["interval"]
         assert low <= found[name]["ratio"] <= high
@@ -58,11 +59,13 @@ def test_numbers_of_known_rounds():
     pace = np.array([1, 1, 1, 4, 4.0])
     rows = lambda seconds: [{"seconds": s, "cpu_seconds": 2 * s, "loss": 1.0} for s in seconds * pace]
     found = {"ours": rows(0.5), "torch": rows(0.4), "dense": rows(1.5), "sorted": rows(0.48)}
+    found["masking"] = rows(0.01)
     result = mae.summary(found, {"flops": 100, "dense_flops": 310}, 8, 1000.0)
     for name, expected in {"to_torch": 0.8, "to_torch_cpu": 0.8, "sparse_speed_up": 3.0}.items():
         assert result[name]["ratio"] == pytest.approx(expected)
         np.testing.assert_allclose(result[name]["interval"], expected)
     assert result["masking_share"]["share"] == pytest.approx(0.04)
+    assert result["masking_alone"]["ratio"] == pytest.approx(0.02)
     assert result["steps"]["ours"]["images_per_second"] == pytest.approx(16)
     assert result["sparse_flops_ratio"] == pytest.approx(3.1)
     assert result["mfu"] == pytest.approx(100 / 0.5 / 1000)
