@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 from world_models.errors import UserError
 from world_models.flops import count_flops
@@ -159,7 +159,7 @@ def test_what_is_computed_again_counts_again():
 
 
 def test_all_shards_count():
-    mesh = jax.sharding.AbstractMesh((4, 2), ("rows", "copies"))
+    mesh = jax.sharding.AbstractMesh((4, 2), ("rows", "copies"), axis_types=(AxisType.Auto,) * 2)
     rows = PartitionSpec("rows")
     product = jax.shard_map(
         lambda x, w: x @ w, mesh=mesh, in_specs=(rows, PartitionSpec()), out_specs=rows, axis_names={"rows"}

@@ -234,14 +234,15 @@ def test_a_transformer_tells_frames_apart_by_place_and_a_frozen_one_has_no_param
 
 
 DEVICES = """
-import dataclasses, jax, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import dataclasses, jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tests.world_models.test_latent_dynamics import BOTTOM, OPTIONS, DecoderOptions, build, dots, keys
 bottom = dataclasses.replace(BOTTOM, sigreg=0.1)
 model = build(dataclasses.replace(OPTIONS, levels=(bottom,), decoder=DecoderOptions(())))
 inputs = dots(8, 8), keys(8)
 for count in (1, 4):
-    rows = NamedSharding(Mesh(np.array(jax.devices()[:count]), "data"), PartitionSpec("data"))
+    mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+    rows = NamedSharding(mesh, PartitionSpec("data"))
     clip, own = jax.device_put(inputs, rows)
     assert len(clip.frames.sharding.device_set) == count
     everywhere = jax.device_put(model, NamedSharding(rows.mesh, PartitionSpec()))
