@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import json
 from typing import Any
 
 import jax
@@ -21,33 +20,36 @@ from world_models.environments.retrace import Retraced, draw
 from world_models.errors import UserError
 from world_models.planning.host import HostEpisode, Player
 
-SAME = ("environment", "environment_kwargs", "observation", "image_size", "action_repeat")  # as in the recording
-
 
 def make_environment(run: LoadedRun) -> GymnasiumSource:
-    """The source that a run's data were recorded with.
+    """The source that a run's data were recorded with, whatever its config says today; frames as the model has them.
 
     Raises:
-      UserError: if config.record names another environment, or shows it otherwise.
+      UserError: if that was none, or its actions are not continuous.
     """
-    record, there = json.loads(run.config.record.to_json_best_effort()), run.spec.record
-    for name in SAME:
-        if name in there and record[name] != there[name]:
-            raise UserError(
-                f"config.record.{name}={record[name]!r}, but this model's data were recorded with {there[name]!r}: "
-                "leave it as it was."
-            )
-    return make_source(run.config.record)
+    record = run.spec.record
+    if record.get("source") != "gymnasium":
+        raise UserError(
+            f"config.record.source='gymnasium', but this model's data were recorded from {record.get('source')!r}: "
+            "plan where they come from."
+        )
+    record = run.config.record.to_dict() | dict(record) | {"image_size": run.spec.frame_shape[:2]}
+    source = make_source(ml_collections.ConfigDict(record))
+    space = source.make().action_space
+    if not np.issubdtype(space.dtype, np.floating):
+        raise UserError(f"{source.environment} has actions of space {space}; planners here search for real numbers.")
+    return source
 
 
 def make_reached(config: ml_collections.ConfigDict) -> IsReached:
     """The function that `config.plan.reached` names."""
-    module, _, name = config.plan.reached.partition(":")
+    wanted = config.plan.get("reached", "")
+    module, _, name = wanted.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"config.plan.reached={config.plan.reached!r} must be a 'package.module:function' of an observation and "
+            f"config.plan.reached={wanted!r} must be a 'package.module:function' of an observation and "
             f"the goal's that says whether the goal is reached ({error})."
         ) from error
 
@@ -65,14 +67,13 @@ class HostPlanning(Planned):
         self.source, self.reached = make_environment(run), make_reached(run.config)
         try:
             self.tasks, self.left_out = draw(
-                self.source, self.reached, options.num_tasks, options.offset, options.task_seed
+                self.source, self.reached, options.num_tasks, options.offset, options.num_steps, options.task_seed
             )
         except UserError as error:
             raise UserError(f"config.plan: {error}") from error
         self.steps = options.num_steps
         starts = [[self.source.seed(task.unit), len(task.actions)] for task in self.tasks]
-        record = {name: run.spec.record.get(name) for name in (*SAME, "policy", "repeat_probability")}
-        self.digest = of_value({"record": record, "offset": options.offset, "tasks": starts})
+        self.digest = of_value({"record": dict(run.spec.record), "offset": options.offset, "tasks": starts})
         self._environment = self.source.make()
 
     @functools.cached_property
@@ -139,6 +140,7 @@ class HostPlanning(Planned):
             "offset": self.options.offset,
             "tasks_sha256": self.digest,
             "left_out": self.left_out,
+            "ended_early": sum(len(played.actions) < self.steps for played in self.episodes),
             "not_finite": int(sum(played.thoughts[1].sum() for played in self.episodes)),
             "floors": {"random": successes(self.floor())},
             **self.timing(),

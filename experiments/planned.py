@@ -59,7 +59,7 @@ class Planned:
             raise UserError(f"{run.workdir} holds no model of latent dynamics, which plan needs.")
         missing = [name for name in ("plan", "search") if name not in run.config]
         if missing:
-            raise UserError(f"config.{missing[0]} is missing: configs/two_rooms.py shows what it must hold.")
+            raise UserError(f"config.{missing[0]} is missing: {self.EXAMPLE} shows what it must hold.")
         self.run, self.options = run, run.config.plan
         for name, bound in self.LEAST.items():
             if name not in self.options:

@@ -61,7 +61,7 @@ def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float
     def linear(train_x: np.ndarray, *arrays: Any) -> float:
         batch = min(options.batch_size, 9 * len(train_x) // 10)  # a tenth may be held out
         sizes = {"epochs": options.epochs, "warmup_epochs": options.warmup_epochs, "batch_size": batch}
-        rates = tuple(options.base_learning_rates)
+        rates = options.get("base_learning_rates") or (options.base_learning_rate,)  # of older runs
         return linear_probe(train_x, *arrays, base_learning_rates=rates, seed=config.seed, **sizes)
 
     return linear

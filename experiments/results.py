@@ -144,8 +144,8 @@ def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
         "",
         "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same cores; "
         "medians of ratios within a round and their 95 % interval. *Memory kept* says whose C library keeps what a "
-        "step frees, which `launch.py` has ours do on CPUs. *Masking* is what a step saves that is given its patches "
-        "in order (below zero is noise), and what masks, shuffles and gathers take *alone*, of a step's time.",
+        "step frees, which `launch.py` has ours do on CPUs. *Masking* is what a step saves that is given patches, "
+        "cut and in order (below zero is noise); *alone*, what masks, shuffles and gathers take by themselves.",
         "",
         "| setting | ours | PyTorch | ours to PyTorch | by CPU time | sparse to dense encoder | masking | alone |",
         "|---|---|---|---|---|---|---|---|",
@@ -158,9 +158,9 @@ def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
 
 def _planner_speed(path: pathlib.Path) -> list[str]:
     """What `experiments.benchmarks planner --peer=torch --output=results/planner_speed.json` measured."""
-    if not path.exists():
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if "to_torch" not in found:
         return []
-    found = json.loads(path.read_text())
     rates = found["plans_per_second"].items()
     heads = [
         "ms a plan, ours",
@@ -174,12 +174,13 @@ def _planner_speed(path: pathlib.Path) -> list[str]:
         f"A plan is CEM with {found['samples']} samples, {found['iterations']} iterations and a horizon of "
         f"{found['horizon']} in the latents of a GRU of {found['width']} numbers, {found['flops_per_plan'] / 1e9:.1f} "
         "GFLOP; the peer is a plain PyTorch loop of the same arithmetic, the two in turns on the same cores. The ratio "
-        "is the median within a round with its 95 % interval. With a plan a step, an episode of n steps is n plans.",
+        "is the median over rounds of that within a round, with its 95 % interval. With a plan a step, an episode of n "
+        "steps is n plans.",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
-        f"| {found['ms_per_plan']:.0f} | {found['torch_ms_per_plan']:.0f} | {_ratio(found['to_torch'])} | "
-        f"{' | '.join(f'{rate:.2f}' for _, rate in rates)} |",
+        f"| {found['ms_per_plan']:.3g} | {found['torch_ms_per_plan']:.3g} | {_ratio(found['to_torch'])} | "
+        f"{' | '.join(f'{rate:.3g}' for _, rate in rates)} |",
         "",
         _made(found["provenance"], path),
         "",

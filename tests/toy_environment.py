@@ -62,9 +62,11 @@ class Dot(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(0.0, 4.0, (2,), np.float32)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
-    def __init__(self, length=100, forgetful=False, render_mode=None):
+    def __init__(self, length=100, forgetful=False, noise=0.0, buttons=False, render_mode=None):
         self.render_mode = render_mode
-        self._length, self._forgetful = length, forgetful
+        self._length, self._forgetful, self._noise = length, forgetful, noise
+        if buttons:
+            self.action_space = gymnasium.spaces.MultiBinary(2)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -73,7 +75,8 @@ class Dot(gymnasium.Env):
         return self._at, {}
 
     def step(self, action):
-        self._at = np.clip(self._at + 0.2 * np.clip(action, -1, 1), 0, 4).astype(np.float32)
+        noise = self._noise * np.random.default_rng().normal(size=2)
+        self._at = np.clip(self._at + 0.2 * np.clip(action, -1, 1) + noise, 0, 4).astype(np.float32)
         self._t += 1
         return self._at, 0.0, self._t == self._length, False, {"place": self._at.copy()}
 

@@ -9,8 +9,8 @@ seconds are given too: on a machine that others use they are the steadier number
 
 "dense" has mask tokens in the encoder (MAE's table 1c). "masking" is the share of a step that goes away if it is given
 normalized patches in order: masks, shuffles, gathers and cutting images into patches; "alone" is the time that masks,
-shuffles and gathers take by themselves, over that of a step: no less than what they take within one, and not the
-difference of two numbers of nearly the same size. FLOPs and MFU are as in the throughput benchmark.
+shuffles and gathers take by themselves (warm caches, patches that are cut already), over that of a step: steadier, as
+it is not the difference of two numbers of nearly the same size. FLOPs and MFU are as in the throughput benchmark.
 
 Our process is set up as `launch.py` does it: where there is no accelerator, the C library keeps what a step frees
 (`runtime.keep_memory`). --memory=both gives the peer the same setting, --memory=neither takes it from ours.

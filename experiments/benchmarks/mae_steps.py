@@ -48,7 +48,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     - "ours": a training step: masks, loss, gradient, AdamW.
     - "dense": the same with mask tokens in the encoder, so that it sees as many tokens as there are patches.
     - "sorted": "ours" without masks, shuffles and gathers: it is given normalized patches, the visible ones first.
-    - "masking": these alone, nothing else: an upper bound of what they take within a step. No gradient goes through
+    - "masking": masks, shuffles and gathers by themselves, of patches that are cut already. No gradient goes through
       them: neither pixels nor fixed positions are trained.
     """
     import jax

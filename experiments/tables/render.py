@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from experiments.workdir import write_json
 
 MARKS = {True: "holds", False: "does not hold", None: "not run"}
+SLANTED = {"rotation": 35, "ha": "right", "fontsize": 8}
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -148,24 +149,23 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
         dotted = "; dotted: no number" if lines else ""
         axes.set_xlabel(f"published {against['title']}\n{against['better']} is better{dotted}", fontsize=9)
     else:
-        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], rotation=35, ha="right", fontsize=8)
+        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], **SLANTED)
     axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
     axes.ticklabel_format(axis="y", useOffset=False)
     _tidy(axes)
 
 
 def _draw_lines(axes: Any, lines: list[tuple[float, str, str]]) -> None:
-    """Dotted lines at (height, name, color), named at the left, or at the right where the next one below is near."""
+    """Dotted lines at (height, name, color), named at the left, or at the right where a name below is near."""
     low, high = axes.get_ylim()
     heights = [low, high, *(mean for mean, _, _ in lines)]
-    near, below, left = (max(heights) - min(heights)) / 25, -math.inf, True
+    near, last = (max(heights) - min(heights)) / 25, {"left": -math.inf, "right": -math.inf}
     for mean, name, color in sorted(lines):
         axes.axhline(mean, color=color, lw=1.2, ls=":")
-        left = mean - below > near or not left
-        place, side = (0.01, "left") if left else (0.99, "right")
+        side = "left" if mean - last["left"] > near else min(last, key=last.get)
         at = {"xycoords": ("axes fraction", "data"), "va": "bottom", "ha": side}
-        axes.annotate(name, (place, mean), fontsize=7, color=color, **at)
-        below = mean
+        axes.annotate(name, (0.01 if side == "left" else 0.99, mean), fontsize=7, color=color, **at)
+        last[side] = mean
 
 
 def _plot_row(axes: Any, table: dict[str, Any]) -> None:
@@ -174,7 +174,7 @@ def _plot_row(axes: Any, table: dict[str, Any]) -> None:
     keys = [key for key, column in table["columns"].items() if column["unit"] == first["unit"] and row["ours"][key]]
     for i, key in enumerate(keys):
         _plot_cell(axes, i, row, key, COLORS[i % len(COLORS)])
-    axes.set_xticks(range(len(keys)), [table["columns"][key]["title"] for key in keys])
+    axes.set_xticks(range(len(keys)), [table["columns"][key]["title"] for key in keys], **SLANTED)
     axes.set_ylabel(f"{row['name']} ({first['unit']}; {first['better']} is better)", fontsize=9)
     _tidy(axes)
 

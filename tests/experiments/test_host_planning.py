@@ -1,5 +1,6 @@
 """Planning in a Gymnasium environment from the folder of a run alone: its tasks, its numbers and what is refused."""
 
+import dataclasses
 import json
 
 import av
@@ -126,30 +127,57 @@ def test_plans_that_cannot_work_are_refused(workdir, options, message):
         changed(workdir, **options)
 
 
-def test_another_environment_than_the_recorded_one_is_refused(workdir):
-    config = load(workdir).config
-    config.record.action_repeat = 2
-    with pytest.raises(UserError, match=r"config.record.action_repeat=2, but this model's data were recorded with 1"):
-        HostPlanning(load(workdir, config=config))
+def test_tasks_come_from_what_the_data_were_recorded_with_whatever_the_config_says(workdir):
+    config, expected = load(workdir).config, changed(workdir)
+    config.record.update({"action_repeat": 2, "num_episodes": 1, "policy": "sticky", "seed": 5})
+    found = HostPlanning(load(workdir, config=config))
+    assert found.digest == expected.digest
+    assert [task.unit for task in found.tasks] == [task.unit for task in expected.tasks]
+    np.testing.assert_array_equal(found.tasks[0].goal.frame, expected.tasks[0].goal.frame)
+    run = load(workdir, config=config)
+    run.spec.record["source"] = "two_rooms"
+    with pytest.raises(UserError, match=r"source='gymnasium', but this model's data were recorded from 'two_rooms'"):
+        HostPlanning(run)
+    run = load(workdir, config=config)
+    run.spec.record["environment_kwargs"] = {"buttons": True}
+    with pytest.raises(UserError, match=r"Dot-v0 has actions of space MultiBinary\(2\); planners here search"):
+        HostPlanning(run)
     del config.plan["offset"]
-    config.record.action_repeat = 1
     with pytest.raises(UserError, match=r"config.plan.offset is missing: configs/push_t.py shows"):
         HostPlanning(load(workdir, config=config))
 
 
-def test_an_environment_that_does_not_repeat_itself_is_named():
-    source = make_source(dots(forgetful=True).record)
-    [task], _ = draw(source, toy_environment.near, 1, 5, 0)
+def test_frames_are_those_that_the_model_was_trained_on(workdir):
+    run = load(workdir)
+    assert run.spec.frame_shape == (16, 16, 3)
+    smaller = dataclasses.replace(run, spec=dataclasses.replace(run.spec, frame_shape=(8, 8, 3)))
+    assert HostPlanning(smaller).tasks[0].goal.frame.shape == (8, 8, 3)  # config.data.image_size
+
+
+@pytest.mark.parametrize("kwargs", [{"forgetful": True}, {"noise": 1e-3}])
+def test_an_environment_that_does_not_repeat_itself_is_named(kwargs):
+    source = make_source(dots(**kwargs).record)
+    [task], _ = draw(source, toy_environment.near, 1, 5, 5, 1)
+    assert task.actions
     with pytest.raises(UserError, match=r"episode \d+ of Dot-v0 \(seed \d+\) does not repeat itself"):
         Retraced(source, source.make(), task, toy_environment.near).reset()
 
 
 def test_episodes_that_are_too_short_or_begin_at_their_goal_give_no_task():
     source = make_source(dots(length=9).record)
-    tasks, left_out = draw(source, toy_environment.near, 5, 8, 0)
+    tasks, left_out = draw(source, toy_environment.near, 5, 8, 8, 0)
     assert all(len(task.actions) <= 1 for task in tasks)  # 20 steps were asked for; 9 is all there are
     assert left_out > 0
     with pytest.raises(UserError, match="only 0 of 40 episodes last long enough"):
-        draw(source, toy_environment.near, 2, 12, 0)
+        draw(source, toy_environment.near, 2, 12, 8, 0)
     with pytest.raises(UserError, match="only 0 of 40 episodes"):
-        draw(source, lambda observed, goal: True, 2, 5, 0)
+        draw(source, lambda observed, goal: True, 2, 5, 5, 0)
+
+
+def test_the_time_that_an_environment_gives_is_left_for_an_attempt():
+    config = dots(max_episode_steps=30)
+    config.record.max_episode_steps = 31
+    tasks, _ = draw(make_source(config.record), toy_environment.near, 20, 5, 20, 0)
+    assert max(len(task.actions) for task in tasks) == 10
+    with pytest.raises(UserError, match=r"num_steps=31: Dot-v0 ends each episode after 30 of its steps"):
+        draw(make_source(config.record), toy_environment.near, 1, 5, 31, 0)

@@ -223,9 +223,12 @@ def test_plots_show_every_row_and_no_seed_that_its_row_left_out(tables, square_d
 def test_lines_of_a_plot_that_lie_close_are_named_at_different_sides():
     axes = Figure().subplots()
     axes.set_ylim(0, 100)
-    render._draw_lines(axes, [(50.5, "above", "red"), (50.0, "below", "blue"), (90.0, "far", "green")])
+    # Room for a name is a twenty-fifth of the axis.
+    render._draw_lines(
+        axes, [(50.5, "above", "red"), (50, "below", "blue"), (54.2, "third", "red"), (90, "far", "blue")]
+    )
     sides = {text.get_text(): text.get_horizontalalignment() for text in axes.texts}
-    assert sides == {"below": "left", "above": "right", "far": "left"}
+    assert sides == {"below": "left", "above": "right", "third": "left", "far": "left"}
 
 
 def test_published_results_reach_the_readme_and_are_kept_in_step(tables, square_data, tmp_path, monkeypatch):

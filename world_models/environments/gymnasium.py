@@ -17,6 +17,7 @@ from world_models.errors import UserError
 KNOWN = {
     "ALE/": ("ale_py", "atari"),
     "gym_pusht/": ("gym_pusht", "pusht"),
+    "PushT-": ("gym_pusht", "pusht"),  # world_models.environments.push_t
     "MiniGrid-": ("minigrid", "minigrid"),
     "BabyAI-": ("minigrid", "minigrid"),
     "PointMaze_": ("gymnasium_robotics", "robotics"),

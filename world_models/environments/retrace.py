@@ -43,7 +43,9 @@ class Task(NamedTuple):
     goal: Moment
 
 
-def draw(source: GymnasiumSource, reached: Reached, number: int, offset: int, seed: int) -> tuple[list[Task], int]:
+def draw(
+    source: GymnasiumSource, reached: Reached, number: int, offset: int, num_steps: int, seed: int
+) -> tuple[list[Task], int]:
     """Tasks from episodes of the source's policy that come after the recorded ones, with seeds that no model has seen.
 
     Args:
@@ -51,6 +53,7 @@ def draw(source: GymnasiumSource, reached: Reached, number: int, offset: int, se
       reached: whether a goal is reached; tasks that begin there are left out.
       number: of tasks.
       offset: recorded steps from start to goal.
+      num_steps: recorded steps of an attempt, for which the environment's own limit must leave time.
       seed: of the steps at which tasks begin.
 
     Returns:
@@ -59,10 +62,15 @@ def draw(source: GymnasiumSource, reached: Reached, number: int, offset: int, se
     Raises:
       UserError: if the offset does not fit into an episode, or too few episodes give a task.
     """
+    rng, environment = np.random.default_rng(seed), source.make()
     latest = source.max_episode_steps - 1 - offset
     if offset < 1 or latest < 0:
         raise UserError(f"offset={offset} must be from 1 to {source.max_episode_steps - 1}, the steps of an episode.")
-    rng, environment = np.random.default_rng(seed), source.make()
+    limit = environment.spec.max_episode_steps
+    if limit:
+        latest = min(latest, limit // source.action_repeat - source.skip_steps - num_steps)
+    if latest < 0:
+        raise UserError(f"num_steps={num_steps}: {source.environment} ends each episode after {limit} of its steps.")
     tasks: list[Task] = []
     for tried in range(TRIES * number):
         if len(tasks) == number:
@@ -121,10 +129,11 @@ class Retraced:
         observed, _ = self._environment.reset(seed=self._source.seed(self._task.unit))
         for action in self._task.actions:
             observed, *_ = self._source.hold(self._environment, action)
-        if not np.array_equal(self.frame(observed), self._task.start.frame):
+        start = self._task.start
+        if not (np.array_equal(self.frame(observed), start.frame) and _same(observed, start.observed)):
             raise UserError(
-                f"{self._source.describe(self._task.unit)} does not repeat itself: the same seed and actions led to "
-                "another frame, so there is no way back to where a task begins."
+                f"{self._source.describe(self._task.unit)} does not repeat itself: the same seed and actions led "
+                "elsewhere, so there is no way back to where a task begins."
             )
         return observed, {}
 
@@ -136,4 +145,11 @@ class Retraced:
 
     def frame(self, observed: Any) -> np.ndarray:
         """What a model is shown, uint8 [h, w, 3]."""
-        return resized(self._source.pixels(self._environment, observed), self._source.image_size)
+        return resized(self._source.pixels(self._environment, observed), self._source.image_size).copy()
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two observations are equal: arrays, or dictionaries of them."""
+    if isinstance(one, dict):
+        return all(_same(one[name], other[name]) for name in one)
+    return np.array_equal(one, other)
