@@ -46,7 +46,7 @@ def get_table() -> dict:
         "about": "Goals of the medium point maze reached by one flat planner, in latents learned in different ways.",
         "setting": "OGBench's visual pointmaze-medium, 125 episodes",
         "verb": "plan",
-        "published_columns": {"success": {"title": "published (%)", "better": "higher", "digits": 1}},
+        "published_columns": {"success": {"title": "reproduction (%)", "better": "higher", "digits": 1}},
         "columns": {
             "success": {
                 "title": "reached",
