@@ -12,26 +12,21 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from experiments.benchmarks import common
 from experiments.record import make_source
 from world_models.environments.gymnasium import GymnasiumSource
-from world_models.environments.policies import make_policy
 from world_models.errors import UserError
 
 
 def simulate(source: GymnasiumSource, unit: int) -> tuple[int, float]:
     """(frames, seconds) of an episode that nobody writes down; the same seed and actions as the recorded one."""
-    environment = source._env = source._env or source._make()
-    seed = source.seed(unit)
+    environment = source._env = source._env or source.make()
     start = time.perf_counter()
-    observed, _ = environment.reset(seed=seed)
-    act = make_policy(source.policy, source.repeat_probability)(environment, np.random.default_rng(seed))
+    observed, act = source.begin(environment, unit)
     frames, ended = 0, False
     while not ended and frames < source.skip_steps + source.max_episode_steps - 1:
-        source._pixels(environment, observed)
-        observed, _, _, ended = source._hold(environment, act(observed))
+        source.pixels(environment, observed)
+        observed, _, _, ended, _ = source.hold(environment, act(observed))
         frames += 1
     return frames - source.skip_steps, time.perf_counter() - start
 
