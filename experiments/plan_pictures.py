@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments import media
 from experiments.host_planning import HostPlanning
@@ -125,9 +126,9 @@ def plot_pareto(path: pathlib.Path, points: list[dict[str, Any]]) -> None:
         text = f"{level} level{'s' if level > 1 else ''}"
         _bars(axes, [point["flops"] / 1e9 for point in own], own, "success", text, LEVEL_COLORS[level - 1], line="-")
     axes.set_xscale("log")
-    costs = sorted({point["flops"] / 1e9 for point in points})
-    axes.set_xticks(costs, [f"{cost:.3g}" for cost in costs])
-    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda cost, _: f"{cost:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     tidy(axes, "planning, GFLOP an episode")
     axes.set_ylim(0, 103)
     axes.set_ylabel("goals reached (%)")
