@@ -15,13 +15,12 @@ from experiments.planners import make_planner
 from experiments.progress import Progress
 from experiments.record import make_source
 from world_models.environments.gymnasium import GymnasiumSource
-from world_models.environments.retrace import Reached as IsReached
-from world_models.environments.retrace import Retraced, draw
+from world_models.environments.retrace import IsReached, Retraced, draw
 from world_models.errors import UserError
 from world_models.planning.host import HostEpisode, Player
 
 
-def make_environment(run: LoadedRun) -> GymnasiumSource:
+def recorded_source(run: LoadedRun) -> GymnasiumSource:
     """The source that a run's data were recorded with, whatever its config says today; frames as the model has them.
 
     Raises:
@@ -35,7 +34,9 @@ def make_environment(run: LoadedRun) -> GymnasiumSource:
         )
     record = run.config.record.to_dict() | dict(record) | {"image_size": run.spec.frame_shape[:2]}
     source = make_source(ml_collections.ConfigDict(record))
-    space = source.make().action_space
+    environment = source.make()
+    space = environment.action_space
+    environment.close()
     if not np.issubdtype(space.dtype, np.floating):
         raise UserError(f"{source.environment} has actions of space {space}; planners here search for real numbers.")
     return source
@@ -64,7 +65,7 @@ class HostPlanning(Planned):
         """Checks `config.plan` and `config.search`, and draws the tasks."""
         super().__init__(run)
         options = self.options
-        self.source, self.reached = make_environment(run), make_reached(run.config)
+        self.source, self.reached = recorded_source(run), make_reached(run.config)
         try:
             self.tasks, self.left_out = draw(
                 self.source, self.reached, options.num_tasks, options.offset, options.num_steps, options.task_seed
@@ -98,6 +99,11 @@ class HostPlanning(Planned):
         progress.close()
         return found
 
+    @functools.cached_property
+    def hits(self) -> list[list[bool]]:
+        """Of every episode, whether the goal was reached after each step."""
+        return [[info["reached"] for info in played.infos] for played in self.episodes]
+
     def floor(self) -> Reached:
         """Actions at random."""
         found = []
@@ -116,8 +122,7 @@ class HostPlanning(Planned):
     def each(self) -> list[dict[str, Any]]:
         """Every episode: where it began, and after how many steps the goal was first reached, -1 if it was not."""
         found = []
-        for task, played in zip(self.tasks, self.episodes):
-            hits = [info["reached"] for info in played.infos]
+        for task, hits in zip(self.tasks, self.hits):
             found.append(
                 {
                     "seed": self.source.seed(task.unit),
@@ -131,8 +136,7 @@ class HostPlanning(Planned):
 
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
-        hits = [[info["reached"] for info in played.infos] for played in self.episodes]
-        ends = Reached(np.array([any(one) for one in hits]), np.array([one[-1] for one in hits]))
+        ends = Reached(np.array([any(hits) for hits in self.hits]), np.array([hits[-1] for hits in self.hits]))
         return {
             "episodes": len(self.tasks),
             **successes(ends),

@@ -36,16 +36,9 @@ def rollouts(planning: Planning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     cells, stills = [], []
     for i, row in enumerate(rows):
         seen = _with_way(planning, played.frames[i], played.positions[i], planning.tasks.goal[row])
-        there = np.where(np.cumsum(played.reached[i]) > 0, "reached", "on its way")
-        texts = [f"step {t}: {word}" for t, word in enumerate(there)]
-        head = np.concatenate([media.text_cell(text, seen.shape[2]) for text in texts])
-        line = [media.grid([[head], [seen]], gutter=0), media.labelled("goal", _fit(goal_frames[i][None]))]
-        for text, frames in columns:  # thoughts are had before a step; the last frame has none of its own
-            shown = _fit(np.concatenate([frames[i], frames[i, -1:]]))
-            line.append(media.labelled(text, shown))
+        line, still = _line(seen, goal_frames[i], played.reached[i], [(text, frames[i]) for text, frames in columns])
         cells.append(line)
-        half = int(np.argmax(played.reached[i])) // 2 if played.reached[i].any() else len(seen) - 1  # else the end
-        stills.append([cell[np.minimum(half, len(cell) - 1)][None] for cell in line])  # the goal stands still
+        stills.append(still)
     return media.grid(cells, gutter=6), media.grid(stills, gutter=6)[0]
 
 
@@ -55,19 +48,34 @@ def host_rollouts(planning: HostPlanning, rows: np.ndarray) -> tuple[np.ndarray,
     last = max(len(planning.episodes[row].frames) for row in rows) - 1
     for row in rows:
         played, goal = planning.episodes[row], planning.tasks[row].goal.frame
-        there = [False, *(np.cumsum([info["reached"] for info in played.infos]) > 0)]
-        seen = _fit(played.frames)
-        texts = [f"step {t}: {'reached' if reached else 'on its way'}" for t, reached in enumerate(there)]
-        head = np.concatenate([media.text_cell(text, seen.shape[2]) for text in texts])
-        line = [media.grid([[head], [seen]], gutter=0), media.labelled("goal", _fit(goal[None]))]
+        columns = []
         if planning.run.model.decoders:
             thoughts = jax.tree.map(lambda x: x[None], played.thoughts[2])
-            for text, frames in _thoughts(planning, thoughts):
-                line.append(media.labelled(text, _fit(np.concatenate([frames[0], frames[0, -1:]]))))
-        half = there.index(True) // 2 if any(there) else len(seen) - 1
-        stills.append([cell[np.minimum(half, len(cell) - 1)][None] for cell in line])
+            columns = [(text, frames[0]) for text, frames in _thoughts(planning, thoughts)]
+        line, still = _line(_fit(played.frames), goal, np.array([False, *planning.hits[row]]), columns)
+        stills.append(still)
         cells.append([cell[np.minimum(np.arange(last + 1), len(cell) - 1)] for cell in line])
     return media.grid(cells, gutter=6), media.grid(stills, gutter=6)[0]
+
+
+def _line(
+    seen: np.ndarray, goal: np.ndarray, reached: np.ndarray, columns: list[tuple[str, np.ndarray]]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """An episode's cells, and the same at the moment half way to the goal, or at the end if it was not reached.
+
+    Args:
+      seen: uint8 [steps + 1, h, w, 3], enlarged.
+      goal: its frame, uint8 [h, w, 3].
+      reached: bool [steps + 1].
+      columns: captions and frames uint8 [steps, h, w, c]: thoughts are had before a step, the last frame has none.
+    """
+    there = np.where(np.cumsum(reached) > 0, "reached", "on its way")
+    head = np.concatenate([media.text_cell(f"step {t}: {word}", seen.shape[2]) for t, word in enumerate(there)])
+    line = [media.grid([[head], [seen]], gutter=0), media.labelled("goal", _fit(goal[None]))]
+    for text, frames in columns:
+        line.append(media.labelled(text, _fit(np.concatenate([frames, frames[-1:]]))))
+    half = int(np.argmax(reached)) // 2 if reached.any() else len(seen) - 1
+    return line, [cell[np.minimum(half, len(cell) - 1)][None] for cell in line]  # the goal stands still
 
 
 def _thoughts(planning: Planned, thoughts: Any) -> list[tuple[str, np.ndarray]]:

@@ -14,7 +14,7 @@ from world_models.data.episodes import resized
 from world_models.environments.gymnasium import GymnasiumSource
 from world_models.errors import UserError
 
-Reached = Callable[[Any, Any], bool]
+IsReached = Callable[[Any, Any], bool]
 """(observation, that of the goal) -> whether the goal is reached."""
 
 TRIES = 20
@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
 
 def draw(
-    source: GymnasiumSource, reached: Reached, number: int, offset: int, num_steps: int, seed: int
+    source: GymnasiumSource, reached: IsReached, number: int, offset: int, num_steps: int, seed: int
 ) -> tuple[list[Task], int]:
     """Tasks from episodes of the source's policy that come after the recorded ones, with seeds that no model has seen.
 
@@ -115,7 +115,7 @@ class Retraced:
     As `gymnasium.Env` for `planning.host.Player`; each step's info says under "reached" whether the goal is.
     """
 
-    def __init__(self, source: GymnasiumSource, environment: Any, task: Task, reached: Reached):
+    def __init__(self, source: GymnasiumSource, environment: Any, task: Task, reached: IsReached):
         """`environment` is one that `source.make` made."""
         self._source, self._environment, self._task, self._reached = source, environment, task, reached
         self.action_space = environment.action_space
