@@ -27,6 +27,7 @@ from world_models.nn.transformer import TransformerOptions
 from world_models.types import Array, Clip
 
 MOST_LEVELS = 4
+LOOKING_BACK = {"history", "depth", "heads"}  # fields of a level whose predictor is a transformer
 ENOUGH = 0.5  # of the episodes must hold a clip
 TRANSFORMER = tuple(field.name for field in dataclasses.fields(TransformerOptions))
 
@@ -124,6 +125,7 @@ def make_options(config: ml_collections.ConfigDict, spec: DataSpec) -> Options:
             raise UserError(f"config.levels[{i}]={name!r} is no block of the config.")
         given = {"encoder": "frames", "stride": 1, "action": spec.actions.size} if i == 0 else {}
         fields = {field.name for field in dataclasses.fields(LevelOptions)} - set(given)
+        fields -= set() if config[name].get("predictor") == "transformer" else LOOKING_BACK
         numbers = _exactly(config, name, fields, "level 1" if i == 0 else "an upper level")
         levels.append(LevelOptions(**numbers, **given))
     decoder = _exactly(config, "decoder", {field.name for field in dataclasses.fields(DecoderOptions)}, "a decoder")
@@ -164,11 +166,18 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
             f"config.levels={tuple(config.levels)}, and at least 2."
         )
     for block, level, frames in zip(config.levels, options.levels, options.periods):
-        if not 1 <= level.rollout < length // frames:
+        ticks = length // frames
+        if not 1 <= level.history < ticks:
             raise UserError(
-                f"config.{block}.rollout={level.rollout} must be from 1 to {length // frames - 1}: a clip of "
-                f"config.data.clip_length={length} frames has {length // frames} ticks of that level, and a rollout "
-                "needs one more than it predicts."
+                f"config.{block}.history={level.history} must be from 1 to {ticks - 1}: a clip of "
+                f"config.data.clip_length={length} frames has {ticks} ticks of that level, and one must be left to "
+                "predict."
+            )
+        if not 1 <= level.rollout <= ticks - level.history:
+            raise UserError(
+                f"config.{block}.rollout={level.rollout} must be from 1 to {ticks - level.history}: a clip of "
+                f"config.data.clip_length={length} frames has {ticks} ticks of that level, of which {level.history} "
+                "are given and the others predicted."
             )
     if config.data.across_episodes:
         raise UserError("config.data.across_episodes=True must be False: no action leads from one episode to the next.")
@@ -195,7 +204,7 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
 
 
 def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) -> None:
-    for name in ("width", "hidden", "action", *(("stride",) if below else ())):
+    for name in ("width", "hidden", "action", "depth", "heads", *(("stride",) if below else ())):
         if getattr(level, name) < (2 if name == "stride" else 1):
             least = 2 if name == "stride" else 1
             raise UserError(f"{block}.{name}={getattr(level, name)} must be at least {least}.")
@@ -206,6 +215,8 @@ def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) ->
     for name, known in allowed.items():
         if getattr(level, name) not in known:
             raise UserError(f"{block}.{name}={getattr(level, name)!r} must be one of {known}.")
+    if level.width % level.heads:
+        raise UserError(f"{block}.heads={level.heads} must divide {block}.width={level.width}.")
     if level.encoder == "identity" and level.width != below.width:
         raise UserError(
             f"{block}.width={level.width} must be {below.width}, that of the level below: {block}.encoder is "

@@ -97,7 +97,9 @@ def make_planner(
         fields["prior"] = model.prior(number) if setting.prior else None
         levels.append(
             Level(
-                step=lambda z, action, _, number=number: model.step_level(number, z, action),
+                step=lambda known, action, _, number=number: model.step_level(number, known, action),
+                begin=lambda z, number=number: model.begin(number, z),
+                read=lambda known, number=number: model.newest(number, known),
                 distance=costs.squared_error,
                 lift=lambda z, number=number: model.lift(number, z),
                 stride=options[number - 1].stride,

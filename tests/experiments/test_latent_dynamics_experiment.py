@@ -70,6 +70,25 @@ def test_configs_that_cannot_work_are_refused(field, value, message):
         Experiment(config, SPEC)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("history", 8, "config.bottom.history=8 must be from 1 to 7: a clip of config.data.clip_length=8 frames"),
+        ("rollout", 7, "config.bottom.rollout=7 must be from 1 to 6: .* of which 2 are given"),
+        ("heads", 3, "config.bottom.heads=3 must divide config.bottom.width=8"),
+        ("depth", 0, "config.bottom.depth=0 must be at least 1"),
+        ("predictor", "gru", "config.bottom has .*'heads', 'hidden', 'history'"),
+    ],
+)
+def test_a_predictor_that_looks_back_is_told_how_far(field, value, message):
+    config = get_config("debug")
+    config.bottom = config.bottom.to_dict() | {"predictor": "transformer", "history": 2, "depth": 1, "heads": 2}
+    Experiment(config, SPEC)
+    config.bottom[field] = value
+    with pytest.raises(UserError, match=message):
+        Experiment(config, SPEC)
+
+
 def test_a_cnn_needs_channels():
     config = get_config("debug")
     config.encoder = {"kind": "cnn", "channels": (), "blocks": 1, "frozen": False}

@@ -290,3 +290,25 @@ def test_the_distance_to_the_goal_is_not_that_of_subgoals():
     _, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
     np.testing.assert_allclose(thought.subgoals[0], [0.5, 0], atol=1e-2)  # towards the goal's first number
     np.testing.assert_allclose(thought.costs[0], 0, atol=1e-4)  # reached in the second, whatever the first
+
+
+def test_a_plan_goes_on_from_what_the_model_knows_beyond_states():
+    """A point with a speed: what a plan begins with, steps and reads is more than the place that costs are of."""
+
+    def coast(known, actions, key=None):
+        place, speed = known
+        speed = 0.5 * speed + actions
+        return place + speed, speed
+
+    search = Search(2, "gradient", 4, samples=2, iterations=150, std=0.3, choose="best")
+    level = Level(coast, away, search, begin=lambda place: (place, jnp.ones(2)), read=lambda known: known[0])
+    planner, goal = HierarchicalPlanner((level,)), jnp.array([5.0, -3.0])
+    start = jnp.zeros(2)
+    _, (plan,), _ = jax.jit(lambda key: planner.act(planner.init(start), start, goal, 0, 4, key))(jax.random.key(0))
+    place, speed, places = np.zeros(2), np.ones(2), []
+    for action in np.asarray(plan.actions, np.float64):
+        speed = 0.5 * speed + action
+        place = place + speed
+        places.append(place)
+    np.testing.assert_allclose(plan.states, places, atol=1e-4)
+    np.testing.assert_allclose(place, goal, atol=0.05)

@@ -216,6 +216,70 @@ def test_it_is_a_world_model(model):
     assert np.abs(difference).max() <= 1
 
 
+@pytest.fixture(scope="module")
+def looking_back():
+    """One level whose predictor sees three latents and, its last layers not zero any more, makes something of them."""
+    options = dataclasses.replace(
+        BOTTOM, predictor="transformer", history=3, depth=2, heads=2, rollout=2, std=0.0, cov=0.0, time=0.0, inverse=0.0
+    )
+    model = build(dataclasses.replace(OPTIONS, levels=(options,)))
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    leaves, tree = jax.tree.flatten(params)
+    drawn = [x + 0.1 * jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate(leaves)]
+    return nnx.merge(graphdef, jax.tree.unflatten(tree, drawn), rest)
+
+
+def window_by_window(model, z, actions, count):
+    """Reference: one latent after another from a list of the last three; `z` [batch, known, width] are given."""
+    level, known = model.levels[0], [z[:, i] for i in range(z.shape[1])]
+    for _ in range(count):
+        at = slice(max(len(known) - 3, 0), len(known))
+        tokens = jnp.stack(known[at], axis=1)
+        known.append(level.norm(level.cell(tokens, model._scaled(1, actions[:, at])))[:, -1])
+    return jnp.stack(known[z.shape[1] :], axis=1)
+
+
+def test_a_predictor_that_looks_back_sees_what_was_observed_and_then_what_it_predicted(looking_back):
+    model, clip, rng = looking_back, dots(2, 9), jax.random.key(0)
+
+    @nnx.jit
+    def both(model, frames, actions):
+        state, latents = model.observe(frames[:, :5], actions[:, :4], rng), []
+        for t in range(4, 8):
+            state = model.step(state, actions[:, t], rng)[0]
+            latents.append(state.latents[0])
+        z = model.encode(frames)
+        return jnp.stack(latents, axis=1), window_by_window(model, z[:, :5], actions, 4), z
+
+    found, expected, z = both(model, clip.frames, clip.actions)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    alone = nnx.jit(
+        lambda model, z, actions: (model.rollout(1, z, actions), window_by_window(model, z[:, None], actions, 4))
+    )
+    fresh, reference = alone(model, z[:, 4], clip.actions[:, 4:8])
+    np.testing.assert_allclose(fresh, reference, atol=1e-5)
+    assert np.abs(fresh - found).max() > 1e-3, "what came before the first latent makes no difference"
+
+
+def test_in_training_it_predicts_from_true_latents_until_its_history_is_full(looking_back):
+    model, clip = looking_back, dots(2, 7)
+
+    @nnx.jit
+    def both(model, frames, actions):
+        z, between = model.encode(frames), actions[:, :-1]
+        expected = []
+        for begin in range(3):  # 7 ticks, of which 3 are given and 2 predicted
+            own, done = z[:, begin:], between[:, begin:]
+            grown = [window_by_window(model, own[:, :count], done, 1) for count in (1, 2)]
+            expected.append(jnp.concatenate([*grown, window_by_window(model, own[:, :3], done, 2)], axis=1))
+        return model.levels[0].rollouts(z, model._scaled(1, between), 3), jnp.stack(expected, axis=1), z
+
+    (predicted, true, held), expected, z = both(model, clip.frames, clip.actions)
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
+    np.testing.assert_array_equal(true[:, 2], z[:, 3:7])
+    np.testing.assert_array_equal(held[:, 2], z[:, [2, 3, 4, 4]])
+
+
 def test_a_model_without_a_decoder_says_so():
     options = dataclasses.replace(OPTIONS, levels=(BOTTOM,), decoder=DecoderOptions(()))
     model = nnx.eval_shape(lambda: MultiLevelDynamics(options, (SIZE, SIZE, 1), SPEC, rngs=nnx.Rngs(0)))

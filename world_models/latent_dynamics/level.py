@@ -1,21 +1,21 @@
 """One level of latent dynamics: what its latents are, what its actions are, and how it predicts."""
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from world_models.latent_dynamics import regularizers
+from world_models.latent_dynamics import memory, regularizers
+from world_models.latent_dynamics.predictors import GRU, CausalTransformer, Perceptron, Residual
 from world_models.nn.embeddings import Constant
-from world_models.nn.transformer import LayerNorm, modulation
-from world_models.parallel import axes
+from world_models.nn.transformer import LayerNorm
 from world_models.types import Array
 
 ENCODERS = ("frames", "mlp", "identity")
-PREDICTORS = ("gru", "mlp")
+PREDICTORS = ("gru", "mlp", "transformer")
 TERMS = ("std", "cov", "time", "inverse", "sigreg")
 MEMORY = 0.99  # of the statistics of macro-actions: the last hundred batches
 
@@ -30,10 +30,13 @@ class LevelOptions:
       stride: ticks of the level below in one of this; 1 at level 1.
       width: of a latent; at an identity, that of the level below.
       action: numbers of an action: the environment's at level 1, above it of a macro-action in [−1, 1].
-      predictor: "gru", whose hidden state is the latent (eb_jepa), or "mlp", two residual blocks that the action
-        modulates (adaLN-zero, as LeWM's, with a history of one latent).
+      predictor: "gru", whose hidden state is the latent (eb_jepa), "mlp", two residual blocks that the action modulates
+        (adaLN-zero), or "transformer", which does the same and sees the latents before this one too (LeWM).
+      history: of a "transformer", the latents that it sees at most; 1 of the others.
+      depth, heads: of a "transformer": blocks, and attention heads of each.
       hidden: width of all MLPs.
-      rollout: ticks that are predicted in a row in training, from every tick that has so many after it.
+      rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before them, a
+        "transformer" is given true latents and predicts one tick on from each, until its history is full.
       weight: of the level in the loss.
       std, cov, time, inverse, sigreg: weights of `regularizers` beside the prediction's squared error; 0 leaves one
         out. "inverse" predicts the action between two neighbouring latents.
@@ -44,6 +47,9 @@ class LevelOptions:
     width: int
     action: int
     predictor: str = "gru"
+    history: int = 1
+    depth: int = 1
+    heads: int = 1
     hidden: int = 256
     rollout: int = 8
     weight: float = 1.0
@@ -52,60 +58,6 @@ class LevelOptions:
     time: float = 0.0
     inverse: float = 0.0
     sigreg: float = 0.0
-
-
-class Perceptron(nnx.Module):
-    """Linear maps with ReLU between them."""
-
-    def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs):
-        """Maps sizes[0] numbers to sizes[-1]."""
-        pairs = list(itertools.pairwise(sizes))
-        names = [(None, "mlp")] + [("mlp", None)] * (len(pairs) - 1)
-        made = [nnx.Linear(a, b, kernel_metadata=axes(*own), rngs=rngs) for (a, b), own in zip(pairs, names)]
-        self.layers = nnx.List(made)
-
-    def __call__(self, x: Array) -> jax.Array:
-        """[..., sizes[0]] -> [..., sizes[-1]]."""
-        for layer in self.layers[:-1]:
-            x = nnx.relu(layer(x))
-        return self.layers[-1](x)
-
-
-class GRU(nnx.Module):
-    """A gated recurrent unit (Cho et al. 2014; with the reset gate after the product, as cuDNN has it)."""
-
-    def __init__(self, width: int, inputs: int, *, rngs: nnx.Rngs):
-        """`width` of the state."""
-        self.of_input = nnx.Linear(inputs, 3 * width, kernel_metadata=axes(None, "mlp"), rngs=rngs)
-        self.of_state = nnx.Linear(width, 3 * width, kernel_metadata=axes("width", "mlp"), rngs=rngs)
-
-    def __call__(self, state: Array, inputs: Array) -> jax.Array:
-        """[..., width], [..., inputs] -> the next state."""
-        reset, update, new = jnp.split(self.of_input(inputs), 3, axis=-1)
-        own_reset, own_update, own_new = jnp.split(self.of_state(state), 3, axis=-1)
-        candidate = jnp.tanh(new + nnx.sigmoid(reset + own_reset) * own_new)
-        keep = nnx.sigmoid(update + own_update)
-        return (1 - keep) * candidate + keep * state
-
-
-class Residual(nnx.Module):
-    """Two residual blocks; the action scales, shifts and gates them, and they start as the identity (adaLN-zero)."""
-
-    def __init__(self, width: int, inputs: int, hidden: int, *, rngs: nnx.Rngs):
-        """`width` of the state."""
-        plain = lambda: LayerNorm(width, use_bias=False, use_scale=False, rngs=rngs)
-        self.embed = Perceptron((inputs, hidden, hidden), rngs=rngs)
-        self.norms = nnx.List([plain(), plain()])
-        self.blocks = nnx.List([Perceptron((width, hidden, width), rngs=rngs) for _ in range(2)])
-        self.modulations = nnx.List([modulation(hidden, 3 * width, rngs=rngs) for _ in range(2)])
-
-    def __call__(self, state: Array, inputs: Array) -> jax.Array:
-        """[..., width], [..., inputs] -> the next state."""
-        condition = nnx.relu(self.embed(inputs))
-        for norm, block, change in zip(self.norms, self.blocks, self.modulations):
-            scale, shift, gate = jnp.split(change(condition), 3, axis=-1)
-            state = state + gate * block(norm(state) * (1 + scale) + shift)
-        return state
 
 
 class Level(nnx.Module):
@@ -128,7 +80,12 @@ class Level(nnx.Module):
         upper = options.encoder != "frames"
         pooled = (options.stride * action_below, hidden, action)
         self.pooler = Perceptron(pooled, rngs=rngs) if upper else None
-        make = {"gru": lambda: GRU(width, action, rngs=rngs), "mlp": lambda: Residual(width, action, hidden, rngs=rngs)}
+        looks_back = {"history": options.history, "depth": options.depth, "heads": options.heads}
+        make = {
+            "gru": lambda: GRU(width, action, rngs=rngs),
+            "mlp": lambda: Residual(width, action, hidden, rngs=rngs),
+            "transformer": lambda: CausalTransformer(width, action, hidden, **looks_back, rngs=rngs),
+        }
         self.cell = make[options.predictor]()
         inverse = (2 * width, hidden, hidden, action)
         self.inverse = Perceptron(inverse, rngs=rngs) if options.inverse else None
@@ -144,18 +101,44 @@ class Level(nnx.Module):
         """The macro-action, in [−1, 1], of the actions in a tick: [..., stride, action_below] -> [..., action]."""
         return jnp.tanh(self.pooler(actions.reshape(*actions.shape[:-2], -1)))
 
-    def step(self, z: Array, action: Array) -> jax.Array:
-        """The next latent: [..., width], [..., action] -> [..., width]."""
-        return self.norm(self.cell(z, action))
+    def begin(self, z: Array) -> Any:
+        """What `step` goes on from where no more than a latent [..., width] is known.
 
-    def rollout(self, z: Array, actions: Array) -> jax.Array:
-        """The next n latents: [..., width], [..., n, action] -> [..., n, width]."""
+        That is the latent itself, or, if the predictor looks back, a `Memory`.
+        """
+        return self.append(self.nothing(z.shape[:-1]), jnp.zeros((*z.shape[:-1], self.options.action)), z)
 
-        def body(z: Array, action: Array) -> tuple[jax.Array, jax.Array]:
-            z = self.step(z, action)
-            return z, z
+    def nothing(self, shape: tuple[int, ...]) -> Any:
+        """What is known before the first latent, with leading `shape`."""
+        options = self.options
+        if options.predictor == "transformer":
+            return memory.empty(shape, options.history, options.width, options.action)
+        return jnp.zeros((*shape, options.width))
 
-        return jnp.moveaxis(jax.lax.scan(body, z, jnp.moveaxis(actions, -2, 0))[1], 0, -2)
+    def append(self, known: Any, action: Array, z: Array) -> Any:
+        """What is known after an action [..., action] led to the latent [..., width]."""
+        return memory.append(known, action, z) if self.options.predictor == "transformer" else z
+
+    def newest(self, known: Any) -> jax.Array:
+        """The present latent, [..., width]."""
+        return known.newest if self.options.predictor == "transformer" else known
+
+    def step(self, known: Any, action: Array) -> Any:
+        """What is known a tick later: `known` as from `begin`, action [..., action]."""
+        if self.options.predictor != "transformer":
+            return self.norm(self.cell(known, action))
+        done = memory.put(known.actions, known.count - 1, action)
+        following = memory.at(self.cell(known.latents, done), known.count - 1)
+        return memory.append(known, action, self.norm(following))
+
+    def rollout(self, known: Any, actions: Array) -> jax.Array:
+        """The next n latents: `known` as from `begin`, [..., n, action] -> [..., n, width]."""
+
+        def body(known: Any, action: Array) -> tuple[Any, jax.Array]:
+            known = self.step(known, action)
+            return known, self.newest(known)
+
+        return jnp.moveaxis(jax.lax.scan(body, known, jnp.moveaxis(actions, -2, 0))[1], 0, -2)
 
     def remember(self, actions: Array) -> None:
         """Adds actions [..., action] of a batch to the statistics that `prior` tells of."""
@@ -170,21 +153,29 @@ class Level(nnx.Module):
         spread = jnp.sqrt(jnp.maximum(self.square[...] / seen - mean**2, 1e-6))
         return mean, jnp.where(self.seen[...] > 0, spread, 1)
 
-    def rollouts(self, z: Array, actions: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Rollouts from every tick that has `options.rollout` ticks after it.
+    def rollouts(self, z: Array, actions: Array, given: int = 1) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Rollouts from every tick that has enough ticks after it.
 
         Args:
           z: [batch, ticks, width].
           actions: between them, [batch, ticks − 1, action].
+          given: true latents that each begins with, at most `options.history`. Those before the last are predicted
+            from, too, one tick on.
 
         Returns:
-          (predicted, true, held): latents [batch, starts, rollout, width]; held is the start, over and over.
+          (predicted, true, held): latents [batch, starts, given − 1 + rollout, width]; held is the last that was given.
         """
-        length = self.options.rollout
-        starts = z.shape[1] - length
-        index = jnp.arange(starts)[:, None] + jnp.arange(length)
-        predicted, true = self.rollout(z[:, :starts], actions[:, index]), z[:, index + 1]
-        return predicted, true, jnp.broadcast_to(z[:, :starts, None], true.shape)
+        ticks = np.arange(given - 1 + self.options.rollout)
+        index = np.arange(z.shape[1] - len(ticks))[:, None] + ticks
+        latents, done = z[:, index[:, :given]], actions[:, index]
+        first = self.norm(self.cell(latents, done[..., :given, :]))
+        known = self.begin(latents[..., 0, :])
+        for i in range(1, given):
+            known = self.append(known, done[..., i - 1, :], latents[..., i, :])
+        known = self.append(known, done[..., given - 1, :], first[..., -1, :])
+        rest = self.rollout(known, done[..., given:, :])
+        held = z[:, index[:, :1] + np.minimum(ticks, given - 1)]
+        return jnp.concatenate([first, rest], axis=-2), z[:, index + 1], held
 
     def loss(self, z: Array, actions: Array, key: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(weighted sum, its parts and a few facts) for latents [batch, ticks, width] and the actions between them.
@@ -193,7 +184,7 @@ class Level(nnx.Module):
         "copy" is the error if latents stayed as they are, "variance" the mean variance of a number of a latent.
         """
         options, rows = self.options, z.reshape(-1, z.shape[-1])
-        predicted, true, held = self.rollouts(z, actions)
+        predicted, true, held = self.rollouts(z, actions, options.history)
         terms = {"std": lambda: regularizers.variance(rows), "cov": lambda: regularizers.covariance(rows)}
         terms["time"] = lambda: regularizers.time_similarity(z)
         terms["sigreg"] = lambda: regularizers.sigreg(z, key)

@@ -156,12 +156,19 @@ class Block(nnx.Module):
         self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
-        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width]; `gates` [2, batch]: see `drop_path`."""
+        """[batch, tokens, width], a condition of all or of each token -> [batch, tokens, width].
+
+        Args:
+          x: tokens.
+          condition: [batch, condition] or [batch, tokens, condition].
+          gates: [2, batch], see `drop_path`.
+        """
         if self.modulation is None:
             one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
             x = x + one * self.attention(self.norm1(x))
             return x + two * self.mlp(self.norm2(x))
-        change = jnp.split(self.modulation(condition)[:, None], 6, axis=-1)
+        condition = condition if condition.ndim == x.ndim else condition[:, None]
+        change = jnp.split(self.modulation(condition), 6, axis=-1)
         scale1, shift1, gate1, scale2, shift2, gate2 = change
         x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
@@ -170,19 +177,27 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """`depth` blocks whose parameters are stacked, [depth, ...]: compiled once, whatever the depth."""
 
-    def __init__(self, options: TransformerOptions, condition: int = 0, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        options: TransformerOptions,
+        condition: int = 0,
+        *,
+        causal: bool = False,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
         """Builds the blocks; `condition` is the width of a condition, 0 for none; computes in `dtype`."""
         self.options = options
 
         @nnx.split_rngs(splits=options.depth)
         @nnx.vmap(in_axes=(0,), transform_metadata={nnx.PARTITION_NAME: "layers"})
         def stacked(rngs: nnx.Rngs) -> Block:
-            return Block(options, condition, dtype=dtype, rngs=rngs)
+            return Block(options, condition, causal=causal, dtype=dtype, rngs=rngs)
 
         self.blocks = stacked(rngs)
 
     def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
-        """[batch, tokens, width], [batch, condition] -> [batch, tokens, width].
+        """[batch, tokens, width], a condition of all or of each token (see `Block`) -> [batch, tokens, width].
 
         `gates` [depth, 2, batch] multiply the two branches of every plain block: see `drop_path`.
         """

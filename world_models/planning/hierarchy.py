@@ -28,6 +28,8 @@ class Level:
       search: how it plans; `search.dim` is the size of its actions. Macro-actions need slack: limit them (`max_norm`,
         `low`, `high`) to about 0.9 of what the level below can do in a tick, or subgoals are missed again and again.
         Below another level its horizon is at most that one's `stride`: the subgoal is due then, no later step counts.
+      begin, read: for models that go on from more than a state: makes that of the state where a plan begins, and reads
+        the states in it.
       lift: state of the level below -> state of this one, for states with any leading axes. Not used at level 1.
       stride: ticks of the level below in one tick; 1 at level 1, whose ticks are environment steps.
       replan: environment steps from one plan to the next; between, the plan is followed.
@@ -43,6 +45,8 @@ class Level:
     step: Step
     distance: Callable[[Any, Any], Array]
     search: Search
+    begin: Callable[[Any], Any] = lambda state: state
+    read: Callable[[Any], Any] = lambda known: known
     lift: Callable[[Any], Any] = lambda state: state
     stride: int = 1
     replan: int = 1
@@ -208,7 +212,7 @@ class HierarchicalPlanner:
         cost = costs.to_goal(distance, target, level.cost)
         if level.prior_weight:
             cost = costs.total(cost, costs.gaussian_prior(*level.prior, level.prior_weight))
-        return solve(level.search, level.step, cost, state, key, (mean, std), ticks_left)
+        return solve(level.search, level.step, cost, level.begin(state), key, (mean, std), ticks_left, level.read)
 
     def lift(self, state: Any) -> tuple[Any, ...]:
         """The states of all levels, for one of level 1."""

@@ -11,7 +11,8 @@ import scipy.linalg
 from world_models.parallel import split_batch
 from world_models.types import Array
 
-# (states with leading [samples], actions float32 [samples, dim], key) -> the states after the step.
+# (states with leading [samples], actions float32 [samples, dim], key) -> the states after the step; where a model needs
+# more than states to go on from, that in both places: see `rollout`.
 Step = Callable[[Any, Array, Array], Any]
 # (predicted states, leading [samples, horizon]; actions [samples, horizon, dim]; weights float32 [horizon], 0 for steps
 # beyond those that are left) -> float32 [samples], the lower the better.
@@ -53,9 +54,10 @@ def project(actions: Array, low: Any, high: Any, max_norm: float) -> Array:
     return actions * max_norm / jnp.sqrt(jnp.maximum(square, max_norm**2))
 
 
-def rollout(step: Step, state: Any, actions: Array, key: Array) -> Any:
+def rollout(step: Step, state: Any, actions: Array, key: Array, read: Callable[[Any], Any] = lambda x: x) -> Any:
     """The states after each of the actions [samples, horizon, dim], leading [samples, horizon], all from one `state`.
 
+    `read` makes states of what `step` goes on from, where that is more than a state; `state` is then such a thing, too.
     Inside `jax.set_mesh` the samples are split over the devices where their number divides.
     """
     samples, horizon = actions.shape[:2]
@@ -64,7 +66,7 @@ def rollout(step: Step, state: Any, actions: Array, key: Array) -> Any:
     def body(states, inputs):
         tick, now = inputs
         states = step(states, now, jax.random.fold_in(key, tick))
-        return states, states
+        return states, read(states)
 
     _, states = jax.lax.scan(body, start, (jnp.arange(horizon), jnp.moveaxis(actions, 1, 0)))
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), states)
