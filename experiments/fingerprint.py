@@ -5,11 +5,13 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
-PACKAGES = ("world_models", "experiments")
+PACKAGES = ("world_models", "experiments", "configs")
+NAMED = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)+(?=(:\w+)?$)")  # "module" or "module:function" in a config
 
 
 def of_value(value: Any) -> str:
@@ -37,6 +39,15 @@ def of_code(modules: Iterable[str], root: pathlib.Path = ROOT) -> str:
             parents = name.split(".")
             waiting += [*imported, *(".".join(parents[:i]) for i in range(1, len(parents)))]
     return of_value(sorted(found.items()))
+
+
+def modules_named(value: Any) -> list[str]:
+    """Modules of the repository that a config, or any value in it, names: "module", or "module:function"."""
+    if isinstance(value, str):
+        found = NAMED.match(value)
+        return [found.group()] if found else []
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [name for each in inner for name in modules_named(each)]
 
 
 def _path(root: pathlib.Path, name: str) -> pathlib.Path | None:

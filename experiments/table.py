@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import workdir as workdirs
-from experiments.fingerprint import of_code, of_value
+from experiments.fingerprint import modules_named, of_code, of_value
 from experiments.launchers import ROOT, Job, local, slurm, without
 from experiments.progress import Progress, read_metrics
 from experiments.record import record
@@ -122,7 +122,7 @@ def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> d
             found[row] = config.data.dataset
             continue
         options = {k: v for k, v in config.record.to_dict().items() if k != "num_workers"}
-        code = of_code([MODULES.get(config.record.source, "experiments.record")])
+        code = of_code([MODULES.get(config.record.source, "experiments.record"), *modules_named(options)])
         path = workdir / "data" / of_value({**options, "code": code})
         found[row] = str(path)
         if path.exists():
@@ -149,7 +149,7 @@ def _jobs(
         path = workdir / "jobs" / f"{table.name}-{scale}-{run.name}.json"  # other tables may have the same training
         results = [{"path": str(m.result.absolute()), "config": m.config} for m in group]
         begin = group[0].begin and {"run": str(group[0].begin.run.absolute()), "config": group[0].begin.config}
-        code = plan.measuring_code(group[0].config["experiment"], table.verb)
+        code = plan.measuring_code(group[0].config, table.verb)
         job = {"run": str(run.absolute()), "begin": begin, "verb": table.verb, "code": code, "results": results}
         workdirs.write_json(path, job)
         command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))

@@ -28,7 +28,7 @@ def run(path: pathlib.Path) -> None:
     """
     job = workdirs.with_tuples(json.loads(path.read_text()))
     folder, config = pathlib.Path(job["run"]), job["results"][0]["config"]
-    if plan.measuring_code(config["experiment"], job["verb"]) != job["code"]:
+    if plan.measuring_code(config, job["verb"]) != job["code"]:
         raise UserError("The code has changed since the table was started: the same command goes on with the new code.")
     module, name = MEASURES[job["verb"]]
     measure = getattr(importlib.import_module(module), name)

@@ -12,7 +12,7 @@ import ml_collections
 
 from experiments import workdir as workdirs
 from experiments.experiment import open_episodes
-from experiments.fingerprint import of_code, of_value
+from experiments.fingerprint import modules_named, of_code, of_value
 from experiments.tables import definition
 from experiments.tables.definition import Table
 from world_models.errors import UserError
@@ -94,8 +94,6 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
     Raises:
       UserError: if two rows have the same config.
     """
-    first = definition.resolve(table, scale, next(iter(datasets)), seeds[0])
-    code = measuring_code(first.experiment, table.verb)
     members, opened = [], {}
     for row, dataset in datasets.items():
         for seed in seeds:
@@ -105,7 +103,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
                 opened[dataset] = open_episodes(config, root, config.data.train_split)
             fingerprint = opened[dataset].fingerprint
             begin = _begin(definition.resolve_begin(table, scale, row, seed), dataset, root, fingerprint)
-            members.append(_member(table, config, row, seed, root, code, fingerprint, begin))
+            members.append(_member(table, config, row, seed, root, fingerprint, begin))
     taken: dict[str, Member] = {}
     for member in members:
         other = taken.setdefault(member.key, member)
@@ -114,6 +112,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
                 f"configs/tables/{table.name}.py: rows {other.row!r} and {member.row!r} have the same config at scale "
                 f"{scale!r}: give one of them overrides that make it different."
             )
+    code = measuring_code(members[0].config, table.verb)
     return Plan(tuple(members), code, {episodes.name: episodes.fingerprint for episodes in opened.values()})
 
 
@@ -134,9 +133,10 @@ def _training_code(experiment: str) -> str:
     return of_code(["experiments.train", f"experiments.{experiment}"])
 
 
-def measuring_code(experiment: str, verb: str) -> str:
-    """The address of all code that the numbers of a family and verb come from."""
-    return of_code(["experiments.train", f"experiments.{experiment}", definition.MEASURES[verb][0]])
+def measuring_code(config: Mapping[str, Any], verb: str) -> str:
+    """The address of all code that the numbers of a config and verb come from, what it names as a string included."""
+    family, measures = f"experiments.{config['experiment']}", definition.MEASURES[verb][0]
+    return of_code(["experiments.train", family, measures, *modules_named(config)])
 
 
 def _member(
@@ -145,7 +145,6 @@ def _member(
     row: str,
     seed: int,
     root: pathlib.Path,
-    code: str,
     fingerprint: str,
     begin: Begin | None,
 ) -> Member:
@@ -162,6 +161,7 @@ def _member(
         **origin,
     }
     run = root / "runs" / of_value(address)
+    code = measuring_code(plain, table.verb)
     key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb, **key_origin})
     return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, begin)
 
