@@ -100,6 +100,7 @@ def make_planner(
                 step=lambda known, action, _, number=number: model.step_level(number, known, action),
                 begin=lambda z, number=number: model.begin(number, z),
                 read=lambda known, number=number: model.newest(number, known),
+                follow=lambda known, action, z, number=number: model.follow(number, known, action, z),
                 distance=costs.squared_error,
                 lift=lambda z, number=number: model.lift(number, z),
                 stride=options[number - 1].stride,

@@ -136,7 +136,7 @@ def test_the_prior_enters_the_cost():
         planner = HierarchicalPlanner((dataclasses.replace(level, prior_weight=weight),))
         state = jnp.zeros(1)
         mind = planner.init(state)
-        np.testing.assert_array_equal(mind[0].actions, -1)
+        np.testing.assert_array_equal(mind.plans[0].actions, -1)
         action, _, thought = jax.jit(planner.act)(mind, state, jnp.array([3.0]), 0, 9, jax.random.key(0))
         pull = weight / (2 * 0.5**2)
         best = (3 - pull) / (1 + pull)
@@ -260,7 +260,7 @@ def test_no_level_looks_further_than_its_subgoal_and_the_episode():
     class Spy(HierarchicalPlanner):
         """Plans nothing and says how many ticks it was told are left."""
 
-        def plan_level(self, i, before, state, target, ticks_left, key):
+        def plan_level(self, i, before, known, target, ticks_left, key):
             return before._replace(cost=jnp.float32(ticks_left))
 
     search = dataclasses.replace(LOW, horizon=4, samples=8)
@@ -292,23 +292,55 @@ def test_the_distance_to_the_goal_is_not_that_of_subgoals():
     np.testing.assert_allclose(thought.costs[0], 0, atol=1e-4)  # reached in the second, whatever the first
 
 
+def coast(known, actions, key=None):
+    """A point that keeps half of its speed: (places, speeds) that it goes on from."""
+    place, speed = known
+    speed = 0.5 * speed + actions
+    return place + speed, speed
+
+
+COASTING = Level(
+    coast,
+    away,
+    Search(2, "gradient", 4, samples=2, iterations=150, std=0.3, choose="best"),
+    begin=lambda place: (place, jnp.zeros(2)),
+    read=lambda known: known[0],
+    follow=lambda known, action, place: (place, place - known[0]),
+)
+
+
 def test_a_plan_goes_on_from_what_the_model_knows_beyond_states():
-    """A point with a speed: what a plan begins with, steps and reads is more than the place that costs are of."""
-
-    def coast(known, actions, key=None):
-        place, speed = known
-        speed = 0.5 * speed + actions
-        return place + speed, speed
-
-    search = Search(2, "gradient", 4, samples=2, iterations=150, std=0.3, choose="best")
-    level = Level(coast, away, search, begin=lambda place: (place, jnp.ones(2)), read=lambda known: known[0])
-    planner, goal = HierarchicalPlanner((level,)), jnp.array([5.0, -3.0])
-    start = jnp.zeros(2)
-    _, (plan,), _ = jax.jit(lambda key: planner.act(planner.init(start), start, goal, 0, 4, key))(jax.random.key(0))
-    place, speed, places = np.zeros(2), np.ones(2), []
+    planner, start, goal = HierarchicalPlanner((COASTING,)), jnp.zeros(2), jnp.array([5.0, -3.0])
+    _, mind, _ = jax.jit(lambda key: planner.act(planner.init(start), start, goal, 0, 4, key))(jax.random.key(0))
+    (plan,), known, places = mind.plans, (np.zeros(2), np.zeros(2)), []
     for action in np.asarray(plan.actions, np.float64):
-        speed = 0.5 * speed + action
-        place = place + speed
-        places.append(place)
+        known = coast(known, action)
+        places.append(known[0])
     np.testing.assert_allclose(plan.states, places, atol=1e-4)
-    np.testing.assert_allclose(place, goal, atol=0.05)
+    np.testing.assert_allclose(known[0], goal, atol=0.05)
+
+
+def test_plans_go_on_from_what_was_seen_on_the_way():
+    """The speed that was reached is no part of a state, and is known from two of them."""
+    goal, steps = jnp.array([5.0, -3.0]), 8
+
+    def end(level):
+        planner = HierarchicalPlanner((level,))
+
+        def step(carry, clock):
+            world, mind = carry
+            now = jax.random.fold_in(jax.random.key(1), clock)
+            action, mind, _ = planner.act(mind, world[0], goal, clock, steps - clock, now)
+            return (coast(world, action), mind), (world, mind.known)
+
+        first = (jnp.zeros(2), jnp.zeros(2))
+        (world, _), (seen, known) = jax.jit(
+            lambda: jax.lax.scan(step, (first, planner.init(first[0])), jnp.arange(steps))
+        )()
+        return away(world[0], goal), seen, known
+
+    missed, seen, known = end(COASTING)
+    np.testing.assert_allclose(known[1], seen[1], atol=1e-5)
+    forgetful = dataclasses.replace(COASTING, follow=lambda known, action, place: (place, jnp.zeros(2)))
+    assert missed < 0.1
+    assert missed < end(forgetful)[0] / 4

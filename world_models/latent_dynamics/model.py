@@ -119,6 +119,10 @@ class MultiLevelDynamics(nnx.Module):
         """What is known of `level` a tick later: from `begin` or the step before, and an action [..., its size]."""
         return self.levels[level - 1].step(known, self._scaled(level, action))
 
+    def follow(self, level: int, known: Any, action: Array, z: Array) -> Any:
+        """What is known of `level` where an action [..., its size] really led to the latent [..., width]."""
+        return self.levels[level - 1].append(known, self._scaled(level, action), z)
+
     def newest(self, level: int, known: Any) -> jax.Array:
         """The latent [..., width] of `level` in what `step_level` goes on from."""
         return self.levels[level - 1].newest(known)
@@ -222,7 +226,7 @@ class MultiLevelDynamics(nnx.Module):
         clock = state.clock + 1
         moved = clock > 0
         latents, actions, pending = [z], [_where(moved, self.vectors(action), state.actions[0])], []
-        known = self.levels[0].append(state.known, self._scaled(1, self.vectors(action)), z)
+        known = self.follow(1, state.known, self.vectors(action), z)
         for number, period in list(enumerate(self.options.periods, start=1))[1:]:
             i = number - 1
             below_acted = moved & (clock % self.options.periods[i - 1] == 0)

@@ -28,8 +28,10 @@ class Level:
       search: how it plans; `search.dim` is the size of its actions. Macro-actions need slack: limit them (`max_norm`,
         `low`, `high`) to about 0.9 of what the level below can do in a tick, or subgoals are missed again and again.
         Below another level its horizon is at most that one's `stride`: the subgoal is due then, no later step counts.
-      begin, read: for models that go on from more than a state: makes that of the state where a plan begins, and reads
-        the states in it.
+      begin, read: for models that go on from more than a state: makes that of a state before which nothing is known,
+        and reads the states in it.
+      follow: (what a plan could go on from, the action done then, the state it led to) -> the same a step later. Used
+        at level 1; plans of the levels above begin with a state each.
       lift: state of the level below -> state of this one, for states with any leading axes. Not used at level 1.
       stride: ticks of the level below in one tick; 1 at level 1, whose ticks are environment steps.
       replan: environment steps from one plan to the next; between, the plan is followed.
@@ -47,6 +49,7 @@ class Level:
     search: Search
     begin: Callable[[Any], Any] = lambda state: state
     read: Callable[[Any], Any] = lambda known: known
+    follow: Callable[[Any, Array, Any], Any] = lambda known, action, state: state
     lift: Callable[[Any], Any] = lambda state: state
     stride: int = 1
     replan: int = 1
@@ -55,6 +58,20 @@ class Level:
     cost: str = "last"
     cost_space: str = "above"
     warm_start: bool = True
+
+
+class Mind(NamedTuple):
+    """What a planner keeps from one environment step to the next.
+
+    Attributes:
+      plans: of each level, level 1 first.
+      known: what the last plan of level 1 went on from, or would have.
+      action: float32 [dim], the last one done.
+    """
+
+    plans: tuple[Plan, ...]
+    known: Any
+    action: Array
 
 
 class Thought(NamedTuple):
@@ -142,24 +159,26 @@ class HierarchicalPlanner:
             found.append(found[-1] * level.stride)
         return tuple(found)
 
-    def init(self, state: Any) -> tuple[Plan, ...]:
-        """The carry of an episode's first `act`: a plan for each level, of which nothing is followed.
+    def init(self, state: Any) -> Mind:
+        """What an episode's first `act` is given: a plan for each level, of which nothing is followed.
 
         Args:
           state: any level-1 state; only its shapes matter.
         """
         lifted = jax.eval_shape(self.lift, state)
-        return tuple(_empty(level, shapes) for level, shapes in zip(self.levels, lifted))
+        plans = tuple(_empty(level, shapes) for level, shapes in zip(self.levels, lifted))
+        known = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(self.levels[0].begin, state))
+        return Mind(plans, known, jnp.zeros(self.levels[0].search.dim))
 
     def act(
         self,
-        carry: tuple[Plan, ...],
+        mind: Mind,
         state: Any,
         goal: Any,
         clock: Array | int,
         steps_left: Array | int,
         key: Array,
-    ) -> tuple[Array, tuple[Plan, ...], Thought]:
+    ) -> tuple[Array, Mind, Thought]:
         """One environment step: the levels whose turn it is plan, the highest first; the others go on with their plans.
 
         No level looks further than the episode has steps left, nor further than the moment for which the level above
@@ -167,23 +186,26 @@ class HierarchicalPlanner:
         goal to the level below it.
 
         Args:
-          carry: from `init` or the step before.
+          mind: from `init` or the step before.
           state, goal: of level 1, without a batch axis.
           clock: int32 [], environment steps done in this episode. A level plans where it is a multiple of `replan`.
           steps_left: int32 [], environment steps that may still be done, this one included.
           key: of this step.
 
         Returns:
-          (action float32 [dim], the next carry, `Thought`).
+          (action float32 [dim], the next mind, `Thought`).
         """
         states, goals = self.lift(state), self.lift(goal)
-        plans, targets, fresh = list(carry), [None] * len(carry), []
+        begun = [level.begin(own) for level, own in zip(self.levels, states)]
+        followed = self.levels[0].follow(mind.known, mind.action, state)
+        begun[0] = jax.tree.map(lambda new, old: jnp.where(jnp.asarray(clock) == 0, new, old), begun[0], followed)
+        plans, targets, fresh = list(mind.plans), [None] * len(states), []
         target, left = goals[-1], jnp.asarray(steps_left)
         for i in reversed(range(len(self.levels))):
             level, ticks = self.levels[i], self.ticks[i]
             age = jnp.asarray(clock) % level.replan
             targets[i] = target
-            inputs = (plans[i], states[i], target, -(-left // ticks), jax.random.fold_in(key, i))
+            inputs = (plans[i], begun[i], target, -(-left // ticks), jax.random.fold_in(key, i))
             plans[i] = jax.lax.cond(age == 0, lambda *x, i=i: self.plan_level(i, *x), lambda plan, *_: plan, *inputs)
             fresh.append(jnp.where(age == 0, plans[i].not_finite, 0))
             index = age // ticks
@@ -196,10 +218,10 @@ class HierarchicalPlanner:
                 left = jnp.where(skipped, left, jnp.minimum(left, (index + 1) * ticks - age))
         costs_now = jnp.stack([plan.cost for plan in plans])
         thought = Thought(tuple(targets), tuple(plans), costs_now, jnp.stack(fresh[::-1]))
-        return action, tuple(plans), thought
+        return action, Mind(tuple(plans), begun[0], action), thought
 
-    def plan_level(self, i: int, before: Plan, state: Any, target: Any, ticks_left: Array, key: Array) -> Plan:
-        """A new plan of level i + 1, from a state of it to what its cost is measured from; `before` may warm it up."""
+    def plan_level(self, i: int, before: Plan, known: Any, target: Any, ticks_left: Array, key: Array) -> Plan:
+        """A new plan of level i + 1, from what is known to what its cost is measured from; `before` may warm it up."""
         level, (mean, std) = self.levels[i], _start(self.levels[i])
         if level.warm_start:
             mean, _ = shift(level.search, before, level.replan // self.ticks[i])
@@ -212,7 +234,7 @@ class HierarchicalPlanner:
         cost = costs.to_goal(distance, target, level.cost)
         if level.prior_weight:
             cost = costs.total(cost, costs.gaussian_prior(*level.prior, level.prior_weight))
-        return solve(level.search, level.step, cost, level.begin(state), key, (mean, std), ticks_left, level.read)
+        return solve(level.search, level.step, cost, known, key, (mean, std), ticks_left, level.read)
 
     def lift(self, state: Any) -> tuple[Any, ...]:
         """The states of all levels, for one of level 1."""

@@ -62,12 +62,13 @@ def plan_flops(planner: HierarchicalPlanner, state: Any) -> tuple[int, ...]:
       planner: what plans.
       state: of level 1, or its shapes.
     """
-    carry, lifted = jax.eval_shape(lambda x: (planner.init(x), planner.lift(x)), state)
+    plans, lifted = jax.eval_shape(lambda x: (planner.init(x).plans, planner.lift(x)), state)
     found = []
-    for i, (before, own) in enumerate(zip(carry, lifted)):
+    for i, (before, own) in enumerate(zip(plans, lifted)):
         target = lifted[min(i + 1, len(lifted) - 1)] if planner.levels[i].cost_space == "above" else own
-        plan = lambda before, own, target, key, i=i: planner.plan_level(i, before, own, target, jnp.int32(1), key)
-        found.append(flops.count_flops(plan, before, own, target, jax.random.key(0)))
+        known = jax.eval_shape(planner.levels[i].begin, own)
+        plan = lambda before, known, target, key, i=i: planner.plan_level(i, before, known, target, jnp.int32(1), key)
+        found.append(flops.count_flops(plan, before, known, target, jax.random.key(0)))
     return tuple(found)
 
 
