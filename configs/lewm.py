@@ -2,10 +2,12 @@
 
 Model: LeWM (LeWorldModel, 2026): a ViT, a causal transformer over the three latest latents that the actions modulate
 (adaLN-zero), the error one tick on from true latents, and SIGReg. Published are frames of 224x224, ViT-tiny, a latent
-of 192 numbers, a predictor of 6 blocks with 16 heads, actions in blocks of 5 steps, batches of 128.
+of 192 numbers, a predictor of 6 blocks with 16 heads, actions in blocks of 5 steps, batches of 128. Otherwise than
+there, latents end in layer norm for batch norm, all patches are read for the class token, and what is predicted is
+added to the latent.
 Data: random walks in TwoRooms, as in configs/two_rooms.py, whose upper levels may be set on this one: H-JEPA has such.
 Judged by: goals in the other room reached by planning (`plan`), which goes on from the latest latents that were seen;
-errors of rollouts, from a single latent, over those of latents that stay as they are (eval/rollout).
+errors of predictions over those of latents that stay as they are (eval/rollout).
 Command: python launch.py record --config=configs/lewm.py --workdir=runs/lewm, then train, eval, imagine and plan.
 """
 

@@ -124,9 +124,12 @@ def make_options(config: ml_collections.ConfigDict, spec: DataSpec) -> Options:
         if not isinstance(config.get(name), ml_collections.ConfigDict):
             raise UserError(f"config.levels[{i}]={name!r} is no block of the config.")
         given = {"encoder": "frames", "stride": 1, "action": spec.actions.size} if i == 0 else {}
-        fields = {field.name for field in dataclasses.fields(LevelOptions)} - set(given)
-        fields -= set() if config[name].get("predictor") == "transformer" else LOOKING_BACK
-        numbers = _exactly(config, name, fields, "level 1" if i == 0 else "an upper level")
+        fields, predictor = {field.name for field in dataclasses.fields(LevelOptions)}, config[name].get("predictor")
+        if predictor not in PREDICTORS:
+            raise UserError(f"config.{name}.predictor={predictor!r} must be one of {PREDICTORS}.")
+        fields -= {*given, *(() if predictor == "transformer" else LOOKING_BACK)}
+        what = f"{'level 1' if i == 0 else 'an upper level'} with predictor={predictor!r}"
+        numbers = _exactly(config, name, fields, what)
         levels.append(LevelOptions(**numbers, **given))
     decoder = _exactly(config, "decoder", {field.name for field in dataclasses.fields(DecoderOptions)}, "a decoder")
     pixels, others = ("pixel_mean", "pixel_std", "color"), {"detach_lower", "dtype"}
@@ -167,6 +170,11 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
         )
     for block, level, frames in zip(config.levels, options.levels, options.periods):
         ticks = length // frames
+        if ticks < 2:
+            raise UserError(
+                f"config.data.clip_length={length} must be at least {2 * frames}: the level of config.{block} ticks "
+                f"every {frames} frames, and has to predict one tick from another."
+            )
         if not 1 <= level.history < ticks:
             raise UserError(
                 f"config.{block}.history={level.history} must be from 1 to {ticks - 1}: a clip of "
@@ -211,10 +219,8 @@ def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) ->
     for name in ("weight", *TERMS):
         if getattr(level, name) < 0:
             raise UserError(f"{block}.{name}={getattr(level, name)} must be at least 0.")
-    allowed = {"predictor": PREDICTORS} | ({"encoder": ENCODERS[1:]} if below else {})
-    for name, known in allowed.items():
-        if getattr(level, name) not in known:
-            raise UserError(f"{block}.{name}={getattr(level, name)!r} must be one of {known}.")
+    if below and level.encoder not in ENCODERS[1:]:
+        raise UserError(f"{block}.encoder={level.encoder!r} must be one of {ENCODERS[1:]}.")
     if level.width % level.heads:
         raise UserError(f"{block}.heads={level.heads} must divide {block}.width={level.width}.")
     if level.encoder == "identity" and level.width != below.width:

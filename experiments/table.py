@@ -149,7 +149,7 @@ def _jobs(
         path = workdir / "jobs" / f"{table.name}-{scale}-{run.name}.json"  # other tables may have the same training
         results = [{"path": str(m.result.absolute()), "config": m.config} for m in group]
         begin = group[0].begin and {"run": str(group[0].begin.run.absolute()), "config": group[0].begin.config}
-        code = plan.measuring_code(group[0].config, table.verb)
+        code = plan.measuring_code([m.config for m in group], table.verb)
         job = {"run": str(run.absolute()), "begin": begin, "verb": table.verb, "code": code, "results": results}
         workdirs.write_json(path, job)
         command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.interpreters import partial_eval
 
 from world_models.errors import UserError
 
@@ -17,7 +18,7 @@ from world_models.errors import UserError
 OPAQUE = ("dot_product_attention", "ffi_call", "pallas_call", "ragged_dot", "scaled_dot")
 
 
-def count_flops(function: Callable, *args: Any) -> int:
+def count_flops(function: Callable, *args: Any, unused: bool = True) -> int:
     """Floating-point operations of matrix products and convolutions in `function(*args)`.
 
     A multiply-add is two operations; everything else is none, as is usual for model FLOPs. What is counted:
@@ -33,12 +34,15 @@ def count_flops(function: Callable, *args: Any) -> int:
     Args:
       function: anything that JAX can trace; nothing is computed.
       *args: its arguments, arrays or `jax.ShapeDtypeStruct`s, in trees.
+      unused: whether that counts, too, which no result is made of, such as gradients of constants, which the backward
+        passes of `nn.ops` always say.
 
     Raises:
       UserError: at a matrix product inside a `while_loop`, whose trip count is not known, and at a kernel that cannot
         be looked into.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return _count(jaxpr if unused else partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
 
 
 def _count(jaxpr: Jaxpr) -> int:

@@ -27,12 +27,12 @@ def run(path: pathlib.Path) -> None:
       UserError: if the code is not that of the job's addresses, the training was interrupted, or anything cannot work.
     """
     job = workdirs.with_tuples(json.loads(path.read_text()))
-    folder, config = pathlib.Path(job["run"]), job["results"][0]["config"]
-    if plan.measuring_code(config, job["verb"]) != job["code"]:
+    folder, configs = pathlib.Path(job["run"]), [result["config"] for result in job["results"]]
+    if plan.measuring_code(configs, job["verb"]) != job["code"]:
         raise UserError("The code has changed since the table was started: the same command goes on with the new code.")
     module, name = MEASURES[job["verb"]]
     measure = getattr(importlib.import_module(module), name)
-    runtime.setup(config.get("xla_flags", ""))
+    runtime.setup(configs[0].get("xla_flags", ""))
     if job.get("begin"):
         begin = pathlib.Path(job["begin"]["run"])
         with workdirs.alone(begin / "lock"):  # several jobs may begin with it

@@ -112,7 +112,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
                 f"configs/tables/{table.name}.py: rows {other.row!r} and {member.row!r} have the same config at scale "
                 f"{scale!r}: give one of them overrides that make it different."
             )
-    code = measuring_code(members[0].config, table.verb)
+    code = measuring_code([member.config for member in members], table.verb)
     return Plan(tuple(members), code, {episodes.name: episodes.fingerprint for episodes in opened.values()})
 
 
@@ -133,10 +133,15 @@ def _training_code(experiment: str) -> str:
     return of_code(["experiments.train", f"experiments.{experiment}"])
 
 
-def measuring_code(config: Mapping[str, Any], verb: str) -> str:
-    """The address of all code that the numbers of a config and verb come from, what it names as a string included."""
-    family, measures = f"experiments.{config['experiment']}", definition.MEASURES[verb][0]
-    return of_code(["experiments.train", family, measures, *modules_named(config)])
+def measuring_code(configs: Sequence[Mapping[str, Any]], verb: str) -> str:
+    """The address of all code that the numbers of configs of one family and a verb come from.
+
+    That which they name as a string is part of it, but what they record with only where planning does so again.
+    """
+    family, measures = f"experiments.{configs[0]['experiment']}", definition.MEASURES[verb][0]
+    left_out = () if verb == "plan" else ("record",)
+    named = modules_named([_without(config, left_out) for config in configs])
+    return of_code(["experiments.train", family, measures, *sorted(set(named))])
 
 
 def _member(
@@ -161,7 +166,7 @@ def _member(
         **origin,
     }
     run = root / "runs" / of_value(address)
-    code = measuring_code(plain, table.verb)
+    code = measuring_code([plain], table.verb)
     key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb, **key_origin})
     return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, begin)
 

@@ -1,16 +1,20 @@
 """Latent dynamics as an experiment: what is refused, frozen encoders, statistics that are carried, another K."""
 
+import dataclasses
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from configs import lewm
 from configs.two_rooms import get_config
 from experiments import loading
 from experiments.latent_dynamics import Experiment
 from experiments.measure import evaluation
+from experiments.planners import make_planner, make_settings
 from experiments.run import _started_from
 from experiments.state import create_state, make_optimizer
 from experiments.train import train
@@ -43,8 +47,13 @@ def config(square_data):
         ("levels", (), r"config.levels=\(\) must name 1 to 4 blocks"),
         ("levels", ("bottom", *["upper"] * 4), "must name 1 to 4 blocks"),
         ("levels", ("bottom", "uper"), r"config.levels\[1\]='uper' is no block"),
-        ("levels", ("upper",), "config.upper has .*; level 1 has"),
+        ("levels", ("upper",), "config.upper has .*; level 1 with predictor='mlp' has"),
         ("levels", ("bottom", "upper", "upper"), "config.data.clip_length=8 must be a multiple of 16"),
+        (
+            "data.clip_length",
+            4,
+            "config.data.clip_length=4 must be at least 8: the level of config.upper ticks every 4",
+        ),
         ("bottom.rollout", 8, "config.bottom.rollout=8 must be from 1 to 7"),
         ("upper.rollout", 2, "config.upper.rollout=2 must be from 1 to 1"),
         ("upper.stride", 1, "config.upper.stride=1 must be at least 2"),
@@ -77,7 +86,8 @@ def test_configs_that_cannot_work_are_refused(field, value, message):
         ("rollout", 7, "config.bottom.rollout=7 must be from 1 to 6: .* of which 2 are given"),
         ("heads", 3, "config.bottom.heads=3 must divide config.bottom.width=8"),
         ("depth", 0, "config.bottom.depth=0 must be at least 1"),
-        ("predictor", "gru", "config.bottom has .*'heads', 'hidden', 'history'"),
+        ("predictor", "gru", "config.bottom has .*'heads', 'hidden', 'history'.*; level 1 with predictor='gru' has"),
+        ("predictor", "transfomer", "config.bottom.predictor='transfomer' must be one of"),
     ],
 )
 def test_a_predictor_that_looks_back_is_told_how_far(field, value, message):
@@ -87,6 +97,29 @@ def test_a_predictor_that_looks_back_is_told_how_far(field, value, message):
     config.bottom[field] = value
     with pytest.raises(UserError, match=message):
         Experiment(config, SPEC)
+
+
+def test_plans_go_on_from_the_latents_that_a_predictor_looks_back_on():
+    """Six steps of an episode whose frames are given, with a plan every second step."""
+    config, actions = lewm.get_config("debug"), ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))
+    experiment = Experiment(config, dataclasses.replace(SPEC, actions=actions))
+    model = nnx.jit(lambda: experiment.init(nnx.Rngs(0)))()
+    planner = make_planner(model, make_settings(config, model))
+    frames = np.random.default_rng(0).integers(0, 255, (1, 6, *SPEC.frame_shape), np.uint8)
+
+    @jax.jit
+    def play(z):
+        mind, actions = planner.init(z[0]), []
+        for clock in range(6):
+            action, mind, _ = planner.act(mind, z[clock], z[0], clock, 6 - clock, jax.random.key(clock))
+            actions.append(action)
+        return mind.known, jnp.stack(actions)
+
+    known, actions = play(model.encode(frames)[0])
+    seen = model.observe(frames, actions[None, :5], jax.random.key(0)).known
+    assert int(known.count) == config.bottom.history == 3
+    np.testing.assert_allclose(known.latents, seen.latents[0], atol=1e-5)
+    np.testing.assert_allclose(known.actions[:2], seen.actions[0, :2], atol=1e-5)
 
 
 def test_a_cnn_needs_channels():

@@ -86,18 +86,32 @@ def test_a_training_is_used_again_where_only_the_measuring_changed(tables, squar
     assert planned(tables, tmp_path, square_data, seeds=1)[1].members[0].run != before.members[0].run
 
 
-def test_functions_that_a_config_names_are_code_too(tables, square_data, tmp_path, monkeypatch):
+def test_functions_that_configs_name_are_code_too(tables, tmp_path, monkeypatch):
     named = {"record": {"policy": "configs.demo:drive", "modules": ("world_models.types",)}, "plan": {"x": "a.b:c"}}
     assert fingerprint.modules_named(named) == ["configs.demo", "world_models.types"]
     assert fingerprint.modules_named({"config": "configs/demo.py:debug", "image_key": "observation/image"}) == []
-    _, before = planned(tables, tmp_path, square_data, seeds=1)
-    policy = before.members[0].config["record"]["policy"]
-    assert policy == "configs.demo:drive"
-    of_code = plan.of_code
-    monkeypatch.setattr(plan, "of_code", lambda modules: of_code(modules) + ("2" if "configs.demo" in modules else ""))
-    _, after = planned(tables, tmp_path, square_data, seeds=1)
-    assert after.members[0].run == before.members[0].run  # its data has an address of its own
-    assert after.members[0].result != before.members[0].result
+    configs = [
+        {
+            "experiment": "latent_dynamics",
+            "plan": {"reached": f"world_models.{name}:x"},
+            "record": {"policy": "configs.demo:y"},
+        }
+        for name in ("types", "errors")
+    ]
+    asked = []
+    monkeypatch.setattr(plan, "of_code", asked.append)
+    for verb in ("eval", "plan"):
+        plan.measuring_code(configs, verb)
+    assert asked[0][3:] == ["world_models.errors", "world_models.types"]
+    assert asked[1][3:] == ["configs.demo", "world_models.errors", "world_models.types"]
+    monkeypatch.setattr(table_module, "record", lambda config, path: path.mkdir(parents=True))
+    before = table_module._data(edited(tables), "smoke", tmp_path, only_look=False)
+    of_code = table_module.of_code
+    changed = lambda modules: of_code(modules) + ("2" if "configs.demo" in modules else "")
+    monkeypatch.setattr(table_module, "of_code", changed)
+    assert not set(before.values()) & set(
+        table_module._data(edited(tables), "smoke", tmp_path, only_look=False).values()
+    )
 
 
 def test_code_addresses_ignore_comments_and_follow_imports(tmp_path):

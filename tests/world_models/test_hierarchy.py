@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from world_models.errors import UserError
+from world_models.nn import ops
 from world_models.planning import costs, ledger
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
 from world_models.planning.search import Search, solve
@@ -190,6 +191,9 @@ def test_the_ledger_counts_what_the_model_is_asked():
     assert found.flops is None
 
 
+DIMENSIONS = (((1,), (0,)), ((), ()))  # of a plain matrix product
+
+
 def test_the_ledger_counts_all_products_of_a_search():
     """Those of the model, of the cost and its lift, and of the fit to the elites."""
     eight, four = jnp.ones((8, 8)), jnp.ones((8, 4))
@@ -211,6 +215,9 @@ def test_the_ledger_counts_all_products_of_a_search():
     forward = 2 * 64 + 2 * 16
     (found,) = ledger.plan_flops(HierarchicalPlanner((bent,)), jnp.zeros(8))
     assert (2 * 3 * 7 * 4 + 1) * forward < found <= (2 * 3 * 7 * 5 + 1 * 5) * forward
+    own = dataclasses.replace(bent, step=lambda z, a, key: jnp.tanh(ops.dot_general(z, eight, DIMENSIONS) + a.sum()))
+    (found,) = ledger.plan_flops(HierarchicalPlanner((own,)), jnp.zeros(8))
+    assert found <= (2 * 3 * 7 * 5 + 1 * 5) * 2 * 64
 
 
 def test_time_is_measured_apart_from_compilation():

@@ -261,6 +261,17 @@ def test_a_predictor_that_looks_back_sees_what_was_observed_and_then_what_it_pre
     assert np.abs(fresh - found).max() > 1e-3, "what came before the first latent makes no difference"
 
 
+def test_an_episode_begins_with_nothing_to_look_back_on(looking_back):
+    clip, is_first = dots(2, 9), np.zeros((2, 9), bool)
+    is_first[:, 0] = is_first[:, 4] = True
+    led = np.concatenate([np.full((2, 1, 2), 9.0, np.float32), clip.actions[:, :-1]], axis=1)
+    known = jax.tree.map(lambda x: x[5], stream(looking_back, clip.frames, led, is_first).known)
+    fresh = looking_back.observe(clip.frames[:, 4:6], clip.actions[:, 4:5], jax.random.key(0)).known
+    np.testing.assert_array_equal(known.count, [2, 2])
+    for name, count in (("latents", 2), ("actions", 1)):
+        np.testing.assert_allclose(getattr(known, name)[:, :count], getattr(fresh, name)[:, :count], atol=1e-5)
+
+
 def test_in_training_it_predicts_from_true_latents_until_its_history_is_full(looking_back):
     model, clip = looking_back, dots(2, 7)
 

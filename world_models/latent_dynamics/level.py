@@ -32,11 +32,12 @@ class LevelOptions:
       action: numbers of an action: the environment's at level 1, above it of a macro-action in [−1, 1].
       predictor: "gru", whose hidden state is the latent (eb_jepa), "mlp", two residual blocks that the action modulates
         (adaLN-zero), or "transformer", which does the same and sees the latents before this one too (LeWM).
-      history: of a "transformer", the latents that it sees at most; 1 of the others.
+      history: of a "transformer", the latents that it sees at most; 1 of the others. In acting, level 1 has those that
+        were seen; what is planned or imagined at a level above begins with one.
       depth, heads: of a "transformer": blocks, and attention heads of each.
       hidden: width of all MLPs.
-      rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before them, a
-        "transformer" is given true latents and predicts one tick on from each, until its history is full.
+      rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before, a
+        "transformer" is given `history` true latents, and predicts one tick on from each but the last, too.
       weight: of the level in the loss.
       std, cov, time, inverse, sigreg: weights of `regularizers` beside the prediction's squared error; 0 leaves one
         out. "inverse" predicts the action between two neighbouring latents.
@@ -163,7 +164,8 @@ class Level(nnx.Module):
             from, too, one tick on.
 
         Returns:
-          (predicted, true, held): latents [batch, starts, given − 1 + rollout, width]; held is the last that was given.
+          (predicted, true, held): latents [batch, starts, given − 1 + rollout, width]; held is the last true one that
+          each prediction has seen.
         """
         ticks = np.arange(given - 1 + self.options.rollout)
         index = np.arange(z.shape[1] - len(ticks))[:, None] + ticks

@@ -187,15 +187,18 @@ class MultiLevelDynamics(nnx.Module):
     def rollout_errors(self, clip: Clip) -> dict[str, jax.Array]:
         """How far rollouts are off after 1, 2, … ticks, and how far latents that stay as they are.
 
+        A predictor that looks back is given as many true latents as it can see.
+
         Returns:
           "level_<l>_error" and "level_<l>_copy": mean squared errors [batch, rollout of the level].
         """
         found = {}
         levels = self.climb(self.encode(clip.frames), self.vectors(clip.actions[:, :-1]))
-        for number, (z, actions) in enumerate(levels, start=1):
-            predicted, true, held = self.levels[number - 1].rollouts(z, self._scaled(number, actions))
+        for number, (level, (z, actions)) in enumerate(zip(self.levels, levels), start=1):
+            predicted, true, held = level.rollouts(z, self._scaled(number, actions), level.options.history)
             for name, other in (("error", predicted), ("copy", held)):
-                found[f"level_{number}_{name}"] = jnp.mean((other - true) ** 2, axis=(1, 3))
+                errors = jnp.mean((other - true) ** 2, axis=(1, 3))
+                found[f"level_{number}_{name}"] = errors[:, level.options.history - 1 :]
         return found
 
     def start(self, batch: int) -> State:

@@ -65,7 +65,7 @@ class Mind(NamedTuple):
 
     Attributes:
       plans: of each level, level 1 first.
-      known: what the last plan of level 1 went on from, or would have.
+      known: what level 1 could go on from at this step, whether it planned or not.
       action: float32 [dim], the last one done.
     """
 
