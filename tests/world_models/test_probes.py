@@ -178,20 +178,30 @@ def test_linear_probe_learns_and_repeats_by_seed():
     assert linear.linear_probe(x, shuffled, test_x, test_y, 3, **options) < accuracy - 0.2
 
 
-def test_linear_probe_takes_the_rate_that_is_best_on_held_out_rows():
+def test_of_several_linear_probes_held_out_rows_choose_one_as_it_is(monkeypatch):
     (x, y), (test_x, test_y) = blobs(600), blobs(400, seed=1)
     options = {"batch_size": 64, "epochs": 40, "warmup_epochs": 4}
-    by_rate = {
-        rate: linear.linear_probe(x, y, test_x, test_y, 3, **options, base_learning_rates=(rate,))
-        for rate in (1e-3, 25.0)
-    }
-    assert by_rate[1e-3] < by_rate[25.0] - 0.1
-    for rates in ((1e-3, 25.0), (25.0, 1e-3)):
-        assert linear.linear_probe(x, y, test_x, test_y, 3, **options, base_learning_rates=rates) == by_rate[25.0]
-    # The test set has no say: with other labels there, the same rate is taken.
-    wrong = (test_y + 1) % 3
-    alone = linear.linear_probe(x, y, test_x, wrong, 3, **options, base_learning_rates=(25.0,))
-    assert linear.linear_probe(x, y, test_x, wrong, 3, **options, base_learning_rates=(1e-3, 25.0)) == alone
+    learned, fit = [], linear.fit
+
+    def remembering(key, x, y, rate, **sizes):
+        learned.append((len(x), fit(key, x, y, rate, **sizes)))
+        return learned[-1][1]
+
+    monkeypatch.setattr(linear, "fit", remembering)
+    accuracy = lambda probe, labels: np.mean(np.asarray(probe.logits(test_x)).argmax(axis=1) == labels)
+    for rates, best in (((1e-3, 25.0), 1), ((25.0, 1e-3), 0)):
+        learned.clear()
+        found = linear.linear_probe(x, y, test_x, test_y, 3, **options, base_learning_rates=rates)
+        assert [rows for rows, _ in learned] == [540, 540]
+        assert found == accuracy(learned[best][1], test_y) > accuracy(learned[1 - best][1], test_y) + 0.1
+        # The test set has no say: with other labels there, the same probe is taken.
+        wrong = (test_y + 1) % 3
+        assert linear.linear_probe(x, y, test_x, wrong, 3, **options, base_learning_rates=rates) == accuracy(
+            learned[best][1], wrong
+        )
+    learned.clear()
+    linear.linear_probe(x, y, test_x, test_y, 3, **options, base_learning_rates=(25.0,))
+    assert [rows for rows, _ in learned] == [600]
 
 
 @pytest.mark.parametrize("probe", [ridge.ridge_probe, knn.knn_probe, linear.linear_probe])

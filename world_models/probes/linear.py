@@ -51,8 +51,9 @@ def linear_probe(
 
     LARS with momentum 0.9 and trust 0.001, no weight decay; the learning rate base_learning_rate * batch_size / 256
     warms up linearly and falls to 0 along half a cosine, step by step. Normalisation uses the whole batch in training
-    and running statistics (momentum 0.1, unbiased variance) in testing. Of several base learning rates, the one is
-    used that does best on a tenth of the training set, held out for that alone; the probe is then trained on all of it.
+    and running statistics (momentum 0.1, unbiased variance) in testing. Of several base learning rates, a tenth of the
+    training set, held out for that alone, chooses the probe that does best on it. That one is used as it is: trained
+    again on all rows, a probe at a rate that is almost too high may end far from what was chosen.
 
     Args:
       train_x, test_x: float32 [n, d].
@@ -78,17 +79,13 @@ def linear_probe(
     if not 2 <= batch_size <= len(others):
         raise UserError(f"batch_size={batch_size} must be between 2 and the {len(others)} rows of train_x to train on")
 
-    def accuracy(rate: float, x: np.ndarray, y: np.ndarray, other_x: np.ndarray, other_y: np.ndarray) -> float:
-        probe = fit(
-            jax.random.key(seed), x, y, rate * batch_size / 256,
-            num_classes=num_classes, batch_size=batch_size, epochs=epochs, warmup_epochs=warmup_epochs,
-        )  # fmt: skip
-        return float(np.mean(np.asarray(probe.logits(other_x)).argmax(axis=1) == other_y))
-
+    sizes = {"num_classes": num_classes, "batch_size": batch_size, "epochs": epochs, "warmup_epochs": warmup_epochs}
+    learn = lambda rate: fit(jax.random.key(seed), train_x[others], train_y[others], rate * batch_size / 256, **sizes)
+    accuracy = lambda probe, x, y: float(np.mean(np.asarray(probe.logits(x)).argmax(axis=1) == y))
+    probes = [learn(rate) for rate in rates]
     if len(held_out):
-        part = (train_x[others], train_y[others], train_x[held_out], train_y[held_out])
-        rates = (max(rates, key=lambda rate: accuracy(rate, *part)),)
-    return accuracy(rates[0], train_x, train_y, test_x, test_y)
+        probes.sort(key=lambda probe: accuracy(probe, train_x[held_out], train_y[held_out]))
+    return accuracy(probes[-1], test_x, test_y)
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "batch_size", "epochs", "warmup_epochs"))
