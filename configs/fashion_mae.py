@@ -6,7 +6,7 @@ features than MAE's normalized pixels do (the table `mae` has both).
 Data: the complete Fashion-MNIST, 60,000 and 10,000 images of 28x28 (MIT licence), from a Debian package: `make data`.
 Judged by: ridge regression on the frozen encoder's mean patch token, beside raw pixels, random features and the same
 encoder untrained; `launch.py eval` adds what `--config.eval.probes` names (ridge, knn, linear, fine_tune).
-Cost: ten epochs of 60,000 images; not timed to the end. Fewer epochs of half the width are in the README (`mae`).
+Cost: ten epochs of 60,000 images; not timed to the end. The table few_labels has 25 epochs of larger patches.
 Command: python launch.py record --config=configs/fashion_mae.py --workdir=runs/fashion (after `make data`), then train,
 eval and imagine.
 """
