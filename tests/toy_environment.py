@@ -62,15 +62,15 @@ class Dot(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(0.0, 4.0, (2,), np.float32)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
-    def __init__(self, length=100, forgetful=False, noise=0.0, buttons=False, render_mode=None):
+    def __init__(self, length=100, forgetful=False, noise=0.0, shared=False, buttons=False, render_mode=None):
         self.render_mode = render_mode
-        self._length, self._forgetful, self._noise = length, forgetful, noise
+        self._length, self._forgetful, self._noise, self._shared = length, forgetful, noise, shared
         if buttons:
             self.action_space = gymnasium.spaces.MultiBinary(2)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        rng = np.random.default_rng() if self._forgetful else self.np_random
+        rng = np.random.default_rng() if self._forgetful else np.random if self._shared else self.np_random
         self._at, self._t = rng.uniform(0.0, 4.0, 2).astype(np.float32), 0
         return self._at, {}
 

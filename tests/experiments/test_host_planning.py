@@ -163,6 +163,14 @@ def test_an_environment_that_does_not_repeat_itself_is_named(kwargs):
         Retraced(source, source.make(), task, toy_environment.near).reset()
 
 
+def test_worlds_that_draw_from_numpys_global_generator_repeat_themselves():
+    source = make_source(dots(shared=True).record)
+    tasks, _ = draw(source, toy_environment.near, 3, 5, 5, 1)
+    for task in reversed(tasks):
+        Retraced(source, source.make(), task, toy_environment.near).reset()
+    assert len({tuple(task.start.observed) for task in tasks}) == 3
+
+
 def test_episodes_that_are_too_short_or_begin_at_their_goal_give_no_task():
     source = make_source(dots(length=9).record)
     tasks, left_out = draw(source, toy_environment.near, 5, 8, 8, 0)

@@ -1,5 +1,6 @@
 """Point mazes: maps, walls, the breadth-first expert and the frames, against plain Python."""
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,3 +159,30 @@ def test_an_action_can_be_kept_up():
     )
     steps = np.linalg.norm(np.diff(made.states.position, axis=1), axis=-1)
     assert 0.2 * 2**0.5 < steps.max() <= 5 * 0.2 * 2**0.5 + 1e-4
+
+
+@pytest.mark.parametrize("maze", ["medium", "large", "giant"])
+def test_steps_are_those_of_ogbench_itself(maze):
+    pytest.importorskip("ogbench", reason="pip install -e '.[ogbench]' to compare with OGBench")
+    theirs = gymnasium.make(f"pointmaze-{maze}-v0", terminate_at_goal=False).unwrapped
+    theirs.reset(seed=0)
+    np.testing.assert_array_equal(np.asarray(theirs.maze_map) == 1, maze_maps.walls(maze))
+    assert [(task["init_ij"], task["goal_ij"]) for task in theirs.task_infos] == list(maze_maps.TASKS[maze])
+    world, rng = PointMaze(maze=maze), np.random.default_rng(0)
+    step, free = jax.jit(world.step), np.argwhere(~maze_maps.walls(maze))
+    apart, touched = [], []
+    for _ in range(10):
+        theirs.set_xy(np.array(theirs.ij_to_xy(free[rng.integers(len(free))]), float))
+        for t in range(100):
+            if t % 15 == 0:
+                action = rng.uniform(-1, 1, 2)
+                action /= np.abs(action).max()
+            before = theirs.get_xy().copy()
+            after, *_ = theirs.step(action)
+            ours = np.asarray(step(State(jnp.float32(before)), jnp.float32(action), None).position)
+            apart.append(np.linalg.norm(ours - after))
+            touched.append(np.linalg.norm(ours - before - 0.2 * action) > 1e-4)
+    apart, touched = np.array(apart), np.array(touched)
+    assert 0.2 < touched.mean() < 0.8
+    assert apart[~touched].max() < 1e-5
+    assert apart[touched].max() < 0.075  # MuJoCo's contacts are soft; a step is 0.28 at most, a cell 4

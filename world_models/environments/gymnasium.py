@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib
 import os
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,16 @@ KNOWN = {
     "MiniGrid-": ("minigrid", "minigrid"),
     "BabyAI-": ("minigrid", "minigrid"),
     "PointMaze_": ("gymnasium_robotics", "robotics"),
+    "pointmaze-": ("ogbench", "ogbench"),
+    "antmaze-": ("ogbench", "ogbench"),
+    "humanoidmaze-": ("ogbench", "ogbench"),
+    "antsoccer-": ("ogbench", "ogbench"),
+    "visual-": ("ogbench", "ogbench"),
+    "cube-": ("ogbench", "ogbench"),
+    "scene-": ("ogbench", "ogbench"),
+    "puzzle-": ("ogbench", "ogbench"),
+    "powderworld-": ("ogbench", "ogbench"),
+    "Reacher-": ("mujoco", "robotics"),
     "AntMaze_": ("gymnasium_robotics", "robotics"),
     "Fetch": ("gymnasium_robotics", "robotics"),
     "HandReach": ("gymnasium_robotics", "robotics"),
@@ -139,11 +150,18 @@ class GymnasiumSource:
         """Name of an episode for error messages."""
         return f"episode {unit} of {self.environment} (seed {self.seed(unit)})"
 
+    def reset(self, environment: Any, unit: int) -> Any:
+        """Resets an environment for an episode, and Python's and NumPy's global generators, of which OGBench draws."""
+        seed = self.seed(unit)
+        random.seed(seed)
+        np.random.seed(seed)
+        return environment.reset(seed=seed)[0]
+
     def begin(self, environment: Any, unit: int) -> tuple[Any, Act]:
         """Resets an environment for an episode: what it observes, and the policy."""
-        seed = self.seed(unit)
-        observed, _ = environment.reset(seed=seed)
-        return observed, make_policy(self.policy, self.repeat_probability)(environment, np.random.default_rng(seed))
+        observed = self.reset(environment, unit)
+        rng = np.random.default_rng(self.seed(unit))
+        return observed, make_policy(self.policy, self.repeat_probability)(environment, rng)
 
     def episodes(self, unit: int) -> Iterator[Episode]:
         """Plays one episode."""

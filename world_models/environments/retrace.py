@@ -126,7 +126,7 @@ class Retraced:
         Raises:
           UserError: if that looks otherwise than when the task was drawn.
         """
-        observed, _ = self._environment.reset(seed=self._source.seed(self._task.unit))
+        observed = self._source.reset(self._environment, self._task.unit)
         for action in self._task.actions:
             observed, *_ = self._source.hold(self._environment, action)
         start = self._task.start
