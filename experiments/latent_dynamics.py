@@ -123,11 +123,12 @@ def make_options(config: ml_collections.ConfigDict, spec: DataSpec) -> Options:
     for i, name in enumerate(names):
         if not isinstance(config.get(name), ml_collections.ConfigDict):
             raise UserError(f"config.levels[{i}]={name!r} is no block of the config.")
-        given = {"encoder": "frames", "stride": 1, "action": spec.actions.size} if i == 0 else {}
+        given = {"encoder": "frames", "stride": 1, "action": spec.actions.size, "dense": False} if i == 0 else {}
         fields, predictor = {field.name for field in dataclasses.fields(LevelOptions)}, config[name].get("predictor")
         if predictor not in PREDICTORS:
             raise UserError(f"config.{name}.predictor={predictor!r} must be one of {PREDICTORS}.")
         fields -= {*given, *(() if predictor == "transformer" else LOOKING_BACK)}
+        fields -= set() if "dense" in config[name] else {"dense"}  # configs from before it have none
         what = f"{'level 1' if i == 0 else 'an upper level'} with predictor={predictor!r}"
         numbers = _exactly(config, name, fields, what)
         levels.append(LevelOptions(**numbers, **given))
