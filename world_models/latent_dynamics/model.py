@@ -291,7 +291,7 @@ class MultiLevelDynamics(nnx.Module):
 
 
 def _from_everywhere(z: Array, actions: Array, stride: int) -> tuple[jax.Array, jax.Array]:
-    """[rows, ticks, …] -> [rows · stride, ticks − stride + 1, …]: every row, and the same up to stride − 1 ticks later."""
+    """[rows, ticks, …] -> [rows · stride, ticks − stride + 1, …]: each, and the same up to stride − 1 ticks later."""
     length = z.shape[1] - stride + 1
     begun = lambda x, length: jnp.stack([x[:, i : i + length] for i in range(stride)], axis=1)
     rows = lambda x: x.reshape(-1, *x.shape[2:])
