@@ -220,7 +220,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "colour": 1.0,
                 "choose": "best",
                 "replan": 4,
-                "cost": "last",
+                "cost": "sum",
                 "cost_space": "above",
             },
             "top": {

@@ -191,7 +191,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "colour": 2.0,
                 "choose": "best",
                 "replan": 2,
-                "cost": "last",
+                "cost": "sum",
             },
         }
     )

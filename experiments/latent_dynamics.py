@@ -123,12 +123,11 @@ def make_options(config: ml_collections.ConfigDict, spec: DataSpec) -> Options:
     for i, name in enumerate(names):
         if not isinstance(config.get(name), ml_collections.ConfigDict):
             raise UserError(f"config.levels[{i}]={name!r} is no block of the config.")
-        given = {"encoder": "frames", "stride": 1, "action": spec.actions.size, "dense": False} if i == 0 else {}
+        given = {"encoder": "frames", "stride": 1, "action": spec.actions.size} if i == 0 else {}
         fields, predictor = {field.name for field in dataclasses.fields(LevelOptions)}, config[name].get("predictor")
         if predictor not in PREDICTORS:
             raise UserError(f"config.{name}.predictor={predictor!r} must be one of {PREDICTORS}.")
         fields -= {*given, *(() if predictor == "transformer" else LOOKING_BACK)}
-        fields -= set() if "dense" in config[name] else {"dense"}  # configs from before it have none
         what = f"{'level 1' if i == 0 else 'an upper level'} with predictor={predictor!r}"
         numbers = _exactly(config, name, fields, what)
         levels.append(LevelOptions(**numbers, **given))
@@ -163,6 +162,11 @@ def _exactly(config: ml_collections.ConfigDict, block: str, fields: set[str], wh
 def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
     for i, (block, level) in enumerate(zip(config.levels, options.levels)):
         _check_level(f"config.{block}", level, options.levels[i - 1] if i else None)
+    if not (options.decoder.channels or any(level.weight for level in options.levels)):
+        raise UserError(
+            f"config.{config.levels[0]}.weight=0: all weights of levels are 0, and config.decoder.channels=(): nothing "
+            "is left to train."
+        )
     length, period = config.data.clip_length, options.periods[-1]
     if length < 2 or length % period:
         raise UserError(

@@ -176,12 +176,21 @@ def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
         Planning(load(workdir, config=config))
 
 
-def test_three_levels_plan_in_four_rooms(tmp_path):
+def test_three_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
     config = four_rooms.get_config("debug")
     config.train.eval_every = 0
     config.plan.update({"num_tasks": 2, "num_steps": 9})
     record(config, tmp_path / "data")
+    first = config.copy_and_resolve_references()
+    first.levels, first.data.dataset = ("bottom",), str(tmp_path / "data")
+    train(first, tmp_path / "first")
+    config.init_from.checkpoints = str(tmp_path / "first" / "checkpoints")
+    config.encoder.frozen, config.bottom.weight = True, 0.0
     train(config, tmp_path)
+    frames = np.random.default_rng(0).integers(0, 255, (1, 2, *load(tmp_path).spec.frame_shape), np.uint8)
+    latents = [load(folder).model.encode(frames) for folder in (tmp_path, tmp_path / "first")]
+    np.testing.assert_array_equal(*latents)
+    assert load(tmp_path).model.levels[0].seen[...] > 0  # actions, with which planners begin
     results = measure(load(tmp_path))
     assert (results["levels"], len(results["distance_rank_correlation"])) == (3, 3)
     assert results["plans_by_level"] == [5, 3, 2]  # in nine steps, every 2, 4 and 8

@@ -38,9 +38,7 @@ class LevelOptions:
       hidden: width of all MLPs.
       rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before, a
         "transformer" is given `history` true latents, and predicts one tick on from each but the last, too.
-      dense: whether an upper level is trained on ticks that begin at each of the first `stride` ticks of the level
-        below, not at the first alone: a clip then shows `stride` times as many, which overlap.
-      weight: of the level in the loss.
+      weight: of the level in the loss; at 0 it stays as it is and has no parameters, but constants of those names.
       std, cov, time, inverse, sigreg: weights of `regularizers` beside the prediction's squared error; 0 leaves one
         out. "inverse" predicts the action between two neighbouring latents.
     """
@@ -55,7 +53,6 @@ class LevelOptions:
     heads: int = 1
     hidden: int = 256
     rollout: int = 8
-    dense: bool = False
     weight: float = 1.0
     std: float = 0.0
     cov: float = 0.0

@@ -17,7 +17,7 @@ from flax import nnx
 
 from world_models.errors import UserError
 from world_models.latent_dynamics.decoder import Decoder, DecoderOptions
-from world_models.latent_dynamics.encoders import CNNOptions, ViTOptions, make_encoder
+from world_models.latent_dynamics.encoders import CNNOptions, ViTOptions, freeze, make_encoder
 from world_models.latent_dynamics.level import Level, LevelOptions
 from world_models.latent_dynamics.pixels import Pixels
 from world_models.nn.embeddings import normalize_actions
@@ -84,6 +84,8 @@ class MultiLevelDynamics(nnx.Module):
         levels, size = [], actions.size
         for level in options.levels:
             levels.append(Level(level, below, size, rngs=rngs))
+            if not level.weight:
+                freeze(levels[-1])
             below, size = level.width, level.action
         self.levels = nnx.List(levels)
         shown = options.levels if options.decoder.channels else ()
@@ -138,28 +140,21 @@ class MultiLevelDynamics(nnx.Module):
         """(mean, standard deviation) of recent actions of `level` in training: where a planner's search may begin."""
         return self.levels[level - 1].prior()
 
-    def climb(
-        self, z: Array, actions: Array, *, detach: bool = False, dense: bool = False
-    ) -> list[tuple[jax.Array, jax.Array]]:  # fmt: skip
+    def climb(self, z: Array, actions: Array, *, detach: bool = False) -> list[tuple[jax.Array, jax.Array]]:
         """All levels of a clip, level by level.
 
         Args:
           z: latents of level 1, [batch, time, width].
           actions: those between the frames as `vectors`, [batch, time − 1, size].
           detach: whether no gradient passes from a level to the one below.
-          dense: whether levels that are `dense` have all their ticks, those that begin elsewhere as further rows: each
-            row of the level below becomes `stride` rows, one tick apart. Time must then be a multiple of all periods.
 
         Returns:
-          (latents [rows, ticks, width], actions between them [rows, ticks − 1, size]) of each level; rows are those of
-          the batch. A level ticks at frame 0 and then once a period; a last period that is not whole has its tick, and
-          no action.
+          (latents [batch, ticks, width], actions between them [batch, ticks − 1, size]) of each level. A level ticks at
+          frame 0 and then once a period; a last period that is not whole has its tick, and no action.
         """
         found = [(z, actions)]
         for level, options in list(enumerate(self.options.levels, start=1))[1:]:
             z, actions = jax.lax.stop_gradient(found[-1]) if detach else found[-1]
-            if dense and options.dense:
-                z, actions = _from_everywhere(z, actions, options.stride)
             z = self.lift(level, z[:, :: options.stride])
             whole = actions[:, : (z.shape[1] - 1) * options.stride]
             chunks = whole.reshape(len(whole), z.shape[1] - 1, options.stride, whole.shape[-1])
@@ -178,17 +173,18 @@ class MultiLevelDynamics(nnx.Module):
         """
         total, metrics = jnp.zeros(()), {}
         between = self.vectors(clip.actions[:, :-1])
-        levels = self.climb(self.encode(clip.frames), between, detach=self.options.detach_lower, dense=True)
+        levels = self.climb(self.encode(clip.frames), between, detach=self.options.detach_lower)
         for number, (level, (z, actions)) in enumerate(zip(self.levels, levels), start=1):
             key = jax.random.fold_in(keys[0], number)  # the same on all devices, as the projections must be
             level.remember(actions)
-            loss, parts = level.loss(z, self._scaled(number, actions), key)
+            parts = {}
+            if level.options.weight:
+                loss, parts = level.loss(z, self._scaled(number, actions), key)
+                total += level.options.weight * loss
             if self.decoders:
-                from_start = z.reshape(len(keys), -1, *z.shape[1:])[:, 0]
-                loss_decoder = self._loss_of_decoder(number, from_start, clip.frames, keys)
+                loss_decoder = self._loss_of_decoder(number, z, clip.frames, keys)
                 parts["decoder"] = loss_decoder
                 total += self.options.decoder.weight * loss_decoder
-            total += level.options.weight * loss
             metrics |= {f"level_{number}_{name}": value for name, value in parts.items()}
         return total, {"loss": total} | metrics
 
@@ -288,14 +284,6 @@ class MultiLevelDynamics(nnx.Module):
         frames = take(frames, chosen * self.options.periods[number - 1])
         # Over normalized pixels: small things that an encoder is shown enlarged count as much here.
         return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self.options.pixels.normalize(frames)) ** 2)
-
-
-def _from_everywhere(z: Array, actions: Array, stride: int) -> tuple[jax.Array, jax.Array]:
-    """[rows, ticks, …] -> [rows · stride, ticks − stride + 1, …]: each, and the same up to stride − 1 ticks later."""
-    length = z.shape[1] - stride + 1
-    begun = lambda x, length: jnp.stack([x[:, i : i + length] for i in range(stride)], axis=1)
-    rows = lambda x: x.reshape(-1, *x.shape[2:])
-    return rows(begun(z, length)), rows(begun(actions, length - 1))
 
 
 def _where(condition: Array, yes: Array, no: Array) -> jax.Array:
