@@ -79,6 +79,15 @@ def test_configs_that_cannot_work_are_refused(field, value, message):
         Experiment(config, SPEC)
 
 
+def test_something_is_left_to_train():
+    config = get_config("debug")
+    config.bottom.weight = config.upper.weight = 0.0
+    Experiment(config, SPEC)  # the decoders
+    config.decoder.channels = ()
+    with pytest.raises(UserError, match="all weights of levels are 0"):
+        Experiment(config, SPEC)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
