@@ -9,15 +9,16 @@ from world_models.environments import robotics
 from world_models.environments.gymnasium import GymnasiumSource
 from world_models.environments.retrace import Retraced, draw
 
+# OGBench first: its renderer cannot begin where one of Gymnasium's has been closed in the same process.
 WORLDS = {
-    "Reacher-v5": ("mujoco", reacher.get_config().record.environment_kwargs.to_dict(), "swing", robotics.reacher),
-    "PointMaze_UMaze-v3": ("gymnasium_robotics", {"width": 32, "height": 32}, "wander", robotics.point_maze),
     "pointmaze-medium-v0": (
         "ogbench",
         {"width": 32, "height": 32, "terminate_at_goal": False},
         "wander",
         robotics.ogbench_maze,
     ),
+    "Reacher-v5": ("mujoco", reacher.get_config().record.environment_kwargs.to_dict(), "swing", robotics.reacher),
+    "PointMaze_UMaze-v3": ("gymnasium_robotics", {"width": 32, "height": 32}, "wander", robotics.point_maze),
 }
 
 
