@@ -3,9 +3,9 @@
 Question: H-JEPA (arXiv 2610.06805): in FourRooms with a distractor, success rises from one level to three at no more
 planning compute than the flat planner's; and planning with level 1 alone, but measuring the goal's distance in the
 latents of a level above, takes part of the way (the "cost ladder").
-Ours: one model of three levels a seed; level 1 is trained first, those above on it when it is done. Trained together,
-upper levels settle on latents that still change: in two of three seeds level 3 then told places apart only where no
-door is closed. The rows differ in which levels plan and whose latents the cost is measured in.
+Ours: one model of three levels a seed. Level 1 is trained first, those above on it when it is done: trained together,
+they may settle on latents that still change. The rows differ in which levels plan and whose latents the cost is
+measured in.
 One level is judged by where its plan ends, or by the sum of distances on the way, as the highest of more levels is.
 Published levels tick every 5, 10 and 20 steps and are trained on a million frames of 224x224; ours every 1, 4 and 16.
 Number to expect: results/four_rooms/.

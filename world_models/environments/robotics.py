@@ -1,4 +1,4 @@
-"""Arms and mazes of MuJoCo as worlds to plan in: when a goal is reached, and a policy that gets around in mazes.
+"""Arms and mazes of MuJoCo as worlds to plan in: policies to record with, and when a goal is reached.
 
 The environments are Gymnasium's Reacher, gymnasium-robotics' PointMaze (`pip install -e '.[robotics]'` for both) and
 OGBench's mazes (`pip install -e '.[ogbench]'`).
@@ -47,20 +47,20 @@ def swing(environment: gymnasium.Env, rng: np.random.Generator) -> Act:
 
 
 def reacher(observed: np.ndarray, goal: np.ndarray) -> bool:
-    """Reacher: whether both joints are within 0.2 radians of where the goal has them, moving or not."""
+    """Reacher, [10] as observed: whether both joints are within 0.2 radians of the goal's, moving or not."""
     return bool(np.all(np.abs(_turn(observed, np.arctan2(goal[2:4], goal[:2]))) < ANGLE))
 
 
 def point_maze(observed: dict[str, np.ndarray], goal: dict[str, np.ndarray]) -> bool:
-    """PointMaze of gymnasium-robotics: whether the ball is within 0.45 of its place in the goal."""
+    """PointMaze of gymnasium-robotics, "achieved_goal" [2]: whether the ball is within 0.45 of the goal's."""
     return bool(np.linalg.norm(observed["achieved_goal"] - goal["achieved_goal"]) <= POINT_MAZE)
 
 
 def ogbench_maze(observed: np.ndarray, goal: np.ndarray) -> bool:
-    """OGBench's mazes: whether the body is within 1 of its place in the goal."""
+    """OGBench's mazes, [n] as observed, (x, y) first: whether the body is within 1 of its place in the goal."""
     return bool(np.linalg.norm(observed[:2] - goal[:2]) <= OGBENCH)
 
 
 def _turn(observed: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """How far Reacher's joints are from angles, in [-pi, pi): observed are cosines, sines, ..."""
+    """How far Reacher's joints are from angles [2], in [-pi, pi): observed [10] are 2 cosines, 2 sines, ..."""
     return (angles - np.arctan2(observed[2:4], observed[:2]) + np.pi) % (2 * np.pi) - np.pi
