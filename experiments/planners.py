@@ -19,7 +19,7 @@ class LevelSetting:
     Attributes:
       search: the other fields of the block. Its horizon is that of the highest level that plans; below another it is
         cut to the ticks after which the subgoal is due.
-      replan, prior_weight, cost, cost_space, warm_start: see `Level`.
+      replan, prior_weight, cost, cost_space, near, warm_start: see `Level`.
       prior: whether a search starts from the mean and spread of the actions that the level saw in training.
     """
 
@@ -29,6 +29,7 @@ class LevelSetting:
     prior_weight: float = 0.0
     cost: str = "last"
     cost_space: str = "above"
+    near: float = 0.0
     warm_start: bool = True
 
 

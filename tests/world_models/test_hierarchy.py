@@ -54,6 +54,23 @@ TASKS = [
 STARTS, GOALS = jnp.array(TASKS, jnp.float32).swapaxes(0, 1)
 
 
+SEARCH = Search(2, "gradient", 1, samples=2, iterations=200, choose="best", learning_rate=0.05)
+
+
+def square(states, goal):
+    """Squared distance."""
+    return jnp.sum((states - goal) ** 2, axis=-1)
+
+
+def free(states, actions, key):
+    """A step where nothing is in the way."""
+    return states + actions
+
+
+# Level 2 sees only the height, doubled.
+LIFTED = Level(free, square, dataclasses.replace(SEARCH, dim=1, max_norm=0.5), lift=lambda state: 2 * state[..., 1:])
+
+
 def play(planner, starts, goals, key):
     """Whole episodes with the true world as model: (places [n, steps, 2], thoughts), one program."""
 
@@ -103,29 +120,37 @@ def test_subgoals_are_the_upper_levels_predictions_and_stay_until_it_plans_again
 
 
 def test_lower_plans_are_measured_where_cost_space_says():
-    # Level 2 sees only the height, doubled: "above" leaves x alone, which "own" drives to the subgoal's.
-    search = Search(2, "gradient", 1, samples=2, iterations=200, choose="best", learning_rate=0.05)
-    square = lambda states, goal: jnp.sum((states - goal) ** 2, axis=-1)
-    free = lambda states, actions, key: states + actions
-    lifted = Level(
-        lambda z, actions, key: z + actions,
-        square,
-        dataclasses.replace(search, dim=1, max_norm=0.5),
-        lift=lambda state: 2 * state[..., 1:],
-        stride=1,
-    )
+    # "above" leaves x alone, which "own" drives to the subgoal's.
     start, goal = jnp.zeros(2), jnp.array([3.0, 4.0])
-    planner = HierarchicalPlanner((Level(free, square, search), lifted))
+    planner = HierarchicalPlanner((Level(free, square, SEARCH), LIFTED))
     action, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
     np.testing.assert_allclose(thought.subgoals[1], [8.0])
     np.testing.assert_allclose(thought.subgoals[0], [0.5], atol=1e-3)
     np.testing.assert_allclose(action[1], 0.25, atol=1e-2)
     assert abs(action[0]) < 0.01
-    shared = dataclasses.replace(lifted, search=search, lift=lambda state: state, step=free)
-    planner = HierarchicalPlanner((Level(free, square, search, cost_space="own"), shared))
+    shared = dataclasses.replace(LIFTED, search=SEARCH, lift=lambda state: state)
+    planner = HierarchicalPlanner((Level(free, square, SEARCH, cost_space="own"), shared))
     goal = jnp.array([0.3, 0.4])
     action, *_ = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
     np.testing.assert_allclose(action, goal, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("near", "steps_left", "action"),
+    [
+        (0.0, 5, (0.0, 0.2)),  # the height is all that level 2 tells level 1 of
+        (0.1, 5, (0.3, 0.2)),  # level 2 says it will be there: level 1 goes for what it can tell apart itself
+        (0.0, 1, (0.3, 0.2)),  # nothing is left to do for level 2
+    ],
+)
+def test_a_level_leaves_the_goal_to_the_one_below_where_it_will_be_near_or_has_no_time_left(near, steps_left, action):
+    planner = HierarchicalPlanner((Level(free, square, SEARCH), dataclasses.replace(LIFTED, near=near)))
+    start, goal = jnp.zeros(2), jnp.array([0.3, 0.2])
+    found, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, steps_left, jax.random.key(0))
+    np.testing.assert_allclose(found, action, atol=1e-2)
+    np.testing.assert_allclose(thought.subgoals[0], [0.4], atol=1e-3)
+    far, *_ = jax.jit(planner.act)(planner.init(start), start, goal + 5, 0, 5, jax.random.key(0))
+    np.testing.assert_allclose(far, (0, 0.25), atol=1e-2)  # far off, subgoals lead
 
 
 def test_the_prior_enters_the_cost():
@@ -242,6 +267,7 @@ def test_time_is_measured_apart_from_compilation():
         ("replan", {"replan": 11}),
         ("cost", {"cost": "first"}),
         ("cost_space", {"cost_space": "below"}),
+        ("near", {"near": -1.0}),
         ("prior_weight", {"prior_weight": 1.0}),
     ],
 )
@@ -267,7 +293,7 @@ def test_no_level_looks_further_than_its_subgoal_and_the_episode():
     class Spy(HierarchicalPlanner):
         """Plans nothing and says how many ticks it was told are left."""
 
-        def plan_level(self, i, before, known, target, ticks_left, key):
+        def plan_level(self, i, before, known, target, goal, alone, ticks_left, key):
             return before._replace(cost=jnp.float32(ticks_left))
 
     search = dataclasses.replace(LOW, horizon=4, samples=8)
@@ -288,10 +314,8 @@ def test_no_level_looks_further_than_its_subgoal_and_the_episode():
 
 def test_the_distance_to_the_goal_is_not_that_of_subgoals():
     # Two levels of one space: the goal's distance counts the first number alone, that of subgoals the second.
-    search = Search(2, "gradient", 1, samples=2, iterations=300, choose="best", learning_rate=0.05)
-    free = lambda states, actions, key: states + actions
     along = lambda i: lambda states, goal: (states[..., i] - goal[i]) ** 2
-    levels = (Level(free, along(1), search), Level(free, along(1), dataclasses.replace(search, max_norm=0.5)))
+    levels = (Level(free, along(1), SEARCH), Level(free, along(1), dataclasses.replace(SEARCH, max_norm=0.5)))
     planner = HierarchicalPlanner(levels, to_goal=along(0))
     start, goal = jnp.zeros(2), jnp.array([3.0, 4.0])
     _, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))

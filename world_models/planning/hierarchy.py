@@ -41,6 +41,8 @@ class Level:
       cost: "last" or "sum", see `costs.to_goal`.
       cost_space: where predicted states meet the subgoal of the level above: "above" lifts them (H-JEPA), "own" takes
         the subgoal as a state of this level (HWM, whose levels share a latent space). No matter at the highest level.
+      near: `distance` from its predicted subgoal to the goal under which it leaves the goal to the level below; 0 for
+        never. Slow levels tell places near a goal badly apart: without it the goal is passed, or circled.
       warm_start: whether a search starts from the plan before.
     """
 
@@ -57,6 +59,7 @@ class Level:
     prior_weight: float = 0.0
     cost: str = "last"
     cost_space: str = "above"
+    near: float = 0.0
     warm_start: bool = True
 
 
@@ -79,7 +82,7 @@ class Thought(NamedTuple):
 
     Attributes:
       subgoals: what each level plans towards: a state of the level above, or of its own with `cost_space` "own"; the
-        lifted goal at the highest level. The goal itself once the level above has no tick left.
+        lifted goal at the highest level, and wherever the level above leaves the goal to this one.
       plans: of each level.
       costs: float32 [levels], of these plans when they were made.
       not_finite: int32 [levels], costs that were not finite in the searches of this step.
@@ -140,6 +143,7 @@ class HierarchicalPlanner:
                 ),
                 ("cost", level.cost, level.cost in ("last", "sum"), "be 'last' or 'sum'"),
                 ("cost_space", level.cost_space, level.cost_space in ("own", "above"), "be 'own' or 'above'"),
+                ("near", level.near, level.near >= 0, "be 0 (never) or more"),
                 (
                     "prior_weight",
                     level.prior_weight,
@@ -182,8 +186,9 @@ class HierarchicalPlanner:
         """One environment step: the levels whose turn it is plan, the highest first; the others go on with their plans.
 
         No level looks further than the episode has steps left, nor further than the moment for which the level above
-        predicted its subgoal, both rounded up to whole ticks of its own. A level with one tick left or less leaves the
-        goal to the level below it.
+        predicted its subgoal, both rounded up to whole ticks of its own. A level with one tick left or less, or whose
+        subgoal is `near` the goal, leaves the goal to the level below it, which then measures how far it is in its own
+        states, as if it were the highest.
 
         Args:
           mind: from `init` or the step before.
@@ -200,38 +205,53 @@ class HierarchicalPlanner:
         followed = self.levels[0].follow(mind.known, mind.action, state)
         begun[0] = jax.tree.map(lambda new, old: jnp.where(jnp.asarray(clock) == 0, new, old), begun[0], followed)
         plans, targets, fresh = list(mind.plans), [None] * len(states), []
-        target, left = goals[-1], jnp.asarray(steps_left)
+        target, left, alone = goals[-1], jnp.asarray(steps_left), jnp.bool_(True)
         for i in reversed(range(len(self.levels))):
             level, ticks = self.levels[i], self.ticks[i]
             age = jnp.asarray(clock) % level.replan
             targets[i] = target
-            inputs = (plans[i], begun[i], target, -(-left // ticks), jax.random.fold_in(key, i))
+            inputs = (plans[i], begun[i], target, goals[i], alone, -(-left // ticks), jax.random.fold_in(key, i))
             plans[i] = jax.lax.cond(age == 0, lambda *x, i=i: self.plan_level(i, *x), lambda plan, *_: plan, *inputs)
             fresh.append(jnp.where(age == 0, plans[i].not_finite, 0))
             index = age // ticks
             if i == 0:
                 action = plans[0].actions[index]
             else:
-                skipped = jnp.asarray(steps_left) <= ticks
-                choose = lambda goal, plan, skipped=skipped, index=index: jnp.where(skipped, goal, plan[index])
-                target = jax.tree.map(choose, goals[i], plans[i].states)
-                left = jnp.where(skipped, left, jnp.minimum(left, (index + 1) * ticks - age))
+                due = jax.tree.map(lambda x, index=index: x[index], plans[i].states)
+                alone = (jnp.asarray(steps_left) <= ticks) | (level.distance(due, goals[i]) < level.near)
+                target = jax.tree.map(lambda goal, due, alone=alone: jnp.where(alone, goal, due), goals[i], due)
+                left = jnp.where(alone, left, jnp.minimum(left, (index + 1) * ticks - age))
         costs_now = jnp.stack([plan.cost for plan in plans])
         thought = Thought(tuple(targets), tuple(plans), costs_now, jnp.stack(fresh[::-1]))
         return action, Mind(tuple(plans), begun[0], action), thought
 
-    def plan_level(self, i: int, before: Plan, known: Any, target: Any, ticks_left: Array, key: Array) -> Plan:
-        """A new plan of level i + 1, from what is known to what its cost is measured from; `before` may warm it up."""
+    def plan_level(
+        self, i: int, before: Plan, known: Any, target: Any, goal: Any, alone: Array, ticks_left: Array, key: Array
+    ) -> Plan:
+        """A new plan of level i + 1.
+
+        Args:
+          i: 0 for level 1.
+          before: a plan to start warm from.
+          known: what it goes on from.
+          target: the level above's subgoal, or its goal; at the highest level the goal.
+          goal: a state of this level.
+          alone: bool [], whether it plans to the goal by itself, whatever the target.
+          ticks_left: int32 [], later ticks do not count.
+          key: of the search.
+        """
         level, (mean, std) = self.levels[i], _start(self.levels[i])
         if level.warm_start:
             mean, _ = shift(level.search, before, level.replan // self.ticks[i])
-        distance = level.distance
         if i + 1 == len(self.levels):
-            distance = self.to_goal or distance
-        elif level.cost_space == "above":
-            above = self.levels[i + 1]
-            distance = lambda states, goal: above.distance(above.lift(states), goal)
-        cost = costs.to_goal(distance, target, level.cost)
+            cost = costs.to_goal(self.to_goal or level.distance, goal, level.cost)
+        else:
+            distance = level.distance
+            if level.cost_space == "above":
+                above = self.levels[i + 1]
+                distance = lambda states, target: above.distance(above.lift(states), target)
+            to_target, to_goal = (costs.to_goal(*to, level.cost) for to in ((distance, target), (level.distance, goal)))
+            cost = lambda *future: jnp.where(alone, to_goal(*future), to_target(*future))
         if level.prior_weight:
             cost = costs.total(cost, costs.gaussian_prior(*level.prior, level.prior_weight))
         return solve(level.search, level.step, cost, known, key, (mean, std), ticks_left, level.read)

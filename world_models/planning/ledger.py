@@ -67,8 +67,8 @@ def plan_flops(planner: HierarchicalPlanner, state: Any) -> tuple[int, ...]:
     for i, (before, own) in enumerate(zip(plans, lifted)):
         target = lifted[min(i + 1, len(lifted) - 1)] if planner.levels[i].cost_space == "above" else own
         known = jax.eval_shape(planner.levels[i].begin, own)
-        plan = lambda before, known, target, key, i=i: planner.plan_level(i, before, known, target, jnp.int32(1), key)
-        found.append(flops.count_flops(plan, before, known, target, jax.random.key(0), unused=False))
+        inputs = (before, known, target, own, jnp.bool_(False), jnp.int32(1), jax.random.key(0))
+        found.append(flops.count_flops(lambda *x, i=i: planner.plan_level(i, *x), *inputs, unused=False))
     return tuple(found)
 
 
