@@ -196,6 +196,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.search = ConfigDict(
         {
             # Horizons are those of the highest level that plans; below another, a level looks no further than its tick.
+            # `near` is far below 2, the distance of two latents that have nothing in common (a latent's variance is 1).
             "bottom": {
                 "method": "icem",
                 "horizon": 80,
@@ -224,6 +225,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "replan": 4,
                 "cost": "last",
                 "cost_space": "above",
+                "near": 0.3,
             },
             "top": {
                 "method": "icem",
@@ -238,6 +240,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "choose": "best",
                 "replan": 8,
                 "cost": "sum",
+                "near": 0.3,
             },
         }
     )

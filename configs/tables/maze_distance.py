@@ -12,6 +12,8 @@ Command: python launch.py table maze_distance --scale=cpu --seeds=3
 # A search of level 1 alone that reaches past the farthest goal, 16 cells of 4 steps away.
 FLAT = {"plan.num_levels": 1, "search.bottom.horizon": 80, "search.bottom.replan": 4}
 TWO = {"plan.num_levels": 2, "search.middle.horizon": 24, "search.middle.cost": "sum"}
+# A third of what one level takes.
+THREE = {"search.bottom.samples": 48}
 BINS = {"near": "cells_5_8", "middle": "cells_9_12", "far": "cells_13_16"}
 SOURCE = "HWM, diverse mazes"
 
@@ -20,7 +22,7 @@ def get_table() -> dict:
     """The table."""
     percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
     cells = {name: bin_.removeprefix("cells_").replace("_", " to ") for name, bin_ in BINS.items()}
-    flat, upper = "one level with twice the samples", "three levels"
+    flat, upper = "one level", "three levels"
     gain = lambda rows, column: rows[upper][column] - rows[flat][column]
     third = lambda rows: 3 * rows[upper]["flops"] <= rows[flat]["flops"]
     return {
@@ -76,20 +78,22 @@ def get_table() -> dict:
             },
         },
         "rows": {
-            "one level": {
+            flat: {
                 "overrides": FLAT,
                 "published": {"near": 100.0, "middle": 63.0, "far": 44.0},
                 "source": f"{SOURCE}: PLDM, flat",
             },
             "one level by the sum of distances": {"overrides": {**FLAT, "search.bottom.cost": "sum"}},
-            flat: {"overrides": {**FLAT, "search.bottom.samples": 128, "search.bottom.elites": 16}},
+            "one level with twice the samples": {
+                "overrides": {**FLAT, "search.bottom.samples": 128, "search.bottom.elites": 16}
+            },
             "one level and the cost of level 3": {"overrides": {**FLAT, "plan.cost_level": 3}},
             "two levels": {
                 "overrides": TWO,
                 "published": {"near": 100.0, "middle": 95.0, "far": 83.0},
                 "source": f"{SOURCE}: two levels",
             },
-            upper: {"overrides": {}},
+            upper: {"overrides": THREE},
         },
         "conclusions": [
             {
@@ -103,7 +107,7 @@ def get_table() -> dict:
             {
                 "text": "two levels reach more of the farthest goals than one",
                 "source": "HWM",
-                "holds": lambda rows: rows["two levels"]["far"] > rows["one level"]["far"],
+                "holds": lambda rows: rows["two levels"]["far"] > rows[flat]["far"],
             },
             {
                 "text": "three levels add at least 35 points to the farthest goals of one with three times the compute",
