@@ -42,7 +42,8 @@ class Level:
       cost_space: where predicted states meet the subgoal of the level above: "above" lifts them (H-JEPA), "own" takes
         the subgoal as a state of this level (HWM, whose levels share a latent space). No matter at the highest level.
       near: `distance` from its predicted subgoal to the goal under which it leaves the goal to the level below; 0 for
-        never. Slow levels tell places near a goal badly apart: without it the goal is passed, or circled.
+        never. Slow levels tell places near a goal badly apart: without it the goal is passed, or circled. No matter at
+        level 1.
       warm_start: whether a search starts from the plan before.
     """
 
