@@ -13,6 +13,7 @@ from experiments.progress import finite_or_none
 from world_models.environments import tasks
 
 NAMES = {"success": "reached at any time", "terminal_success": "there at the end"}
+ORDERS = {"distance_rank_correlation": "over tasks", "rank_correlation_within_tasks": "over places of a task"}
 
 
 def plan(run: LoadedRun) -> pathlib.Path:
@@ -49,8 +50,9 @@ def plan(run: LoadedRun) -> pathlib.Path:
     for name, floor in results["floors"].items():
         print(f"{name + ', no model':22} {floor['success']:7.1%}  {floor['terminal_success']:.1%} there at the end")
     if isinstance(planning, Planning):
-        ranks = ", ".join("none" if x is None else f"{x:.2f}" for x in results["distance_rank_correlation"])
-        print(f"rank correlation of latent distance and shortest way, from level 1 up: {ranks}")
+        for name, text in ORDERS.items():
+            ranks = ", ".join("none" if x is None else f"{x:.2f}" for x in results[name])
+            print(f"rank correlation of latent distance and shortest way {text}, from level 1 up: {ranks}")
     print(f"{results['flops_per_episode'] / 1e9:.3g} GFLOP an episode, {results['ms_per_plan']:.1f} ms a plan")
     return folder / "results.json"
 

@@ -26,6 +26,7 @@ from world_models.planning.episodes import Episode, costs_only, run
 from world_models.types import Array
 
 BINS = 4  # of the shortest way's length, with as many tasks each
+MAPS, PLACES = 20, 100  # tasks, and places of each, whose distances to the goal are compared
 
 
 def make_world(run: LoadedRun) -> World:
@@ -132,13 +133,36 @@ class Planning(Planned):
     def order(self) -> list[float]:
         """Spearman's rank correlation, by level, of latent distances from start to goal with shortest ways' lengths.
 
-        Such distances are what planners bring down. A hint only: it compares tasks of different goals, where a planner
-        compares states on the way to one. NaN where all distances are the same, as those of a single task are.
+        Such distances are what planners bring down. A hint only: it compares tasks of different goals, see
+        `order_within_tasks`. NaN where all distances are the same, as those of a single task are.
         """
-        highest = max(len(self.settings), self.cost_level)
-        latents = _ends(self.run.graphdef, highest, self.world, self.run.weights, self.tasks)
-        distances = [np.asarray(costs.squared_error(start, goal)) for start, goal in latents]
+        distances = self.distances(self.tasks)
         return [float(scipy.stats.spearmanr(found, self.tasks.distance).statistic) for found in distances]
+
+    def order_within_tasks(self) -> list[float]:
+        """The same among places for one goal, which is what a planner compares: means over the first `MAPS` tasks.
+
+        Places are starts and goals of all tasks, `PLACES` of them, without those that a task's layout has a wall at.
+        """
+        places = np.concatenate([self.tasks.start, self.tasks.goal])
+        places = places[np.linspace(0, len(places) - 1, min(PLACES, len(places))).astype(int)]
+        number = min(MAPS, len(self.tasks.start))
+        every = jax.tree.map(lambda x: np.repeat(np.asarray(x)[:number], len(places), axis=0), self.tasks)
+        every = every._replace(start=np.tile(places, (number, 1)))
+        layouts = [self.world.Layout(*(leaf[i] for leaf in every.layout)) for i in range(len(every.start))]
+        free = np.array([not self.world.blocked(*each) for each in zip(every.start, layouts)]).reshape(number, -1)
+        lengths = self.world.way(every.start, every.goal, every.layout).reshape(free.shape)
+        means = []
+        for found in self.distances(every):
+            rows = zip(free, found.reshape(free.shape), lengths)
+            means.append(float(np.mean([scipy.stats.spearmanr(one[ok], way[ok]).statistic for ok, one, way in rows])))
+        return means
+
+    def distances(self, chosen: Task) -> list[np.ndarray]:
+        """Latent distances [tasks] from starts to goals, by level, those of the cost included."""
+        highest = max(len(self.settings), self.cost_level)
+        latents = _ends(self.run.graphdef, highest, self.world, self.run.weights, chosen)
+        return [np.asarray(costs.squared_error(start, goal)) for start, goal in latents]
 
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
@@ -153,6 +177,7 @@ class Planning(Planned):
             "not_finite": int(np.sum(self.episodes.thoughts[1])),
             "distance_rank_correlation": order,
             "cost_rank_correlation": order[-1],  # in the latents in which the goal's distance is measured
+            "rank_correlation_within_tasks": self.order_within_tasks(),
             "by_distance": bins,
             "farthest": bins[-1],
             "bins": by_bin(self.world.BINS, self.tasks.distance, self.episodes),

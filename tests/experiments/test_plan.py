@@ -46,7 +46,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     assert results["plans_by_level"] == [2, 1]
     assert results["model_evaluations_by_level"] == [2 * 2 * 9, 1 * 2 * 9]
     assert results["flops_per_episode"] > 0
-    assert len(results["distance_rank_correlation"]) == 2
+    assert len(results["distance_rank_correlation"]) == len(results["rank_correlation_within_tasks"]) == 2
     assert results["ms_per_plan"] > 0
     assert set(results["floors"]) == {"random", "straight"}
     assert [(point["levels"], point["samples"]) for point in results["pareto"]] == [(1, 0.5), (2, 0.5)]
@@ -101,6 +101,26 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     found = [((one - other) ** 2).mean(axis=-1) for one, other in ((start, goal), above)]
     expected = [np.corrcoef(ranks(distances), ranks(chosen.distance))[0, 1] for distances in found]
     np.testing.assert_allclose(planning.order(), expected, atol=1e-6)
+
+
+def test_latent_distances_are_compared_among_places_of_one_task(workdir):
+    class Ideal(Planning):
+        """Latent distances at level 1 grow with the way, those of level 2 shrink with it."""
+
+        def distances(self, chosen):
+            asked.append(chosen)
+            way = self.world.way(chosen.start, chosen.goal, chosen.layout)
+            return [way**2, -way]
+
+    asked, config = [], load(workdir).config
+    config.plan.num_tasks = 30
+    planning = Ideal(load(workdir, config=config))
+    np.testing.assert_allclose(planning.order_within_tasks(), [1, -1])
+    (chosen,) = asked
+    assert len(chosen.start) == 20 * 60
+    for leaf, goal in ((chosen.goal, planning.tasks.goal), (chosen.layout.wall_x, planning.tasks.layout.wall_x)):
+        np.testing.assert_array_equal(leaf.reshape(20, 60, *leaf.shape[1:])[:, 0], goal[:20])
+    assert len(np.unique(chosen.start, axis=0)) == 60
 
 
 def test_a_level_below_another_looks_no_further_than_its_tick(workdir):

@@ -159,6 +159,7 @@ def test_tasks_cross_as_many_doors_as_they_say(name):
         assert steps * 2.5 == pytest.approx(length, rel=1e-5)
         assert name == "cross_3" or steps <= 75
     assert (made.layout.closed >= 0).any()
+    np.testing.assert_array_equal(FourRooms().way(made.start, made.goal, made.layout), made.distance)
 
 
 def test_the_expert_without_noise_solves_every_task():

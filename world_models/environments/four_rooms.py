@@ -154,6 +154,10 @@ class FourRooms:
         start, goal, closed, place, heading, steps = columns
         return Task(start, goal, Layout(closed.astype(np.int32), place, heading), steps)
 
+    def way(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
+        """In steps, by way of door centres."""
+        return np.asarray(_ways(start, goal, layout.closed)[0]) / SPEED
+
 
 def room_of(position: Array) -> Array:
     """Number of the room, int32 []: clockwise from the upper left."""

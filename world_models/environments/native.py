@@ -91,6 +91,9 @@ class World(Protocol):
     def blocked(self, position: np.ndarray, layout: Any) -> str:
         """Why the agent cannot be at a position, in words; empty if it can. On the host."""
 
+    def way(self, start: np.ndarray, goal: np.ndarray, layout: Any) -> np.ndarray:
+        """Lengths of the shortest ways, float32 [n], of as many starts and goals [n, 2] and layouts. On the host."""
+
     def sample_tasks(self, name: str, rng: np.random.Generator, number: int) -> Task:
         """Tasks of one of `TASKS`, as NumPy arrays with a leading axis [number]."""
 

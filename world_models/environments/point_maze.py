@@ -170,8 +170,13 @@ class PointMaze:
                 mine[:] = found[rng.integers(len(found), size=len(mine))].reshape(mine.shape)
         places = maze_maps.centre(pairs) + rng.uniform(-NOISE, NOISE, pairs.shape)
         start, goal = np.moveaxis(places.astype(np.float32), 1, 0)
-        cells = distance[tuple(pairs.reshape(number, 4).T)]
-        return Task(start, goal, Layout(), cells.astype(np.float32))
+        return Task(start, goal, Layout(), self.way(start, goal, Layout()))
+
+    def way(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
+        """In cells."""
+        distance, _ = maze_maps.ways(self.maze)
+        ends = [np.asarray(jax.vmap(_cell)(place)) for place in (start, goal)]
+        return distance[tuple(np.concatenate(ends, axis=-1).T)].astype(np.float32)
 
 
 def _cell(position: Array) -> Array:

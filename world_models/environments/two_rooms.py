@@ -147,6 +147,13 @@ class TwoRooms:
         layout = Layout(walls, doors)
         return Task(starts, goals, layout, shortest_way(starts, goals, layout))
 
+    def way(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
+        """In pixels."""
+        lengths = np.linalg.norm(np.subtract(goal, start), axis=-1).astype(np.float32)
+        apart = (start[:, 0] < layout.wall_x) != (goal[:, 0] < layout.wall_x)
+        lengths[apart] = shortest_way(start[apart], goal[apart], Layout(*(leaf[apart] for leaf in layout)))
+        return lengths
+
 
 def shortest_way(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
     """Lengths float32 [n] of the shortest ways from one room to the other; starts and goals [n, 2], on the host."""
