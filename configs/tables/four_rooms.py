@@ -15,9 +15,9 @@ Command: python launch.py table four_rooms --scale=cpu --seeds=3
 # Searches that reach 80 steps ahead, past every goal; the third level reaches 128.
 ONE = {"plan.num_levels": 1, "search.bottom.horizon": 80, "search.bottom.replan": 4}
 TWO = {"plan.num_levels": 2, "search.middle.horizon": 20}
-# Level 1 alone, and then those above on it: as it no longer moves, the third may be slower than the config's.
+# Level 1 alone, and then those above on it.
 FIRST = {"levels": ("bottom",)}
-ABOVE = {"encoder.frozen": True, "bottom.weight": 0.0, "top.time": 32.0}
+ABOVE = {"encoder.frozen": True, "bottom.weight": 0.0}
 LARGE = {
     "record.image_size": (112, 112),
     "record.num_episodes": 4_000,
