@@ -12,7 +12,7 @@ Command: python launch.py table maze_distance --scale=cpu --seeds=3
 # A search of level 1 alone that reaches past the farthest goal, 16 cells of 4 steps away.
 FLAT = {"plan.num_levels": 1, "search.bottom.horizon": 80, "search.bottom.replan": 4}
 TWO = {"plan.num_levels": 2, "search.middle.horizon": 24, "search.middle.cost": "sum"}
-# A third of what one level takes.
+# With so many samples, three levels take a third of one level's compute.
 THREE = {"search.bottom.samples": 48}
 BINS = {"near": "cells_5_8", "middle": "cells_9_12", "far": "cells_13_16"}
 SOURCE = "HWM, diverse mazes"
