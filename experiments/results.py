@@ -29,7 +29,8 @@ def rendered(folder: pathlib.Path) -> str:
             tables += [] if path.name == "demo.json" else [found]
         except (ValueError, KeyError, OSError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): restore it from git.") from error
-    speeds = [*_mae_speed(sorted(folder.glob("mae_speed*.json"))), *_planner_speed(folder / "planner_speed.json")]
+    measured = lambda name: sorted(folder.glob(f"{name}*.json"))
+    speeds = [*_mae_speed(measured("mae_speed")), *_planner_speed(measured("planner_speed"))]
     return "\n".join([_overview(tables), *parts, *speeds, *_not_run(folder)])
 
 
@@ -156,33 +157,34 @@ def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
     ]
 
 
-def _planner_speed(path: pathlib.Path) -> list[str]:
-    """What `experiments.benchmarks planner --peer=torch --output=results/planner_speed.json` measured."""
-    found = json.loads(path.read_text()) if path.exists() else {}
-    if "to_torch" not in found:
+def _planner_speed(paths: list[pathlib.Path]) -> list[str]:
+    """What `experiments.benchmarks planner --peer=torch` measured, a file and a row for every device."""
+    measured = [(path, json.loads(path.read_text())) for path in paths]
+    measured = [(path, found) for path, found in measured if "to_torch" in found]
+    if not measured:
         return []
-    rates = found["plans_per_second"].items()
-    heads = [
-        "ms a plan, ours",
-        "ms, PyTorch",
-        "ours to PyTorch",
-        *(f"plans/s, {number} at once" for number, _ in rates),
-    ]
+    first = measured[0][1]
+    counts = list(first["plans_per_second"])
+    heads = ["device", "ms a plan, ours", "ms, PyTorch", "ours to PyTorch", *(f"plans/s, {n} at once" for n in counts)]
+    rows = []
+    for _, found in measured:
+        rates = " | ".join(f"{found['plans_per_second'][count]:.3g}" for count in counts)
+        times = f"{found['ms_per_plan']:.3g} | {found['torch_ms_per_plan']:.3g} | {_ratio(found['to_torch'])}"
+        rows.append(f"| {found['provenance']['device']} | {times} | {rates} |")
     return [
         "### Planning beside PyTorch",
         "",
-        f"A plan is CEM with {found['samples']} samples, {found['iterations']} iterations and a horizon of "
-        f"{found['horizon']} in the latents of a GRU of {found['width']} numbers, {found['flops_per_plan'] / 1e9:.1f} "
-        "GFLOP; the peer is a plain PyTorch loop of the same arithmetic, the two in turns on the same cores. The ratio "
-        "is the median over rounds of that within a round, with its 95 % interval. With a plan a step, an episode of n "
-        "steps is n plans.",
+        f"A plan is CEM with {first['samples']} samples, {first['iterations']} iterations and a horizon of "
+        f"{first['horizon']} in the latents of a GRU of {first['width']} numbers, {first['flops_per_plan'] / 1e9:.1f} "
+        "GFLOP; the peer is a plain PyTorch loop of the same arithmetic, the two in turns on the same device. The "
+        "ratio is the median over rounds of that within a round, with its 95 % interval. With a plan a step, an "
+        "episode of n steps is n plans.",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
-        f"| {found['ms_per_plan']:.3g} | {found['torch_ms_per_plan']:.3g} | {_ratio(found['to_torch'])} | "
-        f"{' | '.join(f'{rate:.3g}' for _, rate in rates)} |",
+        *rows,
         "",
-        _made(found["provenance"], path),
+        *(_made(found["provenance"], path) for path, found in measured),
         "",
     ]
 

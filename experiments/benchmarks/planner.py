@@ -4,9 +4,10 @@
 
 A plan is CEM with 300 samples, 30 iterations and a horizon of 10, the setting of DINO-WM and LeWM, in the latent space
 of a GRU of `--width` numbers with a layer norm (eb_jepa's predictor; 512 is its size, 192 LeWM's) and the squared error
-of the last state. The peer has the same weights. Both take turns in one process; the ratio is the median over rounds of
-the ratio within a round, with its 95 % bootstrap interval. Compilation is timed apart. `plans_per_second` is of so many
-plans vmapped into one program: with a plan a step, an episode of n steps is n of them.
+of the last state. The peer has the same weights; on a GPU it runs there too, with TF32 as XLA has it. Both take turns
+in one process; the ratio is the median over rounds of the ratio within a round, with its 95 % bootstrap interval.
+Compilation is timed apart. `plans_per_second` is of so many plans vmapped into one program: with a plan a step, an
+episode of n steps is n of them.
 """
 
 import importlib.util
@@ -45,7 +46,9 @@ def make_peer(search: Search, level: Level) -> Callable[[np.ndarray, np.ndarray]
     import torch
 
     width = level.options.width
-    cell, norm = torch.nn.GRUCell(ACTION, width), torch.nn.LayerNorm(width, eps=1e-6)
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    torch.set_float32_matmul_precision("high")
+    cell, norm = torch.nn.GRUCell(ACTION, width, device=device), torch.nn.LayerNorm(width, eps=1e-6, device=device)
     pairs = [(cell.weight_ih, level.cell.of_input.kernel), (cell.weight_hh, level.cell.of_state.kernel)]
     biases = [(cell.bias_ih, level.cell.of_input.bias), (cell.bias_hh, level.cell.of_state.bias)]
     with torch.no_grad():
@@ -56,8 +59,9 @@ def make_peer(search: Search, level: Level) -> Callable[[np.ndarray, np.ndarray]
 
     @torch.inference_mode()
     def plan(z: np.ndarray, goal: np.ndarray) -> float:
-        start, goal = torch.from_numpy(z), torch.from_numpy(goal)
-        mean, std = torch.zeros(search.horizon, ACTION), torch.full((search.horizon, ACTION), float(search.std))
+        start, goal = torch.from_numpy(z).to(device), torch.from_numpy(goal).to(device)
+        mean = torch.zeros(search.horizon, ACTION, device=device)
+        std = torch.full_like(mean, float(search.std))
 
         def cost(actions: Any) -> Any:
             states = start.expand(len(actions), -1)
@@ -66,7 +70,7 @@ def make_peer(search: Search, level: Level) -> Callable[[np.ndarray, np.ndarray]
             return ((states - goal) ** 2).mean(dim=-1)
 
         for _ in range(search.iterations):
-            actions = mean + std * torch.randn(search.samples, search.horizon, ACTION)
+            actions = mean + std * torch.randn(search.samples, search.horizon, ACTION, device=device)
             actions[0] = mean
             best = torch.topk(-cost(actions), search.elites).indices
             mean, std = actions[best].mean(dim=0), actions[best].std(dim=0, unbiased=False)
