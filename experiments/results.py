@@ -168,7 +168,7 @@ def _planner_speed(paths: list[pathlib.Path]) -> list[str]:
     heads = ["device", "ms a plan, ours", "ms, PyTorch", "ours to PyTorch", *(f"plans/s, {n} at once" for n in counts)]
     rows = []
     for _, found in measured:
-        rates = " | ".join(f"{found['plans_per_second'][count]:.3g}" for count in counts)
+        rates = " | ".join(_three_digits(found["plans_per_second"][count]) for count in counts)
         times = f"{found['ms_per_plan']:.3g} | {found['torch_ms_per_plan']:.3g} | {_ratio(found['to_torch'])}"
         rows.append(f"| {found['provenance']['device']} | {times} | {rates} |")
     return [
@@ -194,6 +194,10 @@ def _made(origin: dict[str, Any], path: pathlib.Path) -> str:
         f"- `python -m {origin['command']}`: [{path.name}](results/{path.name}), revision {origin['revision'][:10]}, "
         f"{origin['device']} ({origin['host_cores']} cores), {origin['date'][:10]}, jax {origin['versions']['jax']}"
     )
+
+
+def _three_digits(number: float) -> str:
+    return f"{float(f'{number:.3g}'):,g}"
 
 
 def _ratio(found: dict[str, Any]) -> str:
