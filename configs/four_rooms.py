@@ -96,6 +96,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "time": 12.0,
             "inverse": 6.0,
             "sigreg": 0.0,
+            "distance": 0.0,  # 1, say: a map on which distances are ticks, to plan on instead of latents
+            "farthest": 64.0,
         }
     )
     config.middle = ConfigDict(
@@ -113,6 +115,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "time": 32.0,
             "inverse": 1.0,
             "sigreg": 0.0,
+            "distance": 0.0,
+            "farthest": 24.0,
         }
     )
     config.top = ConfigDict(
@@ -130,6 +134,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "time": 8.0,  # a tick is four of the middle: steps are that much longer
             "inverse": 1.0,
             "sigreg": 0.0,
+            "distance": 0.0,
+            "farthest": 6.0,
         }
     )
     config.decoder = ConfigDict({"channels": (32, 16, 8), "frames": 1, "weight": 1.0, "detach": True})

@@ -27,6 +27,7 @@ from world_models.nn.transformer import TransformerOptions
 from world_models.types import Array, Clip
 
 MOST_LEVELS = 4
+MAY_LACK = {"distance", "farthest"}  # fields of a level that configs need not have
 LOOKING_BACK = {"history", "depth", "heads"}  # fields of a level whose predictor is a transformer
 ENOUGH = 0.5  # of the episodes must hold a clip
 TRANSFORMER = tuple(field.name for field in dataclasses.fields(TransformerOptions))
@@ -129,7 +130,7 @@ def make_options(config: ml_collections.ConfigDict, spec: DataSpec) -> Options:
             raise UserError(f"config.{name}.predictor={predictor!r} must be one of {PREDICTORS}.")
         fields -= {*given, *(() if predictor == "transformer" else LOOKING_BACK)}
         what = f"{'level 1' if i == 0 else 'an upper level'} with predictor={predictor!r}"
-        numbers = _exactly(config, name, fields, what)
+        numbers = _exactly(config, name, fields - (MAY_LACK - set(config[name])), what)
         levels.append(LevelOptions(**numbers, **given))
     decoder = _exactly(config, "decoder", {field.name for field in dataclasses.fields(DecoderOptions)}, "a decoder")
     pixels, others = ("pixel_mean", "pixel_std", "color"), {"detach_lower", "dtype"}
@@ -221,7 +222,7 @@ def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) ->
         if getattr(level, name) < (2 if name == "stride" else 1):
             least = 2 if name == "stride" else 1
             raise UserError(f"{block}.{name}={getattr(level, name)} must be at least {least}.")
-    for name in ("weight", *TERMS):
+    for name in ("weight", *TERMS, "farthest"):
         if getattr(level, name) < 0:
             raise UserError(f"{block}.{name}={getattr(level, name)} must be at least 0.")
     if below and level.encoder not in ENCODERS[1:]:

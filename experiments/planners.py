@@ -1,6 +1,7 @@
 """How the levels of a model plan, from `config.search` and `config.plan`, and the planner that they make."""
 
 import dataclasses
+import functools
 
 import ml_collections
 
@@ -85,10 +86,13 @@ def make_planner(
     """
     levels, highest, options = [], len(settings), model.options.levels
 
+    def apart(number: int, states: Array, goal: Array) -> Array:
+        return costs.squared_error(model.place(number, states), model.place(number, goal))
+
     def to_goal(states: Array, goal: Array) -> Array:
         for number in range(highest + 1, cost_level + 1):
             states, goal = model.lift(number, states), model.lift(number, goal)
-        return costs.squared_error(states, goal)
+        return apart(max(highest, cost_level), states, goal)
 
     for number, setting in enumerate(settings, start=1):
         if number < highest:
@@ -102,7 +106,7 @@ def make_planner(
                 begin=lambda z, number=number: model.begin(number, z),
                 read=lambda known, number=number: model.newest(number, known),
                 follow=lambda known, action, z, number=number: model.follow(number, known, action, z),
-                distance=costs.squared_error,
+                distance=functools.partial(apart, number),
                 lift=lambda z, number=number: model.lift(number, z),
                 stride=options[number - 1].stride,
                 **fields,

@@ -260,13 +260,13 @@ def _play(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _ends(graphdef: nnx.GraphDef, levels: int, world: World, weights: Any, task: Task) -> list[tuple[Array, Array]]:
-    """Latents [tasks, width] of the starts and of the goals of tasks, by level."""
+    """Places of the latents [tasks, width] of the starts and of the goals of tasks, by level."""
     model = merge_model(graphdef, *weights)
     look = lambda task: model.encode(world.render(world.reset(task))[None, None])[0, 0]
     found = [tuple(jax.lax.map(look, ends, batch_size=100) for ends in (task, task._replace(start=task.goal)))]
     for level in range(2, levels + 1):
         found.append(tuple(model.lift(level, z) for z in found[-1]))
-    return found
+    return [tuple(model.place(level, z) for z in ends) for level, ends in enumerate(found, start=1)]
 
 
 def _straight(world: World, position: Array, goal: Array, key: Array) -> Array:

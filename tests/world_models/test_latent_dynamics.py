@@ -14,9 +14,10 @@ from flax import nnx
 
 from world_models.errors import UserError
 from world_models.imagination import imagine
+from world_models.latent_dynamics import regularizers
 from world_models.latent_dynamics.decoder import DecoderOptions
 from world_models.latent_dynamics.encoders import CNNOptions, ViTOptions
-from world_models.latent_dynamics.level import LevelOptions
+from world_models.latent_dynamics.level import Level, LevelOptions
 from world_models.latent_dynamics.model import MultiLevelDynamics, Options
 from world_models.latent_dynamics.pixels import Pixels
 from world_models.nn.transformer import TransformerOptions
@@ -112,6 +113,26 @@ def test_a_level_without_weight_stays_as_it_is():
     metrics = nnx.jit(lambda model, clip: model.loss(clip, keys(3))[1])(model, clip)
     assert {name for name in metrics if name.startswith("level_1")} == {"level_1_decoder"}
     assert metrics["level_2_prediction"] > 0
+
+
+def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
+    level = Level(dataclasses.replace(UPPER, distance=1.0, farthest=4.0), 8, 2, rngs=nnx.Rngs(0))
+    z, actions = jax.random.normal(jax.random.key(0), (3, 5, 6)), jax.random.uniform(jax.random.key(1), (3, 4, 3))
+
+    @nnx.jit
+    def look(level):
+        parts = level.loss(z, actions, jax.random.key(2))[1]
+        predicted, true, _ = level.rollouts(z, actions)
+        places = [level.map(x) for x in (z, predicted, true)]
+        of_predictor = nnx.grad(lambda level: level.loss(z, actions, jax.random.key(2))[1]["distance"])(level)["cell"]
+        return parts["distance"], places, level.place(z), of_predictor
+
+    found, (own, predicted, true), placed, of_predictor = look(level)
+    missed = np.mean(np.asarray(predicted - true) ** 2)
+    np.testing.assert_allclose(found, regularizers.temporal_distance(own, 4.0) + 0.2 * missed, rtol=1e-5)
+    np.testing.assert_array_equal(placed, own)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(of_predictor)) > 0
+    np.testing.assert_array_equal(model.place(2, z), z)  # without that term there is none
 
 
 def with_nan(model, keep):

@@ -45,6 +45,40 @@ def test_time_similarity_and_inverse_dynamics():
     assert not gradient[1].any()  # actions are no target to be moved
 
 
+def test_temporal_distance_is_that_of_numpy_in_float64():
+    places, farthest = 3 * latents(), 4.0
+    rows = places.astype(np.float64).reshape(-1, 6)
+    apart = lambda a, b: np.sqrt(((a - b) ** 2).mean(axis=-1) + 1e-4)
+    far = np.log1p(np.exp(farthest - apart(rows[:, None], rows))).mean()
+    steps = apart(places[:, 1:].astype(np.float64), places[:, :-1])
+    expected = far + 10 * (np.maximum(steps - 1, 0) ** 2).mean()
+    np.testing.assert_allclose(regularizers.temporal_distance(places, farthest), expected, rtol=1e-5)
+    gradient = jax.grad(regularizers.temporal_distance)(jnp.ones((3, 4, 2)), farthest)
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_temporal_distance_learns_ways_around_walls():
+    """Twelve places on a ring, the last barred from the first: how far they are apart is how long the way is."""
+    ways = np.abs(np.arange(12)[:, None] - np.arange(12))
+    pairs = np.stack([np.arange(11), np.arange(1, 12)], axis=-1)
+
+    @jax.jit
+    def train(places):
+        def step(carry, _):
+            places, speed = carry
+            gradient = jax.grad(lambda places: regularizers.temporal_distance(places[pairs], 12.0))(places)
+            speed = 0.9 * speed - 0.05 * gradient
+            return (places + speed, speed), None
+
+        return jax.lax.scan(step, (places, 0 * places), None, length=3000)[0][0]
+
+    angle = 2 * np.pi * np.arange(12) / 12
+    places = train(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
+    found = np.sqrt(((places[:, None] - places) ** 2).mean(axis=-1))
+    np.testing.assert_allclose(found / found[0, -1] * 11, ways, atol=1.0)
+    np.testing.assert_allclose(np.diag(found, 1), 1, atol=0.35)  # a little over one tick: the limit is a soft one
+
+
 def test_sigreg_is_that_of_numpy_in_float64():
     z, key = latents(), jax.random.key(3)
     a = np.asarray(jax.random.normal(key, (6, 1024)), np.float64)

@@ -16,7 +16,8 @@ from world_models.types import Array
 
 ENCODERS = ("frames", "mlp", "identity")
 PREDICTORS = ("gru", "mlp", "transformer")
-TERMS = ("std", "cov", "time", "inverse", "sigreg")
+TERMS = ("std", "cov", "time", "inverse", "sigreg", "distance")
+MISSED = 0.2  # weight, in "distance", of the squared error of predicted places
 MEMORY = 0.99  # of the statistics of macro-actions: the last hundred batches
 
 
@@ -39,8 +40,10 @@ class LevelOptions:
       rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before, a
         "transformer" is given `history` true latents, and predicts one tick on from each but the last, too.
       weight: of the level in the loss; at 0 it stays as it is and has no parameters, but constants of those names.
-      std, cov, time, inverse, sigreg: weights of `regularizers` beside the prediction's squared error; 0 leaves one
-        out. "inverse" predicts the action between two neighbouring latents.
+      std, cov, time, inverse, sigreg, distance: weights of `regularizers` beside the prediction's squared error; 0
+        leaves one out. "inverse" predicts the action between two neighbouring latents; "distance" learns a map on
+        which latents are as far apart as the way is long, see `Level.place`.
+      farthest: ticks of the longest way, about; of "distance", which tells no longer ways apart.
     """
 
     encoder: str
@@ -59,6 +62,8 @@ class LevelOptions:
     time: float = 0.0
     inverse: float = 0.0
     sigreg: float = 0.0
+    distance: float = 0.0
+    farthest: float = 8.0
 
 
 class Level(nnx.Module):
@@ -90,6 +95,8 @@ class Level(nnx.Module):
         self.cell = make[options.predictor]()
         inverse = (2 * width, hidden, hidden, action)
         self.inverse = Perceptron(inverse, rngs=rngs) if options.inverse else None
+        mapped = (width, hidden, hidden, width)
+        self.map = Perceptron(mapped, rngs=rngs) if options.distance else None
         # Exponential averages of actions, of their squares, and of 1.
         self.mean, self.square = Constant(jnp.zeros(action)), Constant(jnp.zeros(action))
         self.seen = Constant(jnp.zeros(()))
@@ -97,6 +104,14 @@ class Level(nnx.Module):
     def lift(self, below: Array) -> jax.Array:
         """What this level makes of features or of latents of the level below: [..., below] -> [..., width]."""
         return below if self.project is None else self.norm(self.project(below).astype(jnp.float32))
+
+    def place(self, z: Array) -> jax.Array:
+        """Where latents lie when a planner asks how far they are apart: [..., width] -> [..., width].
+
+        With a weight of "distance", places on its map: roots of mean squares of their differences are ticks, about.
+        Otherwise the latents themselves.
+        """
+        return z if self.map is None else self.map(z)
 
     def pool(self, actions: Array) -> jax.Array:
         """The macro-action, in [−1, 1], of the actions in a tick: [..., stride, action_below] -> [..., action]."""
@@ -190,6 +205,10 @@ class Level(nnx.Module):
         terms = {"std": lambda: regularizers.variance(rows), "cov": lambda: regularizers.covariance(rows)}
         terms["time"] = lambda: regularizers.time_similarity(z)
         terms["sigreg"] = lambda: regularizers.sigreg(z, key)
+        # Small errors of latents can be long ways: through a wall, say. So predicted places have to be right too.
+        missed = lambda: jnp.mean((self.place(predicted) - jax.lax.stop_gradient(self.place(true))) ** 2)
+        spread = lambda: regularizers.temporal_distance(self.place(z), options.farthest)
+        terms["distance"] = lambda: spread() + MISSED * missed()
         pairs = lambda: jnp.concatenate([z[:, :-1], z[:, 1:]], axis=-1)
         terms["inverse"] = lambda: regularizers.inverse_dynamics(self.inverse(pairs()), actions)
         parts = {"prediction": jnp.mean((predicted - true) ** 2)}

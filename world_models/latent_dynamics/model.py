@@ -109,6 +109,10 @@ class MultiLevelDynamics(nnx.Module):
         """
         return below if level == 1 else self.levels[level - 1].lift(below)
 
+    def place(self, level: int, z: Array) -> jax.Array:
+        """Where latents [..., width] of `level` lie for a planner's distances, see `Level.place`."""
+        return self.levels[level - 1].place(z)
+
     def pool(self, level: int, actions: Array) -> jax.Array:
         """The macro-action of an upper level, of those below in a tick: [..., stride, size below] -> [..., size]."""
         return self.levels[level - 1].pool(self._scaled(level - 1, actions))

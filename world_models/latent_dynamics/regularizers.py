@@ -11,6 +11,7 @@ import numpy as np
 from world_models.types import Array
 
 EPSILON = 1e-4  # added to a variance before its root
+STEEP = 10.0  # weight of steps longer than a tick
 KNOTS, REACH = 17, 3.0  # points and end of the interval on which SIGReg compares characteristic functions
 
 
@@ -44,12 +45,40 @@ def covariance(z: Array) -> jax.Array:
 
 def time_similarity(z: Array) -> jax.Array:
     """The mean square of steps: latents [batch, time, dim] of neighbouring frames should be near (PLDM)."""
-    return jnp.mean((z[:, 1:] - z[:, :-1]) ** 2)
+    return jnp.mean(time_steps(z))
+
+
+def time_steps(z: Array) -> jax.Array:
+    """Mean squares of steps in time: [batch, time, dim] -> [batch, time − 1]."""
+    return jnp.mean((z[:, 1:] - z[:, :-1]) ** 2, axis=-1)
 
 
 def inverse_dynamics(predicted: Array, actions: Array) -> jax.Array:
     """Mean squared error of actions [..., dim] predicted from the latents before and after; shares no gradient."""
     return jnp.mean((predicted - jax.lax.stop_gradient(actions)) ** 2)
+
+
+def temporal_distance(places: Array, farthest: float) -> jax.Array:
+    """Spreads places of latents as far as steps of one tick allow, so that distances become ticks of a shortest way.
+
+    QRL (Wang et al. 2023, arXiv 2304.01203, section 3) with a metric in place of a quasimetric (here there and back are
+    as far) and a fixed weight in place of a multiplier: the mean of softplus(farthest − d) over all pairs in the batch,
+    and STEEP times that of max(0, d − 1)² over neighbours in time.
+
+    Args:
+      places: float32 [batch, time, dim]; d is the root mean square of a difference.
+      farthest: ticks, where pushing apart fades.
+
+    Returns:
+      A scalar, above 0.
+    """
+    apart = lambda square: jnp.sqrt(jnp.maximum(square, 0) + EPSILON)
+    rows = places.reshape(-1, places.shape[-1])
+    lengths = jnp.mean(rows**2, axis=-1)
+    pairs = lengths[:, None] + lengths - 2 * rows @ rows.T / rows.shape[-1]
+    steps = apart(time_steps(places))
+    far = jnp.mean(jax.nn.softplus(farthest - apart(pairs)))
+    return far + STEEP * jnp.mean(jax.nn.relu(steps - 1) ** 2)
 
 
 def sigreg(z: Array, key: Array, projections: int = 1024) -> jax.Array:
