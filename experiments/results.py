@@ -134,16 +134,16 @@ def _mae_speed(paths: list[pathlib.Path]) -> list[str]:
             masking.append(f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
         else:
             masking.append("-")
-        setting = f"{found['size']}, {found['dtype']}, memory kept: {found['memory']}"
-        ratios = map(show, ("to_torch", "to_torch_cpu", "sparse_speed_up"))
-        rows.append(f"| {' | '.join([setting, *speed, *ratios, *masking])} |")
+        setting = f"{found['size']}, {found['dtype']}, {origin['device']}, memory kept: {found['memory']}"
+        by_cpu = show("to_torch_cpu") if origin["device"].endswith("cpu") else "-"
+        rows.append(f"| {' | '.join([setting, *speed, show('to_torch'), by_cpu, show('sparse_speed_up'), *masking])} |")
         made.append(f"{_made(origin, path)}, torch {found['peer']['version']}")
     if not rows:
         return []
     return [
         "### Pretraining a masked autoencoder beside PyTorch",
         "",
-        "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same cores; "
+        "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same device; "
         "medians of ratios within a round and their 95 % interval. *Memory kept* says whose C library keeps what a "
         "step frees, which `launch.py` has ours do on CPUs. *Masking* is what a step saves that is given patches, "
         "cut and in order (below zero is noise); *alone*, what masks, shuffles and gathers take by themselves.",

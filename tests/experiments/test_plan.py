@@ -1,19 +1,23 @@
 """Planning from the folder of a run alone: what is written, what it is measured against, and what is refused."""
 
+import dataclasses
 import json
 
 import av
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import launch
 from configs import four_rooms, point_maze
 from configs.two_rooms import get_config
+from experiments.experiment import make_experiment
 from experiments.loading import load
 from experiments.planners import make_planner
 from experiments.planning import Planning, by_bin, by_distance, measure, successes, where
 from experiments.record import record
+from experiments.state import split_model
 from experiments.train import train
 from world_models.environments import tasks
 from world_models.environments.two_rooms import TwoRooms
@@ -101,6 +105,29 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     found = [((one - other) ** 2).mean(axis=-1) for one, other in ((start, goal), above)]
     expected = [np.corrcoef(ranks(distances), ranks(chosen.distance))[0, 1] for distances in found]
     np.testing.assert_allclose(planning.order(), expected, atol=1e-6)
+
+
+def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
+    run = load(workdir)
+    with run.config.unlocked():
+        run.config.upper.update({"distance": 1.0, "farthest": 8.0})
+    experiment = make_experiment(run.config, run.spec)
+    graphdef, *weights = split_model(nnx.jit(lambda: experiment.init(nnx.Rngs(1)))())
+    run = dataclasses.replace(run, experiment=experiment, graphdef=graphdef, weights=tuple(weights))
+    planning, model = Planning(run), run.model
+    z = jax.random.normal(jax.random.key(0), (5, model.options.levels[1].width))
+    planner = make_planner(model, planning.settings)
+    expected = ((model.place(2, z) - model.place(2, z[0])) ** 2).mean(axis=-1)
+    np.testing.assert_allclose(planner.to_goal(z, z[0]), expected, rtol=1e-5)
+    np.testing.assert_allclose(planner.levels[1].distance(z, z[0]), expected, rtol=1e-5)
+    assert not np.allclose(expected, ((z - z[0]) ** 2).mean(axis=-1))
+    # Level 1 has no map: latents themselves.
+    np.testing.assert_allclose(planner.levels[0].distance(z, z[0]), ((z - z[0]) ** 2).mean(axis=-1), rtol=1e-5)
+    # So do distances that are compared with ways.
+    looks = [planning.world.render(planning.world.reset(one)) for one in each(planning.tasks)]
+    other = [planning.world.render(planning.world.reset(one)) for one in each(swapped(planning.tasks))]
+    start, goal = (model.place(2, model.lift(2, model.encode(np.stack(x)[:, None])[:, 0])) for x in (looks, other))
+    np.testing.assert_allclose(planning.distances(planning.tasks)[1], ((start - goal) ** 2).mean(axis=-1), rtol=1e-4)
 
 
 def test_latent_distances_are_compared_among_places_of_one_task(workdir):
