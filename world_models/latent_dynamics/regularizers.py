@@ -61,9 +61,9 @@ def inverse_dynamics(predicted: Array, actions: Array) -> jax.Array:
 def temporal_distance(places: Array, farthest: float) -> jax.Array:
     """Spreads places of latents as far as steps of one tick allow, so that distances become ticks of a shortest way.
 
-    QRL (Wang et al. 2023, arXiv 2304.01203) with a metric in place of a quasimetric (there and back are as far here) and
-    a fixed weight in place of a multiplier: the mean of softplus(farthest − d) over all pairs in the batch, and STEEP
-    times that of max(0, d − 1)² over neighbours in time.
+    QRL (Wang et al. 2023, arXiv 2304.01203) with a metric for its quasimetric (there and back are as far here) and a
+    fixed weight for its multiplier: the mean of softplus(farthest − d) over all pairs in the batch, and STEEP times
+    that of max(0, d − 1)² over neighbours in time.
 
     Args:
       places: float32 [batch, time, dim]; d is the root mean square of a difference.
