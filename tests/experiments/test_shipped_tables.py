@@ -22,6 +22,7 @@ def test_shipped_tables_are_well_formed_and_listed():
         "drift",
         "few_labels",
         "four_rooms",
+        "four_rooms_map",
         "frame_conditioning",
         "latent_space",
         "mae",
