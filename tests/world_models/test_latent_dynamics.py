@@ -129,7 +129,7 @@ def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
 
     found, (own, predicted, true), placed, of_predictor = look(level)
     missed = np.mean(np.asarray(predicted - true) ** 2)
-    np.testing.assert_allclose(found, regularizers.temporal_distance(own, 4.0) + 0.2 * missed, rtol=1e-5)
+    np.testing.assert_allclose(found, regularizers.temporal_distance(own, 4.0) + missed / 4, rtol=1e-5)
     np.testing.assert_array_equal(placed, own)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(of_predictor)) > 0
     np.testing.assert_array_equal(model.place(2, z), z)  # without that term there is none

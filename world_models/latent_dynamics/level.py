@@ -17,7 +17,6 @@ from world_models.types import Array
 ENCODERS = ("frames", "mlp", "identity")
 PREDICTORS = ("gru", "mlp", "transformer")
 TERMS = ("std", "cov", "time", "inverse", "sigreg", "distance")
-MISSED = 0.2  # weight, in "distance", of the squared error of predicted places
 MEMORY = 0.99  # of the statistics of macro-actions: the last hundred batches
 
 
@@ -205,10 +204,11 @@ class Level(nnx.Module):
         terms = {"std": lambda: regularizers.variance(rows), "cov": lambda: regularizers.covariance(rows)}
         terms["time"] = lambda: regularizers.time_similarity(z)
         terms["sigreg"] = lambda: regularizers.sigreg(z, key)
-        # Small errors of latents can be long ways: through a wall, say. So predicted places have to be right too.
+        # Small errors of latents can be long ways: through a wall, say. So predicted places have to be right too, but
+        # not at any price: a level whose ways have many ticks would learn to predict little else.
         missed = lambda: jnp.mean((self.place(predicted) - jax.lax.stop_gradient(self.place(true))) ** 2)
         spread = lambda: regularizers.temporal_distance(self.place(z), options.farthest)
-        terms["distance"] = lambda: spread() + MISSED * missed()
+        terms["distance"] = lambda: spread() + missed() / options.farthest
         pairs = lambda: jnp.concatenate([z[:, :-1], z[:, 1:]], axis=-1)
         terms["inverse"] = lambda: regularizers.inverse_dynamics(self.inverse(pairs()), actions)
         parts = {"prediction": jnp.mean((predicted - true) ** 2)}
