@@ -222,9 +222,11 @@ def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) ->
         if getattr(level, name) < (2 if name == "stride" else 1):
             least = 2 if name == "stride" else 1
             raise UserError(f"{block}.{name}={getattr(level, name)} must be at least {least}.")
-    for name in ("weight", *TERMS, "farthest"):
+    for name in ("weight", *TERMS):
         if getattr(level, name) < 0:
             raise UserError(f"{block}.{name}={getattr(level, name)} must be at least 0.")
+    if level.farthest <= 0:
+        raise UserError(f"{block}.farthest={level.farthest} must be above 0: ticks of the longest way, about.")
     if below and level.encoder not in ENCODERS[1:]:
         raise UserError(f"{block}.encoder={level.encoder!r} must be one of {ENCODERS[1:]}.")
     if level.width % level.heads:

@@ -138,6 +138,16 @@ def test_a_cnn_needs_channels():
         Experiment(config, SPEC)
 
 
+def test_a_level_need_not_say_that_it_has_no_map_and_a_map_has_an_end():
+    config = get_config("debug")
+    assert "distance" not in config.upper
+    assert Experiment(config, SPEC).options.levels[1].distance == 0
+    with config.unlocked():
+        config.upper.update({"distance": 1.0, "farthest": 0.0})
+    with pytest.raises(UserError, match=r"config.upper.farthest=0.0 must be above 0"):
+        Experiment(config, SPEC)
+
+
 def test_an_identity_needs_the_width_below_and_patches_must_fit():
     config = get_config("debug")
     config.upper.update({"encoder": "identity", "width": 4})
