@@ -5,7 +5,7 @@ more levels reach more goals where the upper ones learn maps on which distances 
 Ours: one model of three levels a seed, trained end to end, so that level 1 learns what the maps above it have to know.
 Its upper levels are wider than those of four_rooms. Planners measure on maps; level 1 alone has none. Searches are
 those of four_rooms, but for fewer iterations of the third level's.
-Number to expect: results/four_rooms_map/, when it has been run.
+Number to expect: results/four_rooms_map/.
 Command: python launch.py table four_rooms_map --scale=cpu --seeds=3
 """
 
