@@ -75,7 +75,9 @@ def temporal_distance(places: Array, farthest: float) -> jax.Array:
     apart = lambda square: jnp.sqrt(jnp.maximum(square, 0) + EPSILON)
     rows = places.reshape(-1, places.shape[-1])
     lengths = jnp.mean(rows**2, axis=-1)
-    pairs = lengths[:, None] + lengths - 2 * rows @ rows.T / rows.shape[-1]
+    # Whole float32: what is left of large squares is small, and an accelerator's short products would be all of it.
+    products = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST) / rows.shape[-1]
+    pairs = lengths[:, None] + lengths - 2 * products
     steps = apart(time_steps(places))
     far = jnp.mean(jax.nn.softplus(farthest - apart(pairs)))
     return far + STEEP * jnp.mean(jax.nn.relu(steps - 1) ** 2)
