@@ -98,6 +98,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "time": 12.0,
             "inverse": 6.0,
             "sigreg": 0.0,
+            "distance": 0.0,  # 1, say: a map on which distances are ticks, to plan on instead of latents
+            "farthest": 128.0,
         }
     )
     config.middle = ConfigDict(
@@ -115,6 +117,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "time": 32.0,
             "inverse": 1.0,
             "sigreg": 0.0,
+            "distance": 0.0,
+            "farthest": 32.0,
         }
     )
     config.top = ConfigDict(
@@ -132,6 +136,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "time": 8.0,  # a tick is four of the middle: steps are that much longer
             "inverse": 1.0,
             "sigreg": 0.0,
+            "distance": 0.0,
+            "farthest": 8.0,
         }
     )
     config.decoder = ConfigDict({"channels": (32, 16, 8), "frames": 1, "weight": 1.0, "detach": True})
@@ -197,6 +203,7 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             # Horizons are those of the highest level that plans; below another, a level looks no further than its tick.
             # `near` is far below 2, the distance of two latents that have nothing in common (a latent's variance is 1).
+            # On a map it is the square of ticks.
             "bottom": {
                 "method": "icem",
                 "horizon": 80,

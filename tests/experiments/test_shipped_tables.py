@@ -23,6 +23,7 @@ def test_shipped_tables_are_well_formed_and_listed():
         "few_labels",
         "four_rooms",
         "four_rooms_map",
+        "giant_map",
         "frame_conditioning",
         "latent_space",
         "mae",
