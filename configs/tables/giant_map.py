@@ -1,4 +1,4 @@
-"""OGBench's giant maze on learned maps: what latents that are only slow lack where ways are long.
+"""OGBench's giant maze on learned maps: do they help where ways are long?
 
 Question: in the table ogbench_mazes three levels reach nearly all goals of two mazes, and fewer than QRL (arXiv
 2304.01203, a learned distance with a policy) in the giant one. Do they reach more where levels learn such a distance
