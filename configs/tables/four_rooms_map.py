@@ -4,8 +4,8 @@ Question: the table four_rooms has a third level whose latents say how far a goa
 more levels reach more goals where the upper ones learn maps on which distances are ticks (QRL, arXiv 2304.01203)?
 Ours: one model of three levels a seed, trained end to end first, so that level 1 learns what the maps above it have to
 know; then its upper levels go on alone on a level 1 that no longer changes, since predictions of latents that still do
-may go through walls. They are wider than those of four_rooms. Planners measure on maps; level 1 alone has none. Searches
-are those of four_rooms, but for fewer iterations of the third level's.
+may go through walls. They are wider than those of four_rooms. Planners measure on maps; level 1 alone has none.
+Searches are those of four_rooms, but for fewer iterations of the third level's.
 Number to expect: results/four_rooms_map/.
 Command: python launch.py table four_rooms_map --scale=cpu --seeds=3
 """
