@@ -20,6 +20,18 @@ MAPS = {
     "search.middle.near": 1.0,
     "search.top.near": 1.0,
 }
+LONGER = {
+    **{f"{level}.hidden": 512 for level in ("bottom", "middle", "top")},
+    "train.batch_size": 64,
+    "train.num_steps": 6_000,
+    "train.warmup_steps": 300,
+    "train.eval_every": 0,
+    "train.checkpoint_every": 6_000,
+    "data.num_threads": 3,
+    "plan.num_tasks": 50,
+    "plan.batch": 25,
+    "plan.num_shown": 0,
+}
 LEVELS = {
     "one level": ogbench_mazes.FLAT,
     "one level and the cost of level 3": {**ogbench_mazes.FLAT, "plan.cost_level": 3},
@@ -32,6 +44,12 @@ def get_table() -> dict:
     """The table."""
     table = ogbench_mazes.get_table()
     published = table["rows"]["giant: three levels"]
+    table["scales"]["gpu"] = {
+        "about": "frames with 4 pixels a cell, 1,000 episodes of 201 frames, three levels of 64 numbers, predictors "
+        "512 wide, 6,000 steps of 64 clips of 64 frames; 50 episodes a seed",
+        "config": "configs/point_maze.py",
+        "overrides": LONGER,
+    }
     for name in ("smoke", "cpu", "gpu"):
         scale = table["scales"][name]
         scale["overrides"] = {**scale["overrides"], **GIANT, **MAPS}

@@ -186,7 +186,7 @@ MESHES = """
 def test_the_curve_is_the_same_on_any_mesh(stripes_data, tmp_path):
     def curves(meshes, devices):
         flags = f"--xla_force_host_platform_device_count={devices}"
-        environment = os.environ | {"XLA_FLAGS": flags, "NPROC": str(8 * devices)}
+        environment = os.environ | {"XLA_FLAGS": flags, "NPROC": str(8 * devices), "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-c", textwrap.dedent(MESHES), json.dumps(meshes), str(stripes_data), str(tmp_path)]
         result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
         assert result.returncode == 0, result.stderr[-3000:]

@@ -54,7 +54,7 @@ TASKS = [
 STARTS, GOALS = jnp.array(TASKS, jnp.float32).swapaxes(0, 1)
 
 
-SEARCH = Search(2, "gradient", 1, samples=2, iterations=200, choose="best", learning_rate=0.05)
+SEARCH = Search(2, "gradient", 1, samples=1, iterations=200, choose="best", learning_rate=0.05)
 
 
 def square(states, goal):

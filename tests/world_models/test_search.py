@@ -249,7 +249,8 @@ SHARDED = """
 
 
 def test_samples_split_over_devices_give_the_same_plan():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "NPROC": "32"}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "NPROC": "32", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | flags
     command = [sys.executable, "-c", textwrap.dedent(SHARDED)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert result.returncode == 0, result.stderr[-3000:]
