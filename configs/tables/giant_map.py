@@ -22,9 +22,9 @@ MAPS = {
 }
 LONGER = {
     **{f"{level}.hidden": 256 for level in ("bottom", "middle", "top")},
-    "train.num_steps": 8_000,
-    "train.warmup_steps": 400,
-    "train.checkpoint_every": 4_000,
+    "train.num_steps": 6_000,
+    "train.warmup_steps": 300,
+    "train.checkpoint_every": 3_000,
 }
 LEVELS = {
     "one level": ogbench_mazes.FLAT,
@@ -42,7 +42,7 @@ def get_table() -> dict:
     sizes = "frames with 4 pixels a cell, 1,000 episodes of 201 frames, three levels of 64 numbers, predictors 256 wide"
     for name, batch, threads in (("cpu", 16, 1), ("gpu", 64, 3)):
         table["scales"][name] = {
-            "about": f"{sizes}, 8,000 steps of {batch} clips of 64 frames; 50 episodes a seed",
+            "about": f"{sizes}, 6,000 steps of {batch} clips of 64 frames; 50 episodes a seed",
             "config": cpu["config"],
             "overrides": {**cpu["overrides"], **LONGER, "train.batch_size": batch, "data.num_threads": threads},
         }
