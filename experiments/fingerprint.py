@@ -73,7 +73,17 @@ def _read(path: pathlib.Path, changed: int) -> tuple[str, tuple[str, ...]]:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [child for child in body if not _is_text(child)] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imported)
+    return of_value(_plain(tree)), tuple(imported)
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as a JSON value. What is empty is left out: which empty fields a node has depends on the Python."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: _plain(value) for name, value in ast.iter_fields(node) if value is not None and value != []}
+    return [type(node).__name__, fields]
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -139,6 +139,14 @@ def test_code_addresses_ignore_comments_and_follow_imports(tmp_path):
     assert address("d", "Z = 3\n") == with_init
 
 
+def test_code_has_the_same_address_under_every_python(tmp_path):
+    # Python 3.11, 3.12 and 3.13 each print another syntax tree of a function or class.
+    (tmp_path / "experiments").mkdir()
+    source = "class A(list):\n    def f(self, *, x=None):\n        return f'{x!r:>8}', [], {}, 0.1, b'b'\n"
+    (tmp_path / "experiments" / "a.py").write_text(source)
+    assert fingerprint.of_code(["experiments.a"], tmp_path) == "078f5accafd9"
+
+
 def test_no_training_is_made_again_for_a_change_in_how_runs_are_measured(tmp_path):
     root = tmp_path / "repository"
     for package in fingerprint.PACKAGES:
