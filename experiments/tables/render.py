@@ -98,7 +98,7 @@ def as_latex(table: dict[str, Any]) -> str:
 
 
 def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
-    """Draws published against ours where a column stands against a published one, else ours; and the curve if any.
+    """Draws published against ours where a column stands against published numbers, else ours; and the curve if any.
 
     A table of one row compares its columns, in one panel.
     """
@@ -108,7 +108,8 @@ def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
         figure.suptitle(f"{table['title']} - ours: {table['scale']} scale", fontsize=11)
         figure.savefig(path)
         return
-    columns = [key for key in table["columns"] if _against(table, key)] or list(table["columns"])[:2]
+    compared = [key for key, column in table["columns"].items() if _known(table, column["published"])]
+    columns = compared or list(table["columns"])[:2]
     curves = [row for row in table["rows"] if row["curve"]]
     figure = Figure(figsize=(5.2 * (len(columns) + bool(curves)), 4.4), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(columns) + bool(curves), squeeze=False)[0]
@@ -121,10 +122,14 @@ def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
 
 
 def _against(table: dict[str, Any], key: str) -> dict[str, Any] | None:
-    """The published column that one of ours is drawn over: if two rows or more have a number in it."""
+    """The published column that one of ours is drawn over: if there are two numbers or more in it."""
     published = table["columns"][key]["published"]
-    known = [row for row in table["rows"] if published in row["published"]]
-    return table["published_columns"][published] if len(known) > 1 else None
+    return table["published_columns"][published] if len(_known(table, published)) > 1 else None
+
+
+def _known(table: dict[str, Any], published: str | None) -> set[float]:
+    """The different numbers of a published column."""
+    return {row["published"][published] for row in table["rows"] if published in row["published"]}
 
 
 def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
@@ -150,6 +155,10 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
         axes.set_xlabel(f"published {against['title']}\n{against['better']} is better{dotted}", fontsize=9)
     else:
         axes.set_xticks(range(len(rows)), [row["name"] for row in rows], **SLANTED)
+        for name, published in table["published_columns"].items():  # of one number for all rows
+            if len(_known(table, name)) == 1 and published["title"].endswith(f"({column['unit']})"):
+                lines.append((*_known(table, name), f"published {published['title']}", "#555555"))
+        _draw_lines(axes, lines)
     axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
     axes.ticklabel_format(axis="y", useOffset=False)
     _tidy(axes)

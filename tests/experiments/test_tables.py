@@ -256,6 +256,21 @@ def test_plots_show_every_row_and_no_seed_that_its_row_left_out(tables, square_d
     assert {float(y) for line in axes.lines for y in line.get_ydata()} == {30.0}
 
 
+def test_a_published_number_that_all_rows_share_is_a_line_beside_them():
+    cell = lambda mean: {"psnr": {"mean": mean, "low": None, "high": None, "n": 1}}
+    row = {"published": {"theirs": 25.0, "fid": 3.0}, "stale": False, "members": []}
+    table = {
+        "rows": [row | {"name": name, "ours": cell(mean)} for name, mean in (("one", 10.0), ("two", 20.0))],
+        "columns": {"psnr": {"title": "PSNR", "unit": "dB", "better": "higher", "published": "theirs"}},
+        "published_columns": {"theirs": {"title": "theirs (dB)"}, "fid": {"title": "FID"}},
+    }
+    axes = Figure().subplots()
+    render._plot_column(axes, table, "psnr")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "two"]
+    assert [text.get_text() for text in axes.texts] == ["published theirs (dB)"]  # FID has another unit
+    assert [list(line.get_ydata()) for line in axes.lines if line.get_linestyle() == ":"] == [[25.0, 25.0]]
+
+
 def test_lines_of_a_plot_that_lie_close_are_named_at_different_sides():
     axes = Figure().subplots()
     axes.set_ylim(0, 100)
