@@ -8,7 +8,8 @@ import struct
 import sys
 import textwrap
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ.setdefault("JAX_PLATFORMS", "cpu") != "cpu":  # what tests compare with is exact; TF32 products are not
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Tests compile more than they compute: what they start in turn takes this over, unless it sets flags of its own.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
