@@ -4,7 +4,8 @@ Question: in the table ogbench_mazes three levels reach nearly all goals of two 
 2304.01203, a learned distance with a policy) in the giant one. Do they reach more where levels learn such a distance
 themselves, as a map on which the planner measures?
 Ours: the data and searches of ogbench_mazes, its model with wider predictors and a longer training, and maps in levels
-2 and 3 that know ways as long as the maze's longest; `near` is a tick there. One model a seed.
+2 and 3 that know ways as long as the maze's longest; `near` is a tick there. One model a seed. What it gains over that
+table need not be owed to maps.
 Number to expect: results/giant_map/.
 Command: python launch.py table giant_map --scale=cpu --seeds=3
 """
