@@ -138,6 +138,25 @@ def get_config(variant: str = "") -> ConfigDict:
             "farthest": 6.0,
         }
     )
+    config.fourth = ConfigDict(  # where config.levels names it
+        {
+            "encoder": "mlp",
+            "stride": 2,
+            "width": 64,
+            "action": 4,
+            "predictor": "mlp",
+            "hidden": 128,
+            "rollout": 1,
+            "weight": 1.0,
+            "std": 16.0,
+            "cov": 8.0,
+            "time": 8.0,
+            "inverse": 1.0,
+            "sigreg": 0.0,
+            "distance": 0.0,
+            "farthest": 3.0,
+        }
+    )
     config.decoder = ConfigDict({"channels": (32, 16, 8), "frames": 1, "weight": 1.0, "detach": True})
     config.train = ConfigDict(
         {
@@ -243,6 +262,20 @@ def get_config(variant: str = "") -> ConfigDict:
                 "replan": 8,
                 "cost": "sum",
             },
+            "fourth": {
+                "method": "icem",
+                "horizon": 4,
+                "samples": 128,
+                "iterations": 4,
+                "elites": 8,
+                "prior": True,
+                "prior_weight": 0.0,  # of the negative log-likelihood of macro-actions in the cost
+                "min_std": 0.05,
+                "colour": 1.0,
+                "choose": "best",
+                "replan": 16,
+                "cost": "sum",
+            },
         }
     )
     if variant == "debug":
@@ -252,7 +285,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.clip_length = 8
         config.encoder.update({"width": 8, "depth": 1, "heads": 2, "unroll": 1})
         config.bottom.update({"width": 8, "hidden": 8, "rollout": 2})
-        for level in (config.middle, config.top):
+        for level in (config.middle, config.top, config.fourth):
             level.update({"stride": 2, "width": 8, "hidden": 8, "rollout": 1})
         config.decoder.channels = (4,)
         config.train.update({"batch_size": 4, "num_steps": 2, "eval_every": 2, "log_every": 1, "checkpoint_every": 2})

@@ -35,11 +35,12 @@ def restore_parts(
     parts: Sequence[str] = (),
     *,
     item: str = "weights",
-    subtree: str = "ema",
+    subtrees: Sequence[str] = ("ema", "constants"),
 ) -> Parts:
     """Reads those arrays of a checkpoint that a model has as well, under the same name and in the same shape.
 
-    Only these are read from the disk, besides the checksums of the item's files; other items need not be there.
+    Only these are read from the disk, besides the checksums of the item's files; other items need not be there. What was
+    held constant in the other run (a frozen encoder, a level that stayed as it was, statistics) is read like the rest.
 
     Args:
       folder: of the checkpoints of a run, which is not changed.
@@ -47,7 +48,7 @@ def restore_parts(
       abstract: the model's arrays, a tree of `jax.ShapeDtypeStruct` with shardings; what is read gets its type and
         lands where it says.
       parts: dotted names ("encoder", "unet.down.0"); everything below them is read. All if empty.
-      item, subtree: where in the checkpoint the arrays are; the whole item if `subtree` is empty.
+      item, subtrees: where in the checkpoint the arrays are; the whole item if `subtrees` is empty.
 
     Raises:
       UserError: if there is no such checkpoint, it is damaged, or one of the parts gives nothing.
@@ -55,7 +56,7 @@ def restore_parts(
     step = _whole(folder, step, item)
     place = (folder / str(step) / item).absolute()
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-    saved = _arrays_there(reader, place, subtree)
+    saved = _arrays_there(reader, place, subtrees)
     leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
     own = {_dotted(path): leaf for path, leaf in leaves}
     there = {name: leaf for name, (_, leaf) in saved.items()}
@@ -70,7 +71,7 @@ def restore_parts(
     options = ocp.args.PyTreeRestore(
         item=wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
     )
-    restored = {_dotted(path[bool(subtree) :]): x for path, x in _flat(reader.restore(place, args=options))}
+    restored = {_dotted(path[bool(subtrees) :]): x for path, x in _flat(reader.restore(place, args=options))}
     reader.close()
     arrays = structure.unflatten([restored.get(name) for name in own])
     return Parts(arrays, _sentences(reasons), step)
@@ -89,14 +90,17 @@ def _whole(folder: pathlib.Path, step: int | None, item: str) -> int:
     return newest
 
 
-def _arrays_there(reader: ocp.Checkpointer, place: pathlib.Path, subtree: str) -> dict[str, tuple[list[str], Any]]:
-    """{dotted name below the subtree: (keys on disk, shape and type)} of all saved arrays."""
+def _arrays_there(
+    reader: ocp.Checkpointer, place: pathlib.Path, subtrees: Sequence[str]
+) -> dict[str, tuple[list[str], Any]]:
+    """{dotted name below its subtree: (keys on disk, shape and type)} of all saved arrays."""
     tree = reader.metadata(place).item_metadata.tree
-    if subtree and subtree not in tree:
-        raise UserError(f"{place} has no {subtree!r}; it has {', '.join(map(repr, tree))}.")
-    above = [subtree] if subtree else []
-    leaves = _flat(tree[subtree] if subtree else tree)
-    return {_dotted(path): ([*above, *(key.key for key in path)], leaf) for path, leaf in leaves}
+    for missing in (name for name in subtrees if name not in tree):
+        raise UserError(f"{place} has no {missing!r}; it has {', '.join(map(repr, tree))}.")
+    found = {}
+    for above, leaves in [([name], tree[name]) for name in subtrees] or [([], tree)]:
+        found |= {_dotted(path): ([*above, *(key.key for key in path)], leaf) for path, leaf in _flat(leaves)}
+    return found
 
 
 def _flat(tree: Any) -> list[tuple[Any, Any]]:

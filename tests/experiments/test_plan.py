@@ -223,24 +223,30 @@ def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
         Planning(load(workdir, config=config))
 
 
-def test_three_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
+def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
     config = four_rooms.get_config("debug")
+    config.record.num_frames, config.data.clip_length = 40, 32
     config.train.eval_every = 0
-    config.plan.update({"num_tasks": 2, "num_steps": 9})
+    config.plan.update({"num_tasks": 2, "num_steps": 17})
     record(config, tmp_path / "data")
-    first = config.copy_and_resolve_references()
-    first.levels, first.data.dataset = ("bottom",), str(tmp_path / "data")
-    train(first, tmp_path / "first")
-    config.init_from.checkpoints = str(tmp_path / "first" / "checkpoints")
-    config.encoder.frozen, config.bottom.weight = True, 0.0
-    train(config, tmp_path)
-    frames = np.random.default_rng(0).integers(0, 255, (1, 2, *load(tmp_path).spec.frame_shape), np.uint8)
-    latents = [load(folder).model.encode(frames) for folder in (tmp_path, tmp_path / "first")]
-    np.testing.assert_array_equal(*latents)
-    assert load(tmp_path).model.levels[0].seen[...] > 0  # actions, with which planners begin
-    results = measure(load(tmp_path))
-    assert (results["levels"], len(results["distance_rank_correlation"])) == (3, 3)
-    assert results["plans_by_level"] == [5, 3, 2]  # in nine steps, every 2, 4 and 8
+    config.data.dataset = str(tmp_path / "data")
+    levels, found = ("bottom", "middle", "top", "fourth"), []
+    for count in (1, 2, 4):
+        config.levels = levels[:count]
+        train(config, tmp_path / str(count))
+        run = load(tmp_path / str(count))
+        frames = np.random.default_rng(0).integers(0, 255, (1, 32, *run.spec.frame_shape), np.uint8)
+        latents = run.model.climb(run.model.encode(frames), np.ones((1, 32, 2), np.float32))
+        jax.tree.map(np.testing.assert_array_equal, latents[: len(found)], found)  # lower levels are as they were
+        found = latents
+        config.init_from.checkpoints = str(tmp_path / str(count) / "checkpoints")
+        config.encoder.frozen = True
+        for name in config.levels:
+            config[name].weight = 0.0
+    assert run.model.levels[0].seen[...] > 0  # actions, with which planners begin
+    results = measure(run)
+    assert (results["levels"], len(results["distance_rank_correlation"])) == (4, 4)
+    assert results["plans_by_level"] == [9, 5, 3, 3]  # in seventeen steps, every 2, 4, 8 and 8
 
 
 def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):

@@ -67,6 +67,7 @@ def test_only_the_parts_asked_for_are_read_bit_by_bit(tmp_path):
         "decoder.kernel: in the checkpoint, not asked for",
         "encoder_norm.bias: in the checkpoint, not asked for",
         "encoder_norm.scale: in the checkpoint, not asked for",
+        "scale: in the checkpoint, not asked for",
     ]
     assert sorted(tmp_path.rglob("*")) == before
     merged = jax.tree.map(
@@ -78,15 +79,27 @@ def test_only_the_parts_asked_for_are_read_bit_by_bit(tmp_path):
 def test_everything_is_read_without_parts_in_the_type_asked_for(tmp_path):
     saved = write(tmp_path, Model(0))
     found = restore_parts(tmp_path, 7, shapes(pure(Model(1)), jnp.bfloat16))
-    assert found.left_out == []
+    assert found.left_out == ["scale: in the checkpoint, not in this model"]
     assert set(named(found.arrays)) == set(saved)
     for name, x in named(found.arrays).items():
         np.testing.assert_array_equal(x, saved[name].astype(jnp.bfloat16))
 
 
+def test_what_was_held_constant_is_read_too(tmp_path):
+    params = pure(Model(0))
+    frozen = {"encoder": params.pop("encoder")}  # as of a run that trained the others on it
+    saver = Checkpoints(tmp_path)
+    saver.save(7, {"weights": {"ema": params, "constants": frozen}}, {})
+    saver.close()
+    for parts in ((), ("encoder",)):
+        found = restore_parts(tmp_path, 7, shapes(pure(Model(1))), parts)
+        assert not [said for said in found.left_out if "not in the checkpoint" in said]
+        np.testing.assert_array_equal(found.arrays["encoder"][0]["kernel"], frozen["encoder"][0]["kernel"])
+
+
 def test_any_item_can_be_read_as_a_whole(tmp_path):
     write(tmp_path, Model(0))
-    kernel = restore_parts(tmp_path, 7, {"decoder": shapes(pure(Model(1)))["decoder"]}, item="params", subtree="")
+    kernel = restore_parts(tmp_path, 7, {"decoder": shapes(pure(Model(1)))["decoder"]}, item="params", subtrees=())
     np.testing.assert_array_equal(kernel.arrays["decoder"]["kernel"], Model(0).decoder.kernel[...])
 
 
@@ -104,13 +117,14 @@ def test_what_does_not_fit_is_named(tmp_path):
         "encoder.1.bias: shape (4,) there, (6,) here",
         "encoder.1.kernel: shape (5, 4) there, (5, 6) here",
         "old.embedding: in the checkpoint, not in this model",
+        "scale: in the checkpoint, not in this model",
     ]
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("encodr", r"nothing for part 'encodr' .*it has decoder, encoder, encoder_norm: did you mean 'encoder'\?"),
+        ("encodr", r"nothing for part 'encodr' .*it has decoder, encoder, encoder_norm, scale: did you mean 'encoder'\?"),
         ("encoder.2", r"nothing for part 'encoder.2' .*did you mean 'encoder.[01]'\?"),
         ("enc", r"nothing for part 'enc' \(no array is called so, here or there\)"),
         ("actions", r"nothing for part 'actions' \(actions.bias: not in the checkpoint; .*has decoder, encoder, enc"),
@@ -141,4 +155,4 @@ def test_damaged_and_missing_sources(tmp_path, capsys):
     with pytest.raises(UserError, match="has no checkpoint; it has"):
         restore_parts(tmp_path / "nowhere", None, wanted)
     with pytest.raises(UserError, match="has no 'average'; it has 'constants', 'ema'"):
-        restore_parts(tmp_path, 7, wanted, subtree="average")
+        restore_parts(tmp_path, 7, wanted, subtrees=("average",))
