@@ -39,8 +39,8 @@ def restore_parts(
 ) -> Parts:
     """Reads those arrays of a checkpoint that a model has as well, under the same name and in the same shape.
 
-    Only these are read from the disk, besides the checksums of the item's files; other items need not be there. What was
-    held constant in the other run (a frozen encoder, a level that stayed as it was, statistics) is read like the rest.
+    Only these are read from the disk, besides the checksums of the item's files; other items need not be there. What
+    the other run held constant (a frozen encoder, a level that stayed as it was, statistics) is read like the rest.
 
     Args:
       folder: of the checkpoints of a run, which is not changed.

@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("encodr", r"nothing for part 'encodr' .*it has decoder, encoder, encoder_norm, scale: did you mean 'encoder'\?"),
+        ("encodr", r"nothing for part 'encodr' .*has decoder, encoder, encoder_norm, scale: did you mean 'encoder'\?"),
         ("encoder.2", r"nothing for part 'encoder.2' .*did you mean 'encoder.[01]'\?"),
         ("enc", r"nothing for part 'enc' \(no array is called so, here or there\)"),
         ("actions", r"nothing for part 'actions' \(actions.bias: not in the checkpoint; .*has decoder, encoder, enc"),
