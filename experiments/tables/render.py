@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import pathlib
 import re
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from experiments.workdir import write_json
 
@@ -113,11 +115,13 @@ def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
     curves = [row for row in table["rows"] if row["curve"]]
     figure = Figure(figsize=(5.2 * (len(columns) + bool(curves)), 4.4), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(columns) + bool(curves), squeeze=False)[0]
-    for axes, key in zip(panels, columns):
-        _plot_column(axes, table, key)
+    points = [_plot_column(axes, table, key) for axes, key in zip(panels, columns)]
     if curves:
         _plot_curves(panels[-1], table, curves)
     figure.suptitle(f"{table['title']} - ours: {table['scale']} scale", fontsize=11)
+    figure.draw_without_rendering()  # where things are, for names to keep clear of them
+    for axes, named in zip(panels, points):
+        _name_points(axes, named)
     figure.savefig(path)
 
 
@@ -132,12 +136,12 @@ def _known(table: dict[str, Any], published: str | None) -> set[float]:
     return {row["published"][published] for row in table["rows"] if published in row["published"]}
 
 
-def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
+def _plot_column(axes: Any, table: dict[str, Any], key: str) -> list[tuple[str, float, dict[str, Any], str]]:
+    """Draws one; returns the points that are to be named: (name, published, ours, color)."""
     column, against = table["columns"][key], _against(table, key)
     rows = [row for row in table["rows"] if row["ours"][key]]
-    known = [row["published"][column["published"]] for row in rows if column["published"] in row["published"]]
-    middle = (min(known) + max(known)) / 2 if known else 0
     lines: list[tuple[float, str, str]] = []
+    points = []
     for i, row in enumerate(rows):
         if against and column["published"] not in row["published"]:  # a line, for it has no place along the axis
             lines.append((row["ours"][key]["mean"], row["name"], COLORS[i % len(COLORS)]))
@@ -145,9 +149,7 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
         where = row["published"][column["published"]] if against else i
         _plot_cell(axes, where, row, key, COLORS[i % len(COLORS)])
         if against:
-            place = (where, row["ours"][key]["mean"])
-            side = {"ha": "right"} if where > middle else {}  # towards the inside
-            axes.annotate(row["name"], place, (-7 if side else 7, 7), textcoords="offset points", fontsize=9, **side)
+            points.append((row["name"], where, row["ours"][key], COLORS[i % len(COLORS)]))
     if against:
         axes.margins(x=0.25)
         _draw_lines(axes, lines)
@@ -162,6 +164,44 @@ def _plot_column(axes: Any, table: dict[str, Any], key: str) -> None:
     axes.set_ylabel(f"ours: {column['title']} ({column['unit']}; {column['better']} is better)", fontsize=9)
     axes.ticklabel_format(axis="y", useOffset=False)
     _tidy(axes)
+    return points
+
+
+def _name_points(axes: Any, points: list[tuple[str, float, dict[str, Any], str]]) -> None:
+    """Writes each name where it covers least of points, intervals and other names; call it when the layout is known."""
+    taken, frame = [text.get_window_extent() for text in axes.texts], axes.get_window_extent()
+    for _, where, ours, _ in points:
+        ends = [ours["mean"] if end is None else end for end in (ours["low"], ours["high"])]
+        low, middle, high = axes.transData.transform([(where, y) for y in (ends[0], ours["mean"], ends[1])])
+        taken += [Bbox([low - 2, high + 2]), Bbox([middle - 6, middle + 6])]
+
+    def covered(text: Any) -> float:
+        box = text.get_window_extent().padded(1)
+        shared = [Bbox.intersection(box, other) for other in taken]
+        inside = Bbox.intersection(box, frame)
+        outside = box.width * box.height - (inside.width * inside.height if inside else 0)
+        return outside + sum(both.width * both.height for both in shared if both)
+
+    for name, where, ours, color in points:
+        sides = itertools.product(("left", "right"), (0, 8, -8, 16, -16, 24, -24))  # heights in points
+        tried = [
+            axes.annotate(
+                name,
+                (where, ours["mean"]),
+                (8 if side == "left" else -8, height),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+                fontsize=9,
+                color=color,
+            )
+            for side, height in sides
+        ]
+        best = min(tried, key=covered)
+        taken.append(best.get_window_extent())
+        for text in tried:
+            if text is not best:
+                text.remove()
 
 
 def _draw_lines(axes: Any, lines: list[tuple[float, str, str]]) -> None:

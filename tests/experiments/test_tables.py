@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import shutil
 import pytest
 from conftest import write_dataset
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from toy_table import edited, measured, planned
 
 from experiments import fingerprint, results
@@ -249,7 +251,8 @@ def test_plots_show_every_row_and_no_seed_that_its_row_left_out(tables, square_d
         if member.seed == 0:
             measured(member, 30.0)
     axes = Figure().subplots()
-    render._plot_column(axes, collect.collect(found, "smoke", new, {}), "psnr")
+    points = render._plot_column(axes, collect.collect(found, "smoke", new, {}), "psnr")
+    render._name_points(axes, points)
     assert {text.get_text() for text in axes.texts} == set(found.rows)
     dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
     assert [set(line.get_ydata()) for line in dotted] == [{30.0}]  # "ours" has no published number
@@ -269,6 +272,24 @@ def test_a_published_number_that_all_rows_share_is_a_line_beside_them():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "two"]
     assert [text.get_text() for text in axes.texts] == ["published theirs (dB)"]  # FID has another unit
     assert [list(line.get_ydata()) for line in axes.lines if line.get_linestyle() == ":"] == [[25.0, 25.0]]
+
+
+def test_names_of_points_lie_inside_and_clear_of_points_intervals_and_one_another():
+    axes = Figure().subplots()
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    axes.annotate("a line", (52, 79))
+    ours = lambda mean: {"mean": mean, "low": mean - 20, "high": mean + 20}
+    points = [("a long name", 90, 70), ("another", 86, 70), ("third", 50, 80), ("fourth", 50, 77)]
+    render._name_points(axes, [(name, where, ours(mean), "black") for name, where, mean in points])
+    assert [text.get_text() for text in axes.texts] == ["a line", *(name for name, _, _ in points)]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not [both for both in itertools.combinations(boxes, 2) if Bbox.intersection(*both)]
+    frame = axes.get_window_extent()
+    for box in boxes:
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
+        for _, where, mean in points:
+            dot = axes.transData.transform((where, mean))
+            assert not Bbox.intersection(box, Bbox([dot - 5, dot + 5]))
 
 
 def test_lines_of_a_plot_that_lie_close_are_named_at_different_sides():
