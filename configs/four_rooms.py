@@ -1,9 +1,10 @@
 """Four rooms, doors of which one may be closed, and a dot that means nothing: three levels of latent dynamics.
 
-Model: configs/two_rooms.py with a third level; the levels tick with every frame, every 4 and every 16 (H-JEPA,
-arXiv 2610.06805, has frames of 5 steps and ticks of 1, 2 and 4 frames). The upper levels' latents are slow: the heavy
-"time" makes distances in them grow with the way that is left to go, past walls. `config.plan.num_levels` plans with
-fewer of them, `config.plan.cost_level` measures the goal's distance in a level that does not plan.
+Model: configs/two_rooms.py with a third level; the levels tick with every frame, every 4 and every 16 (H-JEPA, arXiv
+2610.06805, has frames of 5 steps and ticks of 1, 2 and 4 frames); `config.levels` may name a fourth, which ticks every
+32. The upper levels' latents are slow: the heavy "time" makes distances in them grow with the way that is left to go,
+past walls. `config.plan.num_levels` plans with fewer of them, `config.plan.cost_level` measures the goal's distance in
+a level that does not plan.
 Data: FourRooms with a distractor (H-JEPA's simulator), rendered at 32x32; half of the episodes are an expert's with
 noise, half an explorer's. Published are 224x224 and a million frames.
 Judged by: goals behind two doors, 75 steps away at most, reached within 210 (`plan`); errors of rollouts by level.
