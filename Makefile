@@ -37,7 +37,7 @@ lint: setup
 
 # The README's results from the JSON in results/.
 results: setup
-	$(BIN)/python -m experiments.results
+	$(BIN)/python -m experiments.reports.results
 
 clean:
 	rm -rf .venv runs

@@ -47,9 +47,9 @@ def main(argv: list[str]) -> int:
     if verb not in VERBS:
         print(_usage(verb), file=sys.stderr)
         return 0 if verb in ("-h", "--help", "help") else 2
-    from experiments import multihost
-    from experiments.launchers import last_line
-    from world_models.errors import UserError
+    from experiments.runs import multihost
+    from experiments.tools.launchers import last_line
+    from world_models.core.errors import UserError
 
     # Where config_flags looks for the fields to override, and provenance for the command.
     sys.argv = [f"{argv[0]} {verb}", *argv[2:]]
@@ -91,7 +91,7 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
     if verb in NEEDS_CONFIG:
         _check_config_file(_given(argv, "config", verb))
     else:
-        from experiments.workdir import load_config
+        from experiments.runs.workdir import load_config
 
         config_flags.DEFINE_config_dict("config", load_config(workdir), flag_values=values)
     try:
@@ -101,35 +101,35 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
     _no_more(words)
 
     if verb == "record":
-        from experiments.record import record
-        from experiments.workdir import dataset_of
+        from experiments.commands.record import record
+        from experiments.runs.workdir import dataset_of
 
         return record(values.config, pathlib.Path(dataset_of(values.config, workdir)))
-    from experiments import multihost, runtime
+    from experiments.runs import multihost, runtime
 
     runtime.setup(values.config.get("xla_flags", ""))
     if verb == "train" and _chosen(values):
         return _elsewhere(values, argv, workdir)
     multihost.start(values.coordinator, values.num_processes, values.process_id)
     if verb == "train":
-        from experiments.train import train
+        from experiments.training.loop import train
 
         return train(values.config, workdir)
-    from experiments.loading import load
+    from experiments.runs.loading import load
 
     run = load(workdir, values.step, values.config)
     if verb == "eval":
-        from experiments.evaluate import evaluate
+        from experiments.commands.eval import evaluate
 
         return evaluate(run)
     if verb == "plan":
-        from experiments.plan import plan
+        from experiments.commands.plan import plan
 
         return plan(run)
     if hasattr(run.experiment, "reconstructions"):  # it sees, but foresees nothing
-        from experiments.reconstructions import imagine
+        from experiments.evaluation.reconstructions import imagine
     else:
-        from experiments.imagine import imagine
+        from experiments.commands.imagine import imagine
     return imagine(run)
 
 
@@ -146,10 +146,10 @@ def _chosen(values: flags.FlagValues) -> bool:
 
 def _elsewhere(values: flags.FlagValues, argv: list[str], workdir: pathlib.Path) -> pathlib.Path | None:
     """Trains in other processes, here or on other hosts; None where the path has been printed or there is none."""
-    from experiments.launchers import Training, hosts, processes, without
+    from experiments.tools.launchers import Training, hosts, processes, without
 
     if values.sweep:
-        from experiments.sweep import sweep
+        from experiments.tools.sweep import sweep
 
         overrides = without(argv[1:], ("config", "workdir", "parallel"), ("sweep",))
         return sweep(_given(argv, "config", "train"), values.config, workdir, overrides, values.parallel)
@@ -179,7 +179,8 @@ def _table(argv: list[str]) -> pathlib.Path:
     for name in ("list", "force", "dry_run", "publish"):
         flags.DEFINE_boolean(name, False, "See README.", flag_values=values)
     names = values(argv)[1:]
-    from experiments import runtime, table
+    from experiments.runs import runtime
+    from experiments.tables import run as table
 
     if values.list:
         print(table.list_tables())
@@ -206,7 +207,7 @@ def _report(argv: list[str]) -> pathlib.Path:
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "runs", "Folder to look through.", flag_values=values)
     _no_more(values(argv))
-    from experiments.overview.build import build
+    from experiments.reports.overview.build import build
 
     return build(pathlib.Path(values.workdir))
 
@@ -241,6 +242,6 @@ def _usage(verb: str) -> str:
 
 
 if __name__ == "__main__":
-    from experiments import multihost
+    from experiments.runs import multihost
 
     multihost.leave(main(sys.argv))

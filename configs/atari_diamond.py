@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "") -> ConfigDict:
     """The config; variant "debug" is a few steps of a tiny network."""
     config = ConfigDict()
-    config.experiment = "video_diffusion"
+    config.experiment = "experiments.families.video_diffusion.experiment"
     config.seed = 0
     config.mesh = (-1, 1, 1)
     config.sharding = (  # (name of a parameter's axis, mesh axis to split it over), the more important first

@@ -31,7 +31,7 @@ def drive(environment: Any, rng: np.random.Generator) -> Any:
 def get_config(variant: str = "") -> ConfigDict:
     """The config; variant "debug" is a few steps on a few frames."""
     config = ConfigDict()
-    config.experiment = "video_diffusion"
+    config.experiment = "experiments.families.video_diffusion.experiment"
     config.seed = 0
     config.mesh = (-1, 1, 1)
     config.sharding = (  # (name of a parameter's axis, mesh axis to split it over), the more important first

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "") -> ConfigDict:
     """The config; variant "debug" is two steps of a tiny model."""
     config = ConfigDict()
-    config.experiment = "latent_dynamics"
+    config.experiment = "experiments.families.latent_dynamics.experiment"
     config.seed = 0
     config.mesh = (-1, 1, 1)
     config.sharding = (  # (name of a parameter's axis, mesh axis to split it over), the more important first

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def load(workdir: Any, step: int | None = None) -> Any:
-    """Opens a run: its model, config and data. See `experiments.loading.load`."""
-    from experiments.loading import load as load_run  # workers that record must not import JAX
+    """Opens a run: its model, config and data. See `experiments.runs.loading.load`."""
+    from experiments.runs.loading import load as load_run  # workers that record must not import JAX
 
     return load_run(workdir, step)

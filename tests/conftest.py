@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from toy_table import TOY
 
-from experiments import runtime
+from experiments.runs import runtime
 from world_models.data import records, rlds
 from world_models.data.episodes import Episode, encode
 from world_models.data.sources import collection

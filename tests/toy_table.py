@@ -2,7 +2,8 @@
 
 import json
 
-from experiments.tables import definition, plan
+from experiments.tables import definition
+from experiments.tables import members as plan
 
 TOY = """
     def get_table():

@@ -5,10 +5,10 @@ from typing import Any
 
 import scipy.stats
 
-from experiments import workdir as workdirs
-from experiments.tables import plan as plans
+from experiments.runs import workdir as workdirs
+from experiments.tables import members as plans
 from experiments.tables.definition import Column, Table
-from world_models.errors import UserError
+from world_models.core.errors import UserError
 from world_models.metrics.intervals import student_interval
 
 Values = dict[str, dict[str, float]]

@@ -11,13 +11,13 @@ from typing import Any
 
 import ml_collections
 
-from experiments.launchers import ROOT
-from world_models.errors import UserError
+from experiments.tools.launchers import ROOT
+from world_models.core.errors import UserError
 
 MEASURES = {  # by verb: the module and the function of a `LoadedRun` that give the numbers
-    "imagine": ("experiments.measure", "future_metrics"),
-    "eval": ("experiments.measure", "evaluation"),
-    "plan": ("experiments.planning", "measure"),
+    "imagine": ("experiments.evaluation.measure", "future_metrics"),
+    "eval": ("experiments.evaluation.measure", "evaluation"),
+    "plan": ("experiments.planning.worlds", "measure"),
 }
 FOLDER = ROOT / "configs" / "tables"
 

@@ -7,13 +7,13 @@ import sys
 
 import ml_collections
 
-from experiments import runtime
-from experiments import workdir as workdirs
-from experiments.loading import load
-from experiments.tables import plan
+from experiments.runs import runtime
+from experiments.runs import workdir as workdirs
+from experiments.runs.loading import load
+from experiments.tables import members as plan
 from experiments.tables.definition import MEASURES
-from experiments.train import train
-from world_models.errors import UserError
+from experiments.training.loop import train
+from world_models.core.errors import UserError
 
 
 def run(path: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from experiments.workdir import write_json
+from experiments.runs.workdir import write_json
 
 MARKS = {True: "holds", False: "does not hold", None: "not run"}
 SLANTED = {"rotation": 35, "ha": "right", "fontsize": 8}

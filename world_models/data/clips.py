@@ -7,10 +7,10 @@ import grain
 import jax
 import numpy as np
 
+from world_models.core.errors import UserError
+from world_models.core.types import Clip
 from world_models.data.dataset import Episodes
 from world_models.data.records import DamagedRecord
-from world_models.errors import UserError
-from world_models.types import Clip
 
 
 def window_starts(

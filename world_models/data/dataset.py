@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from world_models.core.errors import UserError
+from world_models.core.types import ActionSpec
 from world_models.data import records, schema
 from world_models.data.records import DamagedRecord
-from world_models.errors import UserError
-from world_models.types import ActionSpec
 
 _LABELS_AT_ONCE = 256  # records read in one go: many, because each call costs, and few, because episodes are large
 

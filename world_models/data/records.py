@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
 
 _TFRECORD_HEADER, _TFRECORD_FOOTER = 12, 4  # length and its checksum before the bytes, their checksum after
 

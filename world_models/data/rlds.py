@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
+from world_models.core.errors import UserError
 from world_models.data.episodes import Episode
-from world_models.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from world_models.errors import UserError
-from world_models.types import ActionSpec
+from world_models.core.errors import UserError
+from world_models.core.types import ActionSpec
 
 
 def column(features, steps: dict, key: str) -> np.ndarray | None:

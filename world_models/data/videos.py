@@ -8,8 +8,8 @@ from typing import Any
 import av
 import numpy as np
 
+from world_models.core.errors import UserError
 from world_models.data.episodes import Episode, encode
-from world_models.errors import UserError
 
 SUFFIXES = (".mp4", ".gif", ".webm", ".mkv", ".avi", ".mov")
 

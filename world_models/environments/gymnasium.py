@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from world_models.core.errors import UserError
 from world_models.data.episodes import Episode, encode
 from world_models.environments.policies import Act, make_policy
-from world_models.errors import UserError
 
 # Prefix of an id -> (module whose import registers it, extra of this project that brings it).
 KNOWN = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
 
 Act = Callable[[Any], Any]  # observation -> action
 Policy = Callable[[Any, np.random.Generator], Act]  # (environment, rng) -> Act

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from world_models.environments.native import Task, World
-from world_models.errors import UserError
+from world_models.core.errors import UserError
+from world_models.environments.world import Task, World
 
 Tasks = Task  # of arrays with a leading axis [number]
 

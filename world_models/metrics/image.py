@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from world_models.types import Array
+from world_models.core.types import Array
 
 MIN_MSE = 1 / (12 * 255**2)
 """Mean squared error of rounding to 8 bits: `psnr` takes no error for smaller than that."""

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from world_models.parallel import axes
-from world_models.types import ActionSpec, Array
+from world_models.core.sharding import axes
+from world_models.core.types import ActionSpec, Array
 
 
 class Constant(nnx.Variable):

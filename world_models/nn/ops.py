@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from world_models.types import Array
+from world_models.core.types import Array
 
 PRODUCT = "product"  # the name of `dot_general`'s results for policies of `jax.checkpoint`, which do not see inside it
 

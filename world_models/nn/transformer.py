@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from world_models.core.sharding import axes, split_batch
+from world_models.core.types import Array
 from world_models.nn import ops
-from world_models.parallel import axes, split_batch
-from world_models.types import Array
 
 EPSILON = 1e-6
 REMAT = {

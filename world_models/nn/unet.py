@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from world_models.parallel import axes, split_batch
-from world_models.types import Array
+from world_models.core.sharding import axes, split_batch
+from world_models.core.types import Array
 
 GROUP_SIZE = 32  # channels of a normalization group
 HEAD_DIM = 8

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 from world_models.planning.sampling import Cost
-from world_models.types import Array
 
 
 def step_weights(horizon: int, steps_left: Array | int | None = None) -> Array:

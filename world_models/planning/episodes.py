@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from world_models.core.types import Array
 from world_models.planning.hierarchy import HierarchicalPlanner, Thought
-from world_models.types import Array
 
 if TYPE_CHECKING:
-    from world_models.environments.native import Task, World
+    from world_models.environments.world import Task, World
 
 
 class Episode(NamedTuple):

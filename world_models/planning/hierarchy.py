@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 from world_models.planning import costs
 from world_models.planning.sampling import Step
 from world_models.planning.search import Plan, Search, shift, solve
-from world_models.types import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from world_models.core.types import Array
 from world_models.planning.episodes import costs_only
 from world_models.planning.hierarchy import HierarchicalPlanner, Thought
-from world_models.types import Array
 
 
 class HostEpisode(NamedTuple):

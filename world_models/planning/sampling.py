@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from world_models.parallel import split_batch
-from world_models.types import Array
+from world_models.core.sharding import split_batch
+from world_models.core.types import Array
 
 # (states with leading [samples], actions float32 [samples, dim], key) -> the states after the step; where a model needs
 # more than states to go on from, that in both places: see `rollout`.

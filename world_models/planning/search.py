@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from world_models.errors import UserError
-from world_models.parallel import split_batch
+from world_models.core.errors import UserError
+from world_models.core.sharding import split_batch
+from world_models.core.types import Array
 from world_models.planning import costs as cost_terms
 from world_models.planning import sampling
 from world_models.planning.sampling import Cost, Step
-from world_models.types import Array
 
 Distribution = tuple[Array, Array]  # mean and standard deviation of actions, float32 [horizon, dim] each
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from world_models.errors import UserError
-from world_models.types import Array
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from world_models.errors import UserError
-from world_models.types import Array
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 
 
 class Arrays(NamedTuple):

@@ -5,8 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from world_models.errors import UserError
-from world_models.types import Array
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 
 _TRIES = 10
 """Boxes drawn until one fits the frame."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from world_models.errors import UserError
-from world_models.types import Array
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 
 
 def balanced_subset(labels: Array, per_class: int, seed: int) -> np.ndarray:

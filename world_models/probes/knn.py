@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 from world_models.probes import arrays
-from world_models.types import Array
 
 _BLOCK = 256
 """Test rows at a time; the similarities in memory are this times the training rows."""

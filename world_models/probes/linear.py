@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 from world_models.probes import arrays
-from world_models.types import Array
 
 _EPSILON = 1e-6
 _RUNNING = 0.1

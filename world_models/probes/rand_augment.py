@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
 
 _GREY = 128
 _TOP = 10.0

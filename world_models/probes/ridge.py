@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
+from world_models.core.types import Array
 from world_models.probes import arrays
-from world_models.types import Array
 
 _ROWS = 8192
 """Rows that are float64 at a time."""

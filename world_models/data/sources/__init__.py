@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
 
 if TYPE_CHECKING:  # TFDS takes seconds to import, and worker processes of a recording look in here
     from world_models.data.sources.collection import Collection

@@ -4,8 +4,8 @@ import argparse
 import sys
 import time
 
+from world_models.core.errors import UserError
 from world_models.data.sources import packages
-from world_models.errors import UserError
 
 
 def _shower(package: packages.Package):

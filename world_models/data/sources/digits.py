@@ -9,10 +9,10 @@ import struct
 import numpy as np
 import tensorflow_datasets as tfds
 
+from world_models.core.errors import UserError
 from world_models.data.episodes import encode
 from world_models.data.sources import packages
 from world_models.data.sources.collection import Collection, Split
-from world_models.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 [n, 28, 28, 1], labels int64 [n]
 

@@ -9,7 +9,7 @@ import tarfile
 import threading
 from collections.abc import Callable
 
-from world_models.errors import UserError
+from world_models.core.errors import UserError
 
 REMEDY = "install it with `make data` (python -m world_models.data.sources)"
 

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from world_models.core.errors import UserError
 from world_models.data import rlds
 from world_models.data.episodes import encode
 from world_models.data.sources import packages
 from world_models.data.sources.collection import Collection, Split
-from world_models.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}

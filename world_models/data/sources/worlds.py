@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 from world_models.data import rlds
 from world_models.data.episodes import encode
 from world_models.data.sources.collection import Collection, Split
-from world_models.environments import four_rooms, native, point_maze, two_rooms
-from world_models.environments.native import Trajectory, World
+from world_models.environments.world import Trajectory, World
+from world_models.environments.worlds import four_rooms, point_maze, registry, two_rooms
 
 _MODULES = {"two_rooms": two_rooms, "four_rooms": four_rooms, "point_maze": point_maze}
 POLICY_FIELDS = {  # of `config.record`, handed to `collect`
@@ -140,7 +140,7 @@ def collection(options: Mapping[str, Any]) -> Collection:
     """
     name, size = options["source"], tuple(options["image_size"])
     _MODULES[name].check(options)
-    world, collect = native.of_record(options), collector(options)
+    world, collect = registry.of_record(options), collector(options)
     dealt = rlds.split_episodes(range(options["num_episodes"]), dict(options["splits"]), options["seed"])
     facts = coverage(world, collect, options["num_episodes"])
     if name == "two_rooms":

@@ -1,0 +1,167 @@
+"""Fine-tuning a pretrained encoder on labels: all of it or its last blocks, on few labels or all."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.training.state import merge_model, split_model
+from world_models.core import sharding as parallel
+from world_models.core.errors import UserError
+from world_models.core.types import Array
+from world_models.models.masked_autoencoder.classifier import Classifier, learning_rate_factors
+from world_models.probes.augment import mixup_cutmix, random_flip, random_resized_crop
+from world_models.probes.rand_augment import RandAugment
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """How to fine-tune: the fields of `config.fine_tune`.
+
+    Attributes:
+      batch_size, num_steps: of the training.
+      learning_rate, warmup_steps, weight_decay: AdamW's; the rate warms up and falls to 0 along half a cosine.
+      layer_decay, trained_blocks: see `learning_rate_factors`; -1 trains all blocks.
+      drop_path, label_smoothing: see `transformer.drop_path` and `mixup_cutmix`.
+      mixup, cutmix: their alphas; 0 for none.
+      crop_scale, flip: see `cropped`.
+      randaugment_ops, randaugment_magnitude: see `RandAugment`; 0 operations for none.
+    """
+
+    batch_size: int
+    num_steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    layer_decay: float
+    trained_blocks: int
+    drop_path: float
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    crop_scale: tuple[float, ...]
+    flip: bool
+    randaugment_ops: int
+    randaugment_magnitude: float
+
+    @classmethod
+    def of(cls, config: ml_collections.ConfigDict) -> "FineTuning":
+        """Reads and checks `config.fine_tune`."""
+        numbers, fields = config.fine_tune.to_dict(), {field.name for field in dataclasses.fields(cls)}
+        if set(numbers) != fields:
+            raise UserError(f"config.fine_tune has {sorted(numbers)}; fine-tuning has {sorted(fields)}.")
+        options = cls(**numbers | {"crop_scale": tuple(numbers["crop_scale"])})
+        for name, least in (("batch_size", 1), ("num_steps", 1), ("trained_blocks", -1)):
+            if numbers[name] < least:
+                raise UserError(f"config.fine_tune.{name}={numbers[name]} must be at least {least}.")
+        return options
+
+    def from_scratch(self) -> "FineTuning":
+        """The same for new weights, which `layer_decay` and `trained_blocks` would hold back."""
+        return dataclasses.replace(self, layer_decay=1.0, trained_blocks=-1)
+
+
+def fine_tune(
+    model: nnx.Module,
+    options: FineTuning,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+    seed: int,
+) -> float:
+    """Test accuracy, 0..1, of `model` as a classifier fine-tuned with cross-entropy (MAE, appendix A.1, table 9).
+
+    Args:
+      model: a `MaskedAutoencoder`, pretrained or new; it is used up.
+      options: how.
+      train, test: (uint8 frames [n, time, h, w, c], int labels [n]).
+      num_classes: how many classes there are.
+      seed: of the head, the order and all augmentation.
+    """
+    classifier = Classifier(model, num_classes, rngs=nnx.Rngs(seed))
+    graphdef, params, constants = split_model(classifier)
+    params = jax.tree.map(jnp.copy, params)  # steps donate them, and `model` may share its arrays with others
+    optimizer, step, predict = _programs(graphdef, options, num_classes, classifier.depth)
+    moments, rng, key = optimizer.init(params), np.random.default_rng(seed), jax.random.key(seed)
+    augment = RandAugment(options.randaugment_ops, options.randaugment_magnitude)
+    order: list[int] = []
+    for i in range(options.num_steps):
+        while len(order) < options.batch_size:
+            order += rng.permutation(len(train[1])).tolist()
+        rows, order = np.array(order[: options.batch_size]), order[options.batch_size :]
+        frames = train[0][rows]
+        if options.randaugment_ops:
+            frames = np.stack([augment(clip, seed=int(rng.integers(2**31))) for clip in frames])
+        batch = parallel.place_beside(params, (frames, train[1][rows].astype(np.int32)))
+        params, moments = step(params, constants, moments, *batch, jax.random.fold_in(key, i))
+    found = in_batches(functools.partial(predict, params, constants), params, test[0], 256)
+    return float(np.mean(found == test[1]))
+
+
+@functools.cache
+def _programs(graphdef: nnx.GraphDef, options: FineTuning, num_classes: int, depth: int) -> tuple[Any, Any, Any]:
+    """The optimizer, the step and the prediction, compiled once for all trainings that are alike."""
+    warmup = min(options.warmup_steps, options.num_steps - 1)
+    rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warmup, options.num_steps)
+    kernels = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: "kernel" in str(path[-1]), params)
+    optimizer = optax.adamw(rate, b1=0.9, b2=0.999, weight_decay=options.weight_decay, mask=kernels)
+    blocks = None if options.trained_blocks < 0 else options.trained_blocks
+
+    @functools.partial(jax.jit, donate_argnums=(0, 2))
+    def step(params, constants, moments, frames, labels, key):
+        crops, mixing, dropping = jax.random.split(key, 3)
+        per_example = lambda key: jax.random.split(key, len(labels))
+        frames = cropped(frames, per_example(crops), options.crop_scale, options.flip).astype(jnp.float32)
+        targets = jax.nn.one_hot(labels, num_classes)
+        frames, targets = mixup_cutmix(mixing, frames, targets, options.mixup, options.cutmix, options.label_smoothing)
+
+        def loss(params):
+            logits = merge_model(graphdef, params, constants)(frames, per_example(dropping), options.drop_path)
+            return jnp.mean(optax.softmax_cross_entropy(logits, targets))
+
+        grads = jax.grad(loss)(params)
+        updates, moments = optimizer.update(grads, moments, params)
+        factors = learning_rate_factors(params, depth, options.layer_decay, blocks)
+        return optax.apply_updates(params, jax.tree.map(jnp.multiply, updates, factors)), moments
+
+    @jax.jit
+    def predict(params, constants, frames):
+        return jnp.argmax(merge_model(graphdef, params, constants)(frames), axis=-1)
+
+    return optimizer, step, predict
+
+
+def cropped(frames: Array, keys: Array, scale: tuple[float, ...], flip: bool) -> Array:
+    """Clips [batch, time, h, w, c] in 0..255, each cropped and mirrored at random by its own key of `keys` [batch].
+
+    Args:
+      frames: uint8; the result is float32 if they are changed.
+      keys: random keys.
+      scale: (least, greatest) share of the area that a crop keeps, resized to the whole; () for no crop.
+      flip: whether half of the clips are mirrored.
+    """
+
+    def change(key: Array, clip: Array) -> Array:
+        crop, mirror = jax.random.split(key)
+        clip = clip[None]
+        if scale:
+            clip = jnp.clip(random_resized_crop(crop, clip, scale), 0, 255)
+        return (random_flip(mirror, clip) if flip else clip)[0]
+
+    return jax.vmap(change)(keys, frames.astype(jnp.float32)) if scale or flip else frames
+
+
+def in_batches(function: Any, weights: Any, rows: np.ndarray, size: int) -> np.ndarray:
+    """`function` of `rows` [n, ...], `size` at a time on the devices of `weights`: NumPy [n, ...]."""
+    found = []
+    for begin in range(0, len(rows), size):
+        part = rows[begin : begin + size]
+        filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])  # one shape, one compilation
+        found.append(parallel.on_host(function(parallel.place_beside(weights, filled)))[: len(part)])
+    return np.concatenate(found)

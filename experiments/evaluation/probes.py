@@ -1,0 +1,189 @@
+"""Evaluators that ask what an encoder knows: probes of frozen features, and fine-tuning on few labels."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from experiments.evaluation.fine_tuning import FineTuning, fine_tune, in_batches
+from experiments.training.experiment import Evaluator, open_windows
+from experiments.training.state import merge_model, split_model
+from world_models.core.errors import UserError
+from world_models.core.types import Array
+from world_models.data.clips import Windows
+from world_models.probes.baselines import random_features, raw_pixels
+from world_models.probes.few_shot import balanced_subset
+from world_models.probes.knn import knn_probe
+from world_models.probes.linear import linear_probe
+from world_models.probes.ridge import ridge_probe
+
+FROZEN = ("ridge", "knn", "linear")
+KINDS = (*FROZEN, "fine_tune")
+BATCH = 256
+
+
+def make_probes(experiment: Any, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, Evaluator]:
+    """The probes that `config.eval.probes` names.
+
+    Raises:
+      UserError: if a probe is unknown, or the data have no such labels.
+    """
+    wanted, data = tuple(config.eval.probes), config.data
+    for name in wanted:
+        if name not in KINDS:
+            raise UserError(f"config.eval.probes={wanted} has {name!r}: choose among {KINDS}.")
+    if not wanted:
+        return {}
+    open_split = functools.partial(open_windows, config, workdir, clip_length=data.clip_length, stride=data.clip_length)
+    labelled = Labelled(open_split(data.train_split), open_split(data.test_split), config.eval, config.seed)
+    found: dict[str, Evaluator] = {}
+    for name in wanted:
+        if name in FROZEN:
+            found[name] = FrozenProbe(experiment, labelled, _frozen(name, config), config)
+    if "fine_tune" in wanted:
+        found["fine_tune"] = FewShot(experiment, labelled, config)
+    return found
+
+
+def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float]:
+    """The probe as a function (train_x, train_y, test_x, test_y, num_classes) -> accuracy."""
+    if name == "ridge":
+        return lambda *arrays: ridge_probe(*arrays).accuracy
+    if name == "knn":
+        return knn_probe
+    options = config.linear_probe
+
+    def linear(train_x: np.ndarray, *arrays: Any) -> float:
+        batch = min(options.batch_size, 9 * len(train_x) // 10)  # a tenth may be held out
+        sizes = {"epochs": options.epochs, "warmup_epochs": options.warmup_epochs, "batch_size": batch}
+        rates = options.get("base_learning_rates") or (options.base_learning_rate,)  # of older runs
+        return linear_probe(train_x, *arrays, base_learning_rates=rates, seed=config.seed, **sizes)
+
+    return linear
+
+
+class Labelled:
+    """Clips with labels, in memory: a training and a test set, each perhaps a random part of its split."""
+
+    def __init__(self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int):
+        """`options` is `config.eval`: label_key, num_train and num_test (0 for all)."""
+        self.num_classes = train.episodes.num_classes(options.label_key)
+        self._parts = ((train, options.num_train), (test, options.num_test))
+        self._labels = tuple(windows.episodes.labels(options.label_key) for windows in (train, test))
+        self._seed = seed
+
+    @functools.cached_property
+    def train(self) -> tuple[np.ndarray, np.ndarray]:
+        """(uint8 frames [n, time, h, w, c], int64 labels [n])."""
+        return self._load(0)
+
+    @functools.cached_property
+    def test(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the test set."""
+        return self._load(1)
+
+    def _load(self, part: int) -> tuple[np.ndarray, np.ndarray]:
+        windows, count = self._parts[part]
+        rows = np.arange(len(windows))
+        if 0 < count < len(windows):
+            rows = np.sort(np.random.default_rng((self._seed, part)).permutation(rows)[:count])
+        frames = np.concatenate([windows.load(rows[i : i + BATCH]).frames for i in range(0, len(rows), BATCH)])
+        episodes = windows.episode[rows]
+        labels = self._labels[part][episodes]
+        whole = (labels >= 0) & ~np.isin(episodes, list(windows.episodes.damaged))  # others stand in for the damaged
+        return frames[whole], labels[whole]
+
+
+class FrozenProbe:
+    """Accuracy of a probe on frozen features, in percent, beside three floors that no pretraining is in.
+
+    The floors: the pixels themselves; as many random features of them; the same encoder with its initial weights.
+    """
+
+    def __init__(
+        self, experiment: Any, labelled: Labelled, probe: Callable[..., float], config: ml_collections.ConfigDict
+    ):
+        """`probe` is a function (train_x, train_y, test_x, test_y, num_classes) -> accuracy."""
+        self._experiment, self._labelled, self._probe, self._config = experiment, labelled, probe, config
+        self._encode = jax.jit(self._features, static_argnums=0)
+        self._floors: dict[str, float] | None = None
+
+    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
+        """Measures a model in functional form."""
+        found = {"accuracy": self._accuracy(*self._encoded(graphdef, weights))}
+        if self._config.eval.floors:
+            self._floors = self._floors or self._measure_floors()
+            found |= self._floors
+        return found
+
+    def _features(self, graphdef: nnx.GraphDef, weights: Any, frames: Array) -> jax.Array:
+        return merge_model(graphdef, *weights).features(frames, self._config.eval.pool)
+
+    def _encoded(self, graphdef: nnx.GraphDef, weights: Any) -> list[np.ndarray]:
+        encode = lambda frames: self._encode(graphdef, weights, frames)
+        return [in_batches(encode, weights, part[0], BATCH) for part in (self._labelled.train, self._labelled.test)]
+
+    def _accuracy(self, train_x: np.ndarray, test_x: np.ndarray) -> float:
+        labelled = self._labelled
+        return 100 * self._probe(train_x, labelled.train[1], test_x, labelled.test[1], labelled.num_classes)
+
+    def _measure_floors(self) -> dict[str, float]:
+        train, test = self._labelled.train[0], self._labelled.test[0]
+        graphdef, *weights = new_model(self._experiment, self._config.seed)
+        untrained = self._encoded(graphdef, tuple(weights))
+        return {
+            "raw_pixels": self._accuracy(raw_pixels(train), raw_pixels(test)),
+            "random_features": self._accuracy(*random_features(train, test, untrained[0].shape[1], self._config.seed)),
+            "random_init": self._accuracy(*untrained),
+        }
+
+
+class FewShot:
+    """Accuracy, in percent, after fine-tuning on so many labels a class, from these weights and from scratch."""
+
+    def __init__(self, experiment: Any, labelled: Labelled, config: ml_collections.ConfigDict):
+        """`config.eval.shots` says how many labels a class, 0 for all; `config.fine_tune` how."""
+        self._experiment, self._labelled, self._config = experiment, labelled, config
+        self._options = FineTuning.of(config)
+        self._scratch: dict[int, float] = {}
+
+    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
+        """Measures a model in functional form."""
+        found = {}
+        for shots in self._config.eval.shots:
+            found[f"accuracy_{shots or 'all'}"] = self._fine_tuned(graphdef, weights, shots, self._options)
+            if self._config.eval.floors:
+                if shots not in self._scratch:
+                    new, *parts = new_model(self._experiment, self._config.seed)
+                    self._scratch[shots] = self._fine_tuned(new, tuple(parts), shots, self._options.from_scratch())
+                found[f"scratch_{shots or 'all'}"] = self._scratch[shots]
+        return found
+
+    def _fine_tuned(self, graphdef: nnx.GraphDef, weights: Any, shots: int, options: FineTuning) -> float:
+        frames, labels = self._labelled.train
+        if shots:
+            rows = balanced_subset(labels, shots, self._config.seed)
+            frames, labels = frames[rows], labels[rows]
+        model, test = merge_model(graphdef, *weights), self._labelled.test
+        classes, seed = self._labelled.num_classes, self._config.seed
+        return 100 * fine_tune(model, options, (frames, labels), test, classes, seed)
+
+
+@functools.cache
+def new_model(experiment: Any, seed: int) -> tuple[nnx.GraphDef, Any, Any]:
+    """The model with the weights that training begins with, split as `split_model` does."""
+    structure = []
+
+    @jax.jit
+    def init() -> tuple[Any, Any]:
+        graphdef, params, constants = split_model(experiment.init(nnx.Rngs(seed)))
+        structure.append(graphdef)
+        return params, constants
+
+    params, constants = init()
+    return structure[0], params, constants

@@ -1,0 +1,128 @@
+"""What a model that reconstructs makes of held-out clips: pictures in training, and the verb `imagine`."""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from experiments.evaluation.rollouts import mean_frame, spread
+from experiments.reports import media, report
+from experiments.runs import workdir as workdirs
+from experiments.runs.loading import LoadedRun
+from experiments.runs.progress import finite_or_none, read_metrics
+from experiments.training.state import merge_model
+from world_models.core import sharding as parallel
+from world_models.core.types import Array, Clip
+from world_models.data.clips import Windows
+from world_models.metrics import image
+
+NUM_MEASURED = 64
+
+
+def reconstruct(
+    experiment: Any, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """`experiment.reconstructions` of a batch, compiled; `rows` [batch] and `seed` decide the masks.
+
+    Returns:
+      Name -> uint8 [batch, time, h, w, c], the original first and what the model made of it last.
+    """
+    inputs = parallel.place_beside(weights, (clip, rows))
+    made = _reconstruct(experiment, graphdef, weights, *inputs, seed)
+    return {name: parallel.on_host(made[name]) for name in experiment.stages}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _reconstruct(experiment: Any, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: Array, seed: int) -> dict:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+    return experiment.reconstructions(merge_model(graphdef, *weights), clip, keys)
+
+
+def picture(stages: dict[str, np.ndarray], max_frames: int = 8) -> np.ndarray:
+    """A grid, uint8 [height, width, 3]: a row an example, a column a stage; frames of a clip side by side."""
+    rows = []
+    for i in range(len(next(iter(stages.values())))):
+        cells = []
+        for frames in stages.values():
+            shown = np.unique(np.linspace(0, frames.shape[1] - 1, max_frames).round().astype(int))
+            cells.append(media.grid([list(media.fit(frames[i][shown], 96, 256)[:, None])], gutter=1))
+        rows.append(cells)
+    rows[0] = [media.labelled(name, cell) for name, cell in zip(stages, rows[0])]
+    return media.grid(rows, gutter=6)[0]
+
+
+class Pictures:
+    """Evaluator that measures nothing: it draws a few held-out clips, over the picture of the evaluation before."""
+
+    def __init__(self, experiment: Any, windows: Windows, path: pathlib.Path, count: int):
+        """Draws `count` clips to the file `path`."""
+        self._experiment, self._path, self._rows = experiment, path, spread(windows, count)
+        self._clip = windows.load(self._rows) if count else None
+
+    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
+        """Draws what the model makes of the clips."""
+        if self._clip is None:
+            return {}
+        stages = reconstruct(self._experiment, graphdef, weights, self._clip, self._rows, 0)
+        if parallel.is_main():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            media.write_png(self._path, picture(stages))
+        return {}
+
+
+def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reconstructions of held-out clips as `config.imagine` says, and the content of imagine/metrics.json.
+
+    PSNR and SSIM of every stage beside the original, over whole frames, patches that the model was shown included;
+    floors that need no learning are the masked frames as they are and the mean frame of the training data. What the
+    model was told beyond the visible patches is the `caveat`.
+    """
+    data = run.config.data
+    windows = run.windows(data.test_split, data.clip_length)
+    rows = spread(windows, NUM_MEASURED)
+    clip = windows.load(rows)
+    stages = reconstruct(run.experiment, run.graphdef, run.weights, clip, rows, run.config.seed)
+    original = next(iter(stages.values()))
+    average = np.broadcast_to(mean_frame(run.windows(data.train_split, 1)), original.shape)
+    metrics: dict[str, Any] = {"num_examples": len(rows)}
+    for name, frames in [*list(stages.items())[1:], ("mean_frame", average)]:
+        metrics.setdefault("psnr", {})[name] = float(np.mean(np.asarray(image.psnr(frames, original))))
+        metrics.setdefault("ssim", {})[name] = float(np.mean(np.asarray(image.ssim(frames, original))))
+    metrics |= {
+        "caveat": run.experiment.caveat,
+        "split": data.test_split,
+        "step": run.step,
+        "provenance": run.provenance_of(data.test_split),
+    }
+    return stages, finite_or_none(metrics)
+
+
+def imagine(run: LoadedRun) -> pathlib.Path:
+    """Writes imagine/: metrics.json, reconstructions.png (and .mp4 of clips) and report.html; returns the report."""
+    stages, metrics = measure(run)
+    folder = run.workdir / "imagine"
+    workdirs.write_json(folder / "metrics.json", metrics)
+    count, fps = run.config.imagine.num_shown, run.config.imagine.fps
+    shown = {name: frames[spread(frames, count)] for name, frames in stages.items()}
+    media.write_png(folder / "reconstructions.png", picture(shown))
+    figures = [report.figure(folder / "reconstructions.png", "Held-out clips, an example a row.")]
+    if run.config.data.clip_length > 1:
+        cells = [[media.border(media.fit(clip, 128, 256)) for clip in row] for row in zip(*shown.values())]
+        cells[0] = [media.labelled(name, cell) for name, cell in zip(shown, cells[0])]
+        media.write_mp4(folder / "reconstructions.mp4", media.grid(cells, gutter=2), fps)
+        figures.append(report.figure(folder / "reconstructions.mp4", f"The same in motion, {fps:g} frames a second."))
+    if report.plot_training(folder / "training.png", read_metrics(run.workdir)):
+        figures += ["<h2>Training</h2>", report.figure(folder / "training.png", "The loss, by training step.")]
+    sentences = "; ".join(
+        f"{name.replace('_', ' ')}: PSNR {metrics['psnr'][name]:.2f} dB, SSIM {metrics['ssim'][name]:.3f}"
+        for name in metrics["psnr"]
+    )
+    config = json.loads((run.workdir / "config.json").read_text())
+    body = [f"<p>{metrics['num_examples']} held-out clips. {sentences}. {metrics['caveat']}</p>", *figures]
+    return report.write_page(
+        folder / "report.html", f"Reconstructions: {run.workdir.name}", body, metrics["provenance"], config
+    )

@@ -1,0 +1,211 @@
+"""How good imagined futures are: the same measures for every `WorldModel`, beside floors that need no learning."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from experiments.training.state import merge_model
+from world_models.core import sharding as parallel
+from world_models.core.imagination import imagine
+from world_models.core.types import Array, Clip
+from world_models.data.clips import Windows
+from world_models.metrics import image
+from world_models.metrics.intervals import bootstrap_interval
+
+ROWS = 16  # contexts that are rolled out at once
+
+
+def roll_out(
+    graphdef: nnx.GraphDef, weights: Any, num_context: int, frames: Array, actions: Array, key: Array
+) -> np.ndarray:
+    """`imagine` for a model in functional form, compiled, on the devices that hold its weights.
+
+    Args:
+      graphdef, weights: the model; weights are (parameters, constants).
+      num_context: frames to condition on.
+      frames: uint8 [batch, at least num_context, h, w, c].
+      actions: [batch, num_context − 1 + horizon, ...].
+      key: random key.
+
+    Returns:
+      uint8 [batch, horizon, h, w, c].
+    """
+    inputs = parallel.place_beside(weights, (frames, actions, jax.random.key_data(key)))
+    return parallel.on_host(_roll_out(graphdef, weights, num_context, *inputs))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _roll_out(
+    graphdef: nnx.GraphDef, weights: Any, num_context: int, frames: Array, actions: Array, key_data: Array
+) -> Array:
+    model = merge_model(graphdef, *weights)
+    past, future = actions[:, : num_context - 1], actions[:, num_context - 1 :]
+    return imagine(model, frames[:, :num_context], past, future, jax.random.wrap_key_data(key_data))
+
+
+def spread(windows: Windows, count: int) -> np.ndarray:
+    """Indices of `count` windows, spread evenly over all of them (fewer if there are fewer)."""
+    return np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int))
+
+
+def mean_frame(windows: Windows, count: int = 256) -> np.ndarray:
+    """The mean of `count` frames of a split, uint8 [h, w, c]: the best constant guess."""
+    frames = windows.load(spread(windows, count)).frames[:, 0]
+    return np.round(frames.mean(axis=0)).astype(np.uint8)
+
+
+@dataclasses.dataclass
+class Rollouts:
+    """Futures imagined from held-out contexts, beside what happened.
+
+    Attributes:
+      clip: the true windows, NumPy, [n, context + horizon, ...].
+      imagined: uint8 [n, horizon, h, w, c], under the true actions.
+      shuffled: the same under the actions of another window.
+      num_context: frames of a window that the model saw.
+    """
+
+    clip: Clip
+    imagined: np.ndarray
+    shuffled: np.ndarray
+    num_context: int
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The true frames after the context, [n, horizon, h, w, c]."""
+        return self.clip.frames[:, self.num_context :]
+
+
+def run_rollouts(
+    graphdef: nnx.GraphDef, weights: Any, windows: Windows, num_context: int, count: int, key: Array
+) -> Rollouts:
+    """Imagines `count` held-out windows under their own actions and, with the same noise, under another window's."""
+    indices = spread(windows, count)
+    clip = windows.load(indices)
+    other = np.roll(np.arange(len(indices)), len(indices) // 2)
+    imagined, shuffled = [], []
+    for begin in range(0, len(indices), ROWS):
+        # The last group is filled up with its first row, so that one compiled program serves all groups.
+        rows = np.arange(begin, begin + ROWS)
+        rows = np.where(rows < len(indices), rows, begin)
+        keep = min(ROWS, len(indices) - begin)
+        group_key = jax.random.fold_in(key, begin)
+        for actions, results in ((clip.actions[rows], imagined), (clip.actions[other[rows]], shuffled)):
+            # The context's own actions stay: only what is done after it is exchanged.
+            actions = np.concatenate([clip.actions[rows, : num_context - 1], actions[:, num_context - 1 : -1]], axis=1)
+            frames = roll_out(graphdef, weights, num_context, clip.frames[rows, :num_context], actions, group_key)
+            results.append(frames[:keep])
+    return Rollouts(clip, np.concatenate(imagined), np.concatenate(shuffled), num_context)
+
+
+@jax.jit
+def _frame_metrics(prediction: Array, truth: Array, mask: Array) -> dict[str, Array]:
+    return {
+        "psnr": image.psnr(prediction, truth),
+        "ssim": image.ssim(prediction, truth),
+        "psnr_changed": image.psnr(prediction, truth, mask),
+        "ssim_changed": image.ssim(prediction, truth, mask),
+        "drift": image.absolute_error(prediction, truth),
+    }
+
+
+def measure(rollouts: Rollouts, average: np.ndarray, threshold: float) -> dict[str, Any]:
+    """All measures of imagined futures.
+
+    Args:
+      rollouts: what was imagined.
+      average: the mean frame of the training data, uint8 [h, w, c].
+      threshold: how much (of 255) a pixel must change to count as changing.
+
+    Returns:
+      The content of imagine/metrics.json: per horizon PSNR and SSIM over all pixels and over those that changed in
+      the truth since the context, and drift, the mean absolute error (0..1), for the model and two floors; and action
+      following: the mean squared error over changed pixels under another window's actions minus that under the true
+      ones, with a 95 % bootstrap interval over contexts.
+    """
+    truth, first = rollouts.truth, rollouts.num_context
+    mask = np.asarray(image.changed_pixels(rollouts.clip.frames[:, first - 1 :], threshold))
+    last = np.broadcast_to(rollouts.clip.frames[:, first - 1 : first], truth.shape)
+    predictions = {
+        "imagined": rollouts.imagined,
+        "copy_last": last,
+        "mean_frame": np.broadcast_to(average, truth.shape),
+    }
+    table: dict[str, Any] = {"horizon": list(range(1, truth.shape[1] + 1))}
+    for name, frames in predictions.items():
+        for metric, values in _frame_metrics(frames, truth, mask).items():
+            table.setdefault(metric, {})[name] = _nanmean(np.asarray(values, np.float64))
+    true_error, other_error = (_masked_error(f, truth, mask) for f in (rollouts.imagined, rollouts.shuffled))
+    interval = bootstrap_interval(other_error - true_error)
+    table["action_following"] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    table |= {"num_contexts": len(truth), "num_context_frames": first, "changed_threshold": threshold}
+    return table
+
+
+def _nanmean(values: np.ndarray) -> list[float | None]:
+    """Mean over the first axis of [n, horizon]; None where there is nothing but NaN."""
+    return [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in values.T]
+
+
+def _masked_error(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Mean squared error of [0, 1] frames over the masked pixels of a whole future, [n]; NaN if there are none."""
+    squared = ((prediction.astype(np.float32) - truth.astype(np.float32)) / 255) ** 2
+    pixels = mask.sum(axis=(1, 2, 3))
+    total = (squared.mean(axis=-1) * mask).sum(axis=(1, 2, 3))
+    return np.where(pixels > 0, total / np.maximum(pixels, 1), np.nan)
+
+
+class OpenLoop:
+    """Evaluator: PSNR over changing pixels of imagined futures at a few horizons, the floor, and action following."""
+
+    def __init__(self, windows: Windows, training: Windows, options: ml_collections.ConfigDict, seed: int):
+        """`options` has num_context, num_contexts, changed_threshold and the horizons to report."""
+        self._windows, self._options, self._seed = windows, options, seed
+        self._average = mean_frame(training)
+
+    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
+        """Measures a model in functional form."""
+        options = self._options
+        rollouts = run_rollouts(
+            graphdef, weights, self._windows, options.num_context, options.num_contexts, jax.random.key(self._seed)
+        )
+        table = measure(rollouts, self._average, options.changed_threshold)
+        found = {}
+        for horizon in (h for h in (1, 4, 8) if h in table["horizon"]):
+            for name in ("imagined", "copy_last"):
+                value = table["psnr_changed"][name][horizon - 1]
+                if value is not None:
+                    found[f"psnr_changed_{name}_{horizon}"] = value
+        return found | {f"action_following_{k}": v for k, v in table["action_following"].items()}
+
+
+class HeldOutLoss:
+    """Evaluator: the training loss on fixed held-out windows with fixed noise, as a mean over examples."""
+
+    def __init__(self, experiment: Any, windows: Windows, *, batch_size: int, count: int, seed: int):
+        """Takes `count` windows, `batch_size` at a time."""
+        self._experiment, self._windows, self._seed = experiment, windows, seed
+        self._batch_size = min(batch_size, len(windows), count)
+        self._indices = spread(windows, count)
+
+    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
+        """Measures a model in functional form; rows that do not fill a last batch are left out."""
+        total, seen = 0.0, 0
+        for begin in range(0, len(self._indices), self._batch_size):
+            rows = self._indices[begin : begin + self._batch_size]
+            if len(rows) < self._batch_size:
+                break  # another shape would be another compilation
+            inputs = parallel.place_beside(weights, (self._windows.load(rows), rows))
+            total += float(parallel.on_host(self._loss(graphdef, weights, *inputs))) * len(rows)
+            seen += len(rows)
+        return {"loss": total / max(seen, 1)}
+
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def _loss(self, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: Array) -> Array:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self._seed), rows)
+        return self._experiment.loss(merge_model(graphdef, *weights), clip, keys)[0]

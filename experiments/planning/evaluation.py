@@ -1,0 +1,125 @@
+"""What planning needs and tells in any world: a run, how its levels plan, what that costs and how often it succeeds."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.planning.planners import LevelSetting, make_planner, make_settings
+from experiments.runs.loading import LoadedRun
+from world_models.core.errors import UserError
+from world_models.core.types import Array
+from world_models.metrics.intervals import wilson_interval
+from world_models.models.latent_dynamics.model import MultiLevelDynamics
+from world_models.planning import planning_cost as ledger
+from world_models.planning.hierarchy import Thought
+
+
+class Shown(NamedTuple):
+    """What a video shows of a step's thought: states to be decoded, and of which level each is.
+
+    Attributes:
+      subgoals: what each level plans towards.
+      ends: the last state of each level's plan.
+    """
+
+    subgoals: tuple[Any, ...]
+    ends: tuple[Any, ...]
+
+
+class Reached(NamedTuple):
+    """Whether a goal was reached at any time, and whether at the end: bool [tasks]."""
+
+    success_any: Array
+    success_last: Array
+
+
+def shown_thought(thought: Thought) -> Shown:
+    """What a video shows of it."""
+    return Shown(thought.subgoals, tuple(jax.tree.map(lambda x: x[-1], plan.states) for plan in thought.plans))
+
+
+class Planned:
+    """A run and how its levels plan, of `config.plan` and `config.search`, whatever the world."""
+
+    LEAST: Mapping[str, int]
+    """Fields of config.plan with the least that each may be."""
+
+    EXAMPLE: str
+    """A config that has them all."""
+
+    steps: int
+    """Of an episode."""
+
+    def __init__(self, run: LoadedRun):
+        """Checks `config.plan` and `config.search`."""
+        if not isinstance(run.model, MultiLevelDynamics):
+            raise UserError(f"{run.workdir} holds no model of latent dynamics, which plan needs.")
+        missing = [name for name in ("plan", "search") if name not in run.config]
+        if missing:
+            raise UserError(f"config.{missing[0]} is missing: {self.EXAMPLE} shows what it must hold.")
+        self.run, self.options = run, run.config.plan
+        for name, bound in self.LEAST.items():
+            if name not in self.options:
+                raise UserError(f"config.plan.{name} is missing: {self.EXAMPLE} shows what it must hold.")
+            if self.options[name] < bound:
+                raise UserError(f"config.plan.{name}={self.options[name]} must be at least {bound}.")
+        self.settings = make_settings(run.config, run.model)
+        self.cost_level = self.options.cost_level
+        highest = len(run.model.options.levels)
+        if self.cost_level and not len(self.settings) <= self.cost_level <= highest:
+            raise UserError(
+                f"config.plan.cost_level={self.cost_level} must be from {len(self.settings)}, the highest level that "
+                f"plans, to {highest}, the levels of this model, or 0 for the former."
+            )
+        if self.cost_level == len(self.settings):
+            self.cost_level = 0  # their own, also where fewer of them plan for `pareto`
+        try:
+            make_planner(run.model, self.settings)
+        except UserError as error:
+            named = ", ".join(f"{i} is {name}" for i, name in enumerate(run.config.levels, start=1))
+            raise UserError(f"config.search ({named}): {error}") from error
+
+    def ledger(self, settings: tuple[LevelSetting, ...]) -> ledger.Ledger:
+        """What one episode costs under some settings."""
+        planner = make_planner(self.run.model, settings, self.cost_level)
+        state = jax.ShapeDtypeStruct((self.run.model.options.levels[0].width,), jnp.float32)
+        return ledger.count(planner, self.steps, state)
+
+    def spent(self) -> dict[str, Any]:
+        """The planner and its ledger, for results.json."""
+        spent = self.ledger(self.settings)
+        return {
+            "model_evaluations_per_episode": sum(spent.rows),
+            "model_evaluations_by_level": list(spent.rows),
+            "plans_by_level": list(spent.plans),
+            "flops_per_episode": spent.flops,
+            "sequential_depth": spent.depth,
+            "planner": [setting.search.method for setting in self.settings],
+            "levels": len(self.settings),
+            "cost_level": self.cost_level or len(self.settings),
+            "steps": self.steps,
+            "seed": self.options.seed,
+        }
+
+    def timing(self) -> dict[str, float]:
+        """Milliseconds of a step at which every level plans, for one episode, and the seconds of compiling that."""
+        planner = make_planner(self.run.model, self.settings, self.cost_level)
+        z = jnp.zeros(self.run.model.options.levels[0].width)
+        taken = ledger.measure(
+            lambda z, goal, key: planner.act(planner.init(z), z, goal, 0, self.steps, key)[0],
+            z, z + 1, jax.random.key(0),
+        )  # fmt: skip
+        return {"ms_per_plan": taken.milliseconds, "plan_compile_seconds": taken.compile_seconds}
+
+
+def successes(played: Any, rows: Any = slice(None)) -> dict[str, Any]:
+    """Shares of episodes that were at the goal at any time, and at their end, with Wilson's 95 % intervals."""
+    whenever, last = played.success_any[rows], played.success_last[rows]
+    found = {}
+    for name, hits in (("success", whenever), ("terminal_success", last)):
+        interval = wilson_interval(int(np.sum(hits)), len(hits))
+        found |= {name: interval.mean, f"{name}_interval": [interval.low, interval.high]}
+    return found

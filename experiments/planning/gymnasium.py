@@ -1,0 +1,153 @@
+"""Planning in a trained model, measured in a Gymnasium environment: episodes on the host around one jitted `act`."""
+
+import functools
+import importlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.commands.record import make_source
+from experiments.planning.evaluation import Planned, Reached, shown_thought, successes
+from experiments.planning.planners import make_planner
+from experiments.runs.fingerprint import of_value
+from experiments.runs.loading import LoadedRun
+from experiments.runs.progress import Progress
+from world_models.core.errors import UserError
+from world_models.environments.gymnasium import GymnasiumSource
+from world_models.environments.replay import IsReached, Retraced, draw
+from world_models.planning.host import HostEpisode, Player
+
+
+def recorded_source(run: LoadedRun) -> GymnasiumSource:
+    """The source that a run's data were recorded with, whatever its config says today; frames as the model has them.
+
+    Raises:
+      UserError: if that was none, or its actions are not continuous.
+    """
+    record = run.spec.record
+    if record.get("source") != "gymnasium":
+        raise UserError(
+            f"config.record.source='gymnasium', but this model's data were recorded from {record.get('source')!r}: "
+            "plan where they come from."
+        )
+    record = run.config.record.to_dict() | dict(record) | {"image_size": run.spec.frame_shape[:2]}
+    source = make_source(ml_collections.ConfigDict(record))
+    environment = source.make()
+    space = environment.action_space
+    environment.close()
+    if not np.issubdtype(space.dtype, np.floating):
+        raise UserError(f"{source.environment} has actions of space {space}; planners here search for real numbers.")
+    return source
+
+
+def make_reached(config: ml_collections.ConfigDict) -> IsReached:
+    """The function that `config.plan.reached` names."""
+    wanted = config.plan.get("reached", "")
+    module, _, name = wanted.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"config.plan.reached={wanted!r} must be a 'package.module:function' of an observation and "
+            f"the goal's that says whether the goal is reached ({error})."
+        ) from error
+
+
+class HostPlanning(Planned):
+    """Tasks, a planner and what came of them; nothing is played before it is asked for."""
+
+    LEAST = {"num_steps": 1, "offset": 1, "num_tasks": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
+    EXAMPLE = "configs/push_t.py"
+
+    def __init__(self, run: LoadedRun):
+        """Checks `config.plan` and `config.search`, and draws the tasks."""
+        super().__init__(run)
+        options = self.options
+        self.source, self.reached = recorded_source(run), make_reached(run.config)
+        try:
+            self.tasks, self.left_out = draw(
+                self.source, self.reached, options.num_tasks, options.offset, options.num_steps, options.task_seed
+            )
+        except UserError as error:
+            raise UserError(f"config.plan: {error}") from error
+        self.steps = options.num_steps
+        starts = [[self.source.seed(task.unit), len(task.actions)] for task in self.tasks]
+        self.digest = of_value({"record": dict(run.spec.record), "offset": options.offset, "tasks": starts})
+        self._environment = self.source.make()
+
+    @functools.cached_property
+    def player(self) -> Player:
+        """What plays every episode."""
+        model = self.run.model
+        planner = make_planner(model, self.settings, self.cost_level)
+        watch = lambda thought: (thought.costs, thought.not_finite, shown_thought(thought))
+        return Player(lambda frame: model.encode(frame[None, None])[0, 0], planner, watch)
+
+    @functools.cached_property
+    def episodes(self) -> list[HostEpisode]:
+        """All tasks, played."""
+        found, progress, won = [], Progress(len(self.tasks)), 0
+        for i, task in enumerate(self.tasks):
+            world = Retraced(self.source, self._environment, task, self.reached)
+            key = jax.random.fold_in(jax.random.key(self.options.seed), i)
+            look = lambda _, observed, world=world: world.frame(observed)
+            found.append(self.player.play(world, task.goal.frame, key, self.steps, look=look))
+            won += any(info["reached"] for info in found[-1].infos)
+            progress.show(i + 1, f"planning | {won / (i + 1):.0%} of the goals reached")
+        progress.close()
+        return found
+
+    @functools.cached_property
+    def hits(self) -> list[list[bool]]:
+        """Of every episode, whether the goal was reached after each step."""
+        return [[info["reached"] for info in played.infos] for played in self.episodes]
+
+    def floor(self) -> Reached:
+        """Actions at random."""
+        found = []
+        for i, task in enumerate(self.tasks):
+            world, hits = Retraced(self.source, self._environment, task, self.reached), []
+            world.reset()
+            world.action_space.seed(self.options.seed + i)
+            for _ in range(self.steps):
+                _, _, terminated, truncated, info = world.step(world.action_space.sample())
+                hits.append(info["reached"])
+                if terminated or truncated:
+                    break
+            found.append((any(hits), hits[-1]))
+        return Reached(*np.array(found).T)
+
+    def each(self) -> list[dict[str, Any]]:
+        """Every episode: where it began, and after how many steps the goal was first reached, -1 if it was not."""
+        found = []
+        for task, hits in zip(self.tasks, self.hits):
+            found.append(
+                {
+                    "seed": self.source.seed(task.unit),
+                    "first_step": len(task.actions),
+                    "steps": hits.index(True) + 1 if any(hits) else -1,
+                    "success": any(hits),
+                    "terminal_success": hits[-1],
+                }
+            )
+        return found
+
+    def results(self) -> dict[str, Any]:
+        """The content of plan/results.json."""
+        ends = Reached(np.array([any(hits) for hits in self.hits]), np.array([hits[-1] for hits in self.hits]))
+        return {
+            "episodes": len(self.tasks),
+            **successes(ends),
+            **self.spent(),
+            "offset": self.options.offset,
+            "tasks_sha256": self.digest,
+            "left_out": self.left_out,
+            "ended_early": sum(len(played.actions) < self.steps for played in self.episodes),
+            "not_finite": int(sum(played.thoughts[1].sum() for played in self.episodes)),
+            "floors": {"random": successes(self.floor())},
+            **self.timing(),
+            "step": self.run.step,
+            "provenance": self.run.provenance(tasks_sha256=self.digest),
+        }

@@ -1,0 +1,139 @@
+"""A trained run, opened from its folder alone."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from experiments.evaluation.rollouts import roll_out
+from experiments.runs import workdir as workdirs
+from experiments.training.experiment import Experiment, make_experiment, open_episodes
+from experiments.training.state import abstract_model, merge_model
+from world_models.checkpointing import checkpoints
+from world_models.core import sharding as parallel
+from world_models.core.errors import UserError
+from world_models.core.types import Array
+from world_models.data.clips import Windows
+from world_models.data.dataset import DataSpec
+
+
+@dataclasses.dataclass
+class LoadedRun:
+    """A trained world model with its config and data.
+
+    Attributes:
+      workdir: the folder of the run.
+      config: its resolved config.
+      spec: frames and actions of its data.
+      experiment: its family.
+      graphdef, weights: the model in functional form, with averaged weights: what jitted functions take.
+      step: training steps behind the weights.
+    """
+
+    workdir: pathlib.Path
+    config: ml_collections.ConfigDict
+    spec: DataSpec
+    experiment: Experiment
+    graphdef: nnx.GraphDef
+    weights: Any
+    step: int
+
+    @property
+    def model(self) -> Any:
+        """The model as an object: `observe`, `step` and `decode` of `world_models.core.types.WorldModel`."""
+        return merge_model(self.graphdef, *self.weights)
+
+    def provenance(self, **extra: Any) -> dict[str, Any]:
+        """Where numbers about it come from: see `workdirs.provenance`, and which revision trained it."""
+        trained = json.loads((self.workdir / "provenance.json").read_text())["revision"]
+        return workdirs.provenance(step=self.step, seed=self.config.seed, trained_at=trained, **extra)
+
+    def provenance_of(self, split: str) -> dict[str, Any]:
+        """Where numbers come from that are measured on a split of its data."""
+        episodes = self.windows(split, 1).episodes
+        return self.provenance(data=episodes.name, data_fingerprint=episodes.fingerprint)
+
+    def windows(self, split: str, length: int, *, field: str = "length") -> Windows:
+        """Windows of `length` steps from a split of the run's data.
+
+        Raises:
+          UserError: if the data's frames or actions are not those that the model was trained on.
+        """
+        episodes = open_episodes(self.config, self.workdir, split)
+        mine, theirs = self.spec, episodes.spec
+        same_actions = (mine.actions.kind, mine.actions.size) == (theirs.actions.kind, theirs.actions.size)
+        if mine.frame_shape != theirs.frame_shape or not same_actions:
+            raise UserError(
+                f"config.data.dataset={episodes.name!r} has frames {theirs.frame_shape} and {theirs.actions.size} "
+                f"{theirs.actions.kind} actions; the model of {self.workdir} was trained on {mine.frame_shape} and "
+                f"{mine.actions.size} {mine.actions.kind} ones."
+            )
+        return Windows(episodes, length, self.config.data.stride, field=field)
+
+    def imagine(self, frames: Array, actions: Array, seed: int = 0) -> np.ndarray:
+        """The frames that would follow a context.
+
+        Args:
+          frames: uint8 [batch, context, h, w, c].
+          actions: [batch, context − 1 + horizon, ...]: those between the context's frames, then the future ones.
+          seed: of the noise.
+
+        Returns:
+          uint8 [batch, horizon, h, w, c].
+        """
+        return roll_out(self.graphdef, self.weights, frames.shape[1], frames, actions, jax.random.key(seed))
+
+
+def _changed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> str:
+    """Fields of `config` that are not as the run has them, in words."""
+    listed = lambda config: json.loads(config.to_json_best_effort())
+    changed = workdirs.differences(listed(workdirs.load_config(workdir)), listed(config))
+    return (
+        "; ".join(f"config.{name} is {new!r}, there it is {old!r}" for name, old, new in changed[:8]) or "same config"
+    )
+
+
+def load(
+    workdir: str | pathlib.Path, step: int | None = None, config: ml_collections.ConfigDict | None = None
+) -> LoadedRun:
+    """Opens a trained run.
+
+    Args:
+      workdir: its folder.
+      step: which checkpoint; the newest by default.
+      config: instead of the one in the folder, for other evaluation settings.
+
+    Raises:
+      UserError: if there is no run or no such checkpoint.
+    """
+    workdir = pathlib.Path(workdir)
+    config = config or workdirs.load_config(workdir)
+    if not (workdir / "checkpoints").is_dir() or not (workdir / "data_spec.json").exists():
+        raise UserError(f"--workdir={workdir} has no checkpoints yet: run launch.py train first.")
+    spec = DataSpec.from_dict(json.loads((workdir / "data_spec.json").read_text()))
+    experiment = make_experiment(config, spec)
+    graphdef, (params, constants), names = abstract_model(experiment, config.seed)
+    mesh = parallel.make_mesh((1, -1, 1))  # whatever the run was trained on
+    place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    params = jax.tree.map(place, params, parallel.shardings(names, params, config.sharding, mesh))
+    constants = jax.tree.map(lambda x: place(x, parallel.replicated(mesh)), constants)
+    saver = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
+    found = saver.latest if step is None else step
+    try:
+        trees, _ = saver.restore({"weights": {"ema": params, "constants": constants}}, found)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(
+            f"{workdir}: checkpoint {found} does not fit the model of this config ({_changed(workdir, config)}): leave "
+            "what the model is made of as it was in training."
+        ) from error
+    saver.close()
+    return LoadedRun(
+        workdir, config, spec, experiment, graphdef, (trees["weights"]["ema"], trees["weights"]["constants"]), found
+    )

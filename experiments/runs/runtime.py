@@ -1,0 +1,62 @@
+"""What every verb that computes sets up once: flags of the compiler, and where compiled programs are kept."""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import sys
+
+import jax
+from absl import logging
+
+from world_models.core.errors import UserError
+
+
+def setup(xla_flags: str = "") -> None:
+    """Sets flags of XLA, keeps compiled programs in the user's cache folder for the next start, and libraries quiet.
+
+    JAX_COMPILATION_CACHE_DIR chooses another folder. Several processes may share it: JAX lets only the first write.
+
+    Args:
+      xla_flags: `config.xla_flags`, flags parted by spaces. They are added to those in the environment, before any
+        backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS where they begin with --xla_tpu, which XLA itself does not
+        know.
+
+    Raises:
+      UserError: if a word is no flag of XLA. One that XLA does not know ends the process with its name.
+    """
+    for flag in xla_flags.split():
+        if not flag.startswith("--xla_"):
+            raise UserError(f"config.xla_flags has {flag!r}, which is no flag of XLA: each begins with --xla_.")
+        name = "LIBTPU_INIT_ARGS" if flag.startswith("--xla_tpu") else "XLA_FLAGS"
+        before = os.environ.get(name, "").split()
+        if flag not in before:
+            os.environ[name] = " ".join([*before, flag])
+    keep_memory()
+    logging.set_verbosity(logging.ERROR)
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        root = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(root / "world_models" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def keep_memory() -> bool:
+    """Has the C library keep what a training step frees for the next step, where JAX can only run on CPUs.
+
+    glibc gives large buffers back to the system at once and takes them anew, page by page, at every step. Kept, they
+    cost memory instead. Call it before JAX starts a backend: threads that have allocated before stay as they were.
+    Environment variables of malloc (MALLOC_ARENA_MAX, ...) leave all to the user.
+
+    Returns:
+      whether it did.
+    """
+    accelerators = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
+    only_cpus = os.environ.get("JAX_PLATFORMS") == "cpu" or not accelerators
+    if not sys.platform.startswith("linux") or not only_cpus or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):  # another C library
+        return False
+    one_arena, no_mmap, never_trim = (-8, 1), (-4, 0), (-1, 2**31 - 1)  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+    return all(library.mallopt(*option) for option in (one_arena, no_mmap, never_trim))

@@ -1,0 +1,226 @@
+"""Who is to be run for a table: members by content address, and those that share a training together."""
+
+import copy
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from experiments.runs import workdir as workdirs
+from experiments.runs.fingerprint import modules_named, of_code, of_value
+from experiments.tables import definition
+from experiments.tables.definition import Table
+from experiments.training.experiment import open_episodes
+from world_models.core.errors import UserError
+
+IRRELEVANT = (
+    "record",
+    "profile",
+    "wandb",
+    "data.dataset",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.keep_every",
+    *workdirs.HOW_IT_RUNS,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A row with a seed.
+
+    Attributes:
+      row, seed: which.
+      config: its resolved config, plain JSON.
+      run: folder of its training; rows that differ only in what comes after training share it, and revisions that
+        differ only in how runs are measured.
+      result: file of what the verb measured, by the code that measured it.
+      key: the address without the code: the same for results of other revisions.
+      begin: the training that it begins with.
+    """
+
+    row: str
+    seed: int
+    config: dict[str, Any]
+    run: pathlib.Path
+    result: pathlib.Path
+    key: str
+    begin: "Begin | None" = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.row}, seed {self.seed}"
+
+    @property
+    def trainings(self) -> dict[pathlib.Path, int]:
+        """Folder and steps of all its trainings."""
+        both = (self.begin, self) if self.begin else (self,)
+        return {one.run: one.config["train"]["num_steps"] for one in both}
+
+
+@dataclasses.dataclass(frozen=True)
+class Begin:
+    """A training whose weights members begin with; see `Member` for its fields."""
+
+    config: dict[str, Any]
+    run: pathlib.Path
+    key: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The members of a table at a scale, the address of all code, and the fingerprints of their data sets by name."""
+
+    members: tuple[Member, ...]
+    code: str
+    data: Mapping[str, str]
+
+
+def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, str], seeds: Sequence[int]) -> Plan:
+    """Addresses all members.
+
+    Args:
+      table, scale: what to run.
+      root: folder of all tables' runs.
+      datasets: row -> directory of its recorded data set.
+      seeds: of every row.
+
+    Raises:
+      UserError: if two rows have the same config.
+    """
+    members, opened = [], {}
+    for row, dataset in datasets.items():
+        for seed in seeds:
+            config = definition.resolve(table, scale, row, seed)
+            config.data.dataset = dataset
+            if dataset not in opened:
+                opened[dataset] = open_episodes(config, root, config.data.train_split)
+            fingerprint = opened[dataset].fingerprint
+            begin = _begin(definition.resolve_begin(table, scale, row, seed), dataset, root, fingerprint)
+            members.append(_member(table, config, row, seed, root, fingerprint, begin))
+    taken: dict[str, Member] = {}
+    for member in members:
+        other = taken.setdefault(member.key, member)
+        if other.row != member.row:
+            raise UserError(
+                f"configs/tables/{table.name}.py: rows {other.row!r} and {member.row!r} have the same config at scale "
+                f"{scale!r}: give one of them overrides that make it different."
+            )
+    code = measuring_code([member.config for member in members], table.verb)
+    return Plan(tuple(members), code, {episodes.name: episodes.fingerprint for episodes in opened.values()})
+
+
+def _begin(
+    config: ml_collections.ConfigDict | None, dataset: str, root: pathlib.Path, fingerprint: str
+) -> Begin | None:
+    """The training of a config on a data set."""
+    if config is None:
+        return None
+    config.data.dataset = dataset
+    plain = json.loads(config.to_json_best_effort())
+    address = {"config": _trained_by(_without(plain, IRRELEVANT)), "data": fingerprint}
+    code = _training_code(config.experiment)
+    return Begin(plain, root / "runs" / of_value({**address, "code": code}), of_value(address))
+
+
+def _training_code(experiment: str) -> str:
+    return of_code(["experiments.training.loop", experiment])
+
+
+def measuring_code(configs: Sequence[Mapping[str, Any]], verb: str) -> str:
+    """The address of all code that the numbers of configs of one family and a verb come from.
+
+    That which they name as a string is part of it, but what they record with only where planning does so again.
+    """
+    family, measures = configs[0]["experiment"], definition.MEASURES[verb][0]
+    left_out = () if verb == "plan" else ("record",)
+    named = modules_named([_without(config, left_out) for config in configs])
+    return of_code(["experiments.training.loop", family, measures, *sorted(set(named))])
+
+
+def _member(
+    table: Table,
+    config: ml_collections.ConfigDict,
+    row: str,
+    seed: int,
+    root: pathlib.Path,
+    fingerprint: str,
+    begin: Begin | None,
+) -> Member:
+    plain = json.loads(config.to_json_best_effort())
+    relevant = _without(plain, IRRELEVANT)
+    origin, key_origin = {}, {}
+    if begin:
+        plain["init_from"]["checkpoints"] = str(begin.run / "checkpoints")
+        origin, key_origin = {"begin": begin.run.name}, {"begin": begin.key}
+    address = {
+        "config": _trained_by(relevant),
+        "data": fingerprint,
+        "code": _training_code(config.experiment),
+        **origin,
+    }
+    run = root / "runs" / of_value(address)
+    code = measuring_code([plain], table.verb)
+    key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb, **key_origin})
+    return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, begin)
+
+
+def _trained_by(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a config training depends on."""
+    return _without(config, (*workdirs.AFTER_TRAINING, "train.eval_every"))
+
+
+def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """A copy of a nested dict without some dotted paths."""
+    heads = {path.partition(".")[0]: [] for path in paths}
+    for path in paths:
+        heads[path.partition(".")[0]].append(path.partition(".")[2])
+    kept = {}
+    for name, value in config.items():
+        rest = heads.get(name)
+        if rest is None:
+            kept[name] = copy.deepcopy(value)
+        elif "" not in rest:
+            kept[name] = _without(value, rest)
+    return kept
+
+
+def set_aside(chosen: Sequence[Member], members: Sequence[Member]) -> None:
+    """Moves what was made for some of all members out of the way, so that it is made again; nothing is deleted.
+
+    A training that others have too stays, and only what was measured on it for the chosen ones goes.
+    """
+    shared = {run for member in members if member not in chosen for run in member.trainings}
+    own = {run for member in chosen for run in member.trainings} - shared
+    for path in [run for run in own if run.exists()] + [m.result for m in chosen if m.result.exists()]:
+        if path.exists():  # a result may have gone with its run
+            path.rename(path.with_name(f"{path.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}"))
+
+
+def read_result(member: Member) -> dict[str, Any] | None:
+    """What was measured, or None where that has not been done.
+
+    Raises:
+      UserError: if the file is damaged.
+    """
+    return _read(member.result) if member.result.exists() else None
+
+
+def stale_result(member: Member) -> dict[str, Any] | None:
+    """The newest result of the same config and data by other code, or None."""
+    paths = [p for p in member.run.parent.glob(f"*/results/{member.key}*.json") if ".replaced-" not in p.parts[-3]]
+    others = sorted((p for p in paths if p != member.result), key=lambda p: p.stat().st_mtime)
+    return _read(others[-1]) if others else None
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to have it measured again.") from error

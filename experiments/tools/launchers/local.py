@@ -1,0 +1,162 @@
+"""Runs jobs on this machine, some at a time."""
+
+import collections
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from experiments.tools.launchers import ROOT, Job, check_names
+from world_models.core.errors import UserError
+
+POLL = 0.1  # seconds between looks at the jobs
+TICK = 1.0
+
+# What a child does before it becomes its command. It asks Linux for a SIGTERM when its parent dies, so that jobs do
+# not outlive a launcher that was killed, and keeps to its share of the cores, which XLA sizes its thread pool by. A
+# preexec_fn would do this between fork and exec, which is not safe in a process that has threads, as JAX does.
+_BECOME = """
+import os, signal, sys
+parent, cores, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
+    if os.getppid() != parent:
+        sys.exit(1)
+    if cores:
+        os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+try:
+    os.execvp(command[0], command)
+except OSError as error:
+    print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+    sys.exit(127)
+"""
+
+
+def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], None] | None = None) -> dict[str, int]:
+    """Runs jobs, `limit` at a time; one that fails does not stop the others.
+
+    Jobs inherit the environment. Where several run at a time, each keeps to its share of the cores. Ctrl-C or SIGTERM
+    asks the running jobs to end (SIGTERM) and waits for them; a second one kills them.
+
+    Args:
+      jobs: what to run, in this order.
+      limit: how many at a time.
+      tick: called with {name: "waiting" | "running" | "done" | "failed"} about once a second and on every change.
+
+    Returns:
+      Exit status by name, negative for a signal.
+
+    Raises:
+      UserError: if `limit` is no count or two jobs share a name.
+      KeyboardInterrupt: with a sentence, after an interruption, when all jobs have ended.
+    """
+    if limit < 1:
+        raise UserError(f"{limit} jobs at a time run nothing: at least 1 is needed.")
+    check_names(jobs)
+    waiting = collections.deque(jobs)
+    states = {job.name: "waiting" for job in jobs}
+    statuses: dict[str, int] = {}
+    running: dict[int, tuple[Job, subprocess.Popen]] = {}
+    cores = shares(min(limit, len(jobs)))
+    with Signals() as signals:
+        try:
+            ticked, shown = 0.0, None
+            while (waiting and not signals.count) or running:
+                for slot in range(len(cores)):
+                    if waiting and slot not in running and not signals.count:
+                        job = waiting.popleft()
+                        running[slot] = (job, _start(job, cores[slot]))
+                        states[job.name] = "running"
+                pass_on(signals, [process for _, process in running.values()])
+                for slot, (job, process) in list(running.items()):
+                    if process.poll() is not None:
+                        del running[slot]
+                        statuses[job.name] = process.returncode
+                        states[job.name] = "failed" if process.returncode else "done"
+                if tick and (states != shown or time.monotonic() - ticked >= TICK):
+                    ticked, shown = time.monotonic(), dict(states)
+                    tick(dict(states))
+                if running:
+                    time.sleep(POLL)
+        finally:
+            for _, process in running.values():  # only where `tick` raised
+                process.terminate()
+                process.wait()
+    if signals.count:
+        how = "killed" if signals.passed_on > 1 else "stopped"
+        raise KeyboardInterrupt(
+            f"{signals.stopped} of {len(jobs)} jobs were {how} and {len(waiting)} not started; "
+            "the same command goes on from there."
+        )
+    return statuses
+
+
+class Signals:
+    """Counts SIGTERM and Ctrl-C instead of dying from them."""
+
+    def __init__(self):
+        self.count = self.passed_on = self.stopped = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():  # others cannot set handlers
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, *_: Any) -> None:
+        self.count += 1
+        text = "waiting for the jobs to save; once more to kill them" if self.count == 1 else "killing the jobs"
+        print(f"\nInterrupted: {text}.", file=sys.stderr, flush=True)
+
+
+def pass_on(signals: Signals, processes: Sequence[subprocess.Popen]) -> None:
+    """Asks the processes to end after the first signal, and kills them and theirs after the second, once each."""
+    wanted = min(signals.count, 2)
+    if wanted == signals.passed_on:
+        return
+    if not signals.passed_on:
+        signals.stopped = len(processes)
+    signals.passed_on = wanted
+    for process in processes:
+        if wanted == 1:
+            process.terminate()
+        elif process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _start(job: Job, cores: Sequence[int]) -> subprocess.Popen:
+    """Starts a job in a session of its own, so that a terminal's Ctrl-C reaches it only through `pass_on`."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    command = as_child(job.command, cores)
+    with open(job.log, "ab") as log:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def as_child(command: Sequence[str], cores: Sequence[int]) -> list[str]:
+    """A command that runs `command` as a child of this process: on these cores, and not after this process's death.
+
+    On Linux it gets SIGTERM when this process dies. No cores: all.
+    """
+    return [sys.executable, "-c", _BECOME, str(os.getpid()), ",".join(map(str, cores)), *command]
+
+
+def shares(count: int) -> list[list[int]]:
+    """The cores of each of `count` slots; none named where one may have all or the system has no such call."""
+    if count < 2 or not hasattr(os, "sched_getaffinity"):
+        return [[] for _ in range(count)]
+    cores = sorted(os.sched_getaffinity(0))
+    if count > len(cores):
+        return [[cores[slot % len(cores)]] for slot in range(count)]
+    return [cores[len(cores) * slot // count : len(cores) * (slot + 1) // count] for slot in range(count)]

@@ -1,0 +1,150 @@
+"""A run: all that the training loop works with, checked and ready for the first step."""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from experiments.runs import workdir as workdirs
+from experiments.runs.progress import Writers
+from experiments.training.experiment import Evaluator, make_experiment, open_windows
+from experiments.training.monitoring import Goodput, Incidents
+from experiments.training.state import TrainState, create_state, make_optimizer, make_step
+from world_models.checkpointing import checkpoints
+from world_models.checkpointing.parts import restore_parts
+from world_models.core import sharding as parallel
+from world_models.core.errors import UserError
+from world_models.data import clips
+
+
+@dataclasses.dataclass
+class Run:
+    """What the loop works with; `position` is the JSON part of a checkpoint."""
+
+    config: ml_collections.ConfigDict
+    workdir: pathlib.Path
+    state: TrainState
+    step: Any
+    batches: Iterator
+    stop_flags: dict[bool, jax.Array]
+    saver: checkpoints.Checkpoints
+    writers: Writers | None
+    incidents: Incidents
+    goodput: Goodput
+    evaluators: dict[str, Evaluator]
+    graphdef: Any
+    damaged: dict[int, str]
+    position: dict[str, Any]
+    bad_in_a_row: int = 0
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
+    """Data, mesh, model, optimizer, state and everything else of a run, checked and ready for the first step."""
+    begin = time.monotonic()
+    data, options, main = config.data, config.train, parallel.is_main()
+    mesh = parallel.make_mesh(config.mesh)
+    parallel.check_batch_size(options.batch_size, options.accumulate, mesh)
+    windows = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
+    parallel.check_same(windows.episodes.fingerprint, f"{windows.episodes.name} (fingerprint of files and damage)")
+    experiment = make_experiment(config, windows.episodes.spec)
+    if hasattr(experiment, "check_windows"):
+        experiment.check_windows(windows)
+    optimizer, rate = make_optimizer(options)
+    graphdef, init, shapes = create_state(experiment, optimizer, config.seed, mesh, config.sharding)
+    workdirs.claim(workdir, config, write=main)
+    origin = {"seed": config.seed, "data": windows.episodes.name, "data_fingerprint": windows.episodes.fingerprint}
+    if main:
+        workdirs.write_json(workdir / "data_spec.json", windows.episodes.spec.to_dict())
+        workdirs.add_launch(workdir, workdirs.provenance(**origin))
+
+    iterator = iter(
+        clips.batches(
+            windows,
+            options.batch_size,
+            seed=config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_threads=data.num_threads,
+        )
+    )
+    saver = checkpoints.Checkpoints(workdir / "checkpoints", keep=options.keep, keep_every=options.keep_every)
+    position = {"data": iterator.get_state(), "data_fingerprint": windows.episodes.fingerprint}
+    if saver.latest is None:
+        state = _started_from(config.init_from, init(), shapes)
+    else:
+        trees, saved = saver.restore(shapes.trees())
+        if saved["data_fingerprint"] != position["data_fingerprint"]:
+            raise UserError(
+                f"{windows.episodes.name} is not the data set that {workdir} was trained on (fingerprint "
+                f"{position['data_fingerprint']}, was {saved['data_fingerprint']}): choose another --workdir."
+            )
+        state, position = TrainState.from_trees(trees), saved
+        iterator.set_state(position["data"])
+        saver.keep_best(position.get("best", {}).get("step"))
+    rows = parallel.batch_sharding(mesh)
+    flags = parallel.per_device_flags(mesh)
+    goodput = Goodput(begin)
+    goodput.seconds["start"] = time.monotonic() - begin
+    with goodput.spent_on("compile"):
+        step = make_step(graphdef, experiment, config, optimizer, rate)
+        step = _compile(step, shapes, windows, options.batch_size, rows, flags[False])
+    writers = Writers(workdir, config, from_step=int(state.step)) if main else None
+    incidents = Incidents(workdir, jax.process_index())
+    evaluators = experiment.evaluators(workdir)
+    batches = clips.to_device(iterator, rows)
+    damaged = windows.episodes.damaged
+    return Run(
+        config, workdir, state, step, batches, flags, saver, writers, incidents, goodput, evaluators, graphdef, damaged,
+        position,
+    )  # fmt: skip
+
+
+def _started_from(options: ml_collections.ConfigDict, state: TrainState, shapes: TrainState) -> TrainState:
+    """A new state, with those weights of another run that `config.init_from` asks for, and a word on the others."""
+    if not options.checkpoints:
+        return state
+    step = None if options.step < 0 else options.step
+    folder = pathlib.Path(options.checkpoints)
+    # Parameters and constants share no name. What was trained there may be a constant here: a frozen encoder.
+    found = restore_parts(folder, step, nnx.merge_state(shapes.params, shapes.constants), tuple(options.parts))
+    read = dict(jax.tree_util.tree_leaves_with_path(found.arrays))
+    filled = lambda tree: jax.tree_util.tree_map_with_path(lambda path, own: read.get(path, own), tree)
+    params, constants = filled(state.params), filled(state.constants)
+    say("\n  ".join([f"Begins with weights of step {found.step} in {folder}.", *found.left_out]))
+    return state._replace(params=params, constants=constants, ema=jax.tree.map(jnp.copy, params))
+
+
+def _compile(step: Any, shapes: TrainState, windows: clips.Windows, batch_size: int, rows: Any, flag: jax.Array) -> Any:
+    """The step, compiled ahead, after saying what it will need."""
+    example = windows.load(np.zeros(1, int))
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=rows), example)
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    start = time.monotonic()
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, parallel.replicated(rows.mesh)))
+    with jax.set_mesh(rows.mesh):
+        compiled = jitted.lower(shapes, batch, flag).compile()
+    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
+    memory = compiled.memory_analysis()
+    needed = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else float("nan")
+    whole, held = (size / 2**20 for size in parallel.state_bytes(shapes))
+    mesh = ", ".join(f"{axis} {size}" for axis, size in rows.mesh.shape.items() if size > 1) or "one device"
+    say(
+        f"{count:,} parameters, {len(windows):,} windows of {windows.clip_length} steps; mesh: {mesh}; compiled in "
+        f"{time.monotonic() - start:.1f} s; a device holds {held:,.0f} MiB of {whole:,.0f} MiB of state and needs "
+        f"{needed:,.0f} MiB."
+    )
+    return compiled
+
+
+def say(text: str) -> None:
+    """Tells the user, once for all processes."""
+    if parallel.is_main():
+        print(text, file=sys.stderr, flush=True)

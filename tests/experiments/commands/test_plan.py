@@ -1,0 +1,275 @@
+"""Planning from the folder of a run alone: what is written, what it is measured against, and what is refused."""
+
+import dataclasses
+import json
+
+import av
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import launch
+from configs import four_rooms, point_maze
+from configs.two_rooms import get_config
+from experiments.commands.record import record
+from experiments.planning.planners import make_planner
+from experiments.planning.worlds import Planning, by_bin, by_distance, measure, successes, where
+from experiments.runs.loading import load
+from experiments.training.experiment import make_experiment
+from experiments.training.loop import train
+from experiments.training.state import split_model
+from world_models.core.errors import UserError
+from world_models.environments import tasks
+from world_models.environments.worlds.two_rooms import TwoRooms
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run of the debug variant of two rooms."""
+    folder, config = tmp_path_factory.mktemp("rooms"), get_config("debug")
+    config.train.eval_every = 0
+    record(config, folder / "data")
+    train(config, folder)
+    return folder
+
+
+def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
+    words = [
+        f"--workdir={workdir}",
+        "--config.plan.pareto=(0.5,)",
+        "--config.plan.num_shown=2",
+        "--config.plan.repeats=2",
+    ]
+    assert launch.main(["launch.py", "plan", *words]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == str(workdir / "plan" / "results.json")
+    results = json.loads((workdir / "plan" / "results.json").read_text())
+    assert (results["episodes"], results["levels"], results["planner"]) == (3, 2, ["icem", "icem"])
+    # Three steps: level 1 plans at 0 and 2, level 2 at 0; a search takes horizon x (samples x iterations + 1) rows.
+    assert results["plans_by_level"] == [2, 1]
+    assert results["model_evaluations_by_level"] == [2 * 2 * 9, 1 * 2 * 9]
+    assert results["flops_per_episode"] > 0
+    assert len(results["distance_rank_correlation"]) == len(results["rank_correlation_within_tasks"]) == 2
+    assert results["ms_per_plan"] > 0
+    assert set(results["floors"]) == {"random", "straight"}
+    assert [(point["levels"], point["samples"]) for point in results["pareto"]] == [(1, 0.5), (2, 0.5)]
+    seeds = results["planner_seeds"]
+    assert seeds["success"][0] == results["success"]
+    assert (len(seeds["success"]), seeds["lowest"]) == (2, min(seeds["success"]))
+    assert results["pareto"][0]["flops"] < results["pareto"][1]["flops"] < results["flops_per_episode"]
+    drawn, _ = tasks.load(workdir / "plan" / "tasks.json", TwoRooms((32, 32)))
+    each = json.loads((workdir / "plan" / "episodes.json").read_text())
+    np.testing.assert_allclose([one["goal"] for one in each], drawn.goal)
+    assert np.mean([one["success"] for one in each]) == results["success"]
+    with av.open(str(workdir / "plan" / "rollouts.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 4  # the start and three steps
+    for name in ("rollouts", "success_by_distance", "pareto"):
+        assert (workdir / "plan" / f"{name}.png").stat().st_size > 2000
+    # The same tasks from the file, and the same seeds: the same episodes.
+    config = load(workdir).config
+    config.plan.task_file = str(workdir / "plan" / "tasks.json")
+    again = Planning(load(workdir, config=config))
+    assert again.digest == results["tasks_sha256"]
+    np.testing.assert_array_equal(again.episodes.positions[:, -1], [one["end"] for one in each])
+
+
+def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
+    config = load(workdir).config
+    config.plan.update({"num_tasks": 40, "num_steps": 60})
+    planning = Planning(load(workdir, config=config))
+    drawn, layout = planning.tasks, planning.tasks.layout
+    along = (layout.wall_x - drawn.start[:, 0]) / (drawn.goal[:, 0] - drawn.start[:, 0])
+    height = drawn.start[:, 1] + along * (drawn.goal[:, 1] - drawn.start[:, 1])
+    gap = np.abs(height - layout.door_y)
+    reached = planning.floors["straight"].success_any
+    assert reached[gap < 2.5].all()
+    assert reached[gap > 8].mean() < 0.2  # noise lets some slide along the wall into the door
+    assert (gap < 2.5).any()
+    assert (gap > 8).any()
+
+
+def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
+    config = load(workdir).config
+    config.plan.update({"num_levels": 1, "cost_level": 2, "num_tasks": 20})
+    planning = Planning(load(workdir, config=config))
+    model, world, chosen = planning.run.model, planning.world, planning.tasks
+    planner = make_planner(model, planning.settings, 2)
+    looks = [np.stack([world.render(world.reset(one)) for one in each(ends)]) for ends in (chosen, swapped(chosen))]
+    start, goal = (model.encode(frames[:, None])[:, 0] for frames in looks)
+    above = [np.asarray(model.lift(2, z)) for z in (start, goal)]
+    expected = ((above[0] - above[1][0]) ** 2).mean(axis=-1)
+    np.testing.assert_allclose(planner.to_goal(start, goal[0]), expected, rtol=1e-5)
+    # How well distances are ordered is told by the same latents.
+    ranks = lambda x: np.argsort(np.argsort(np.asarray(x)))
+    found = [((one - other) ** 2).mean(axis=-1) for one, other in ((start, goal), above)]
+    expected = [np.corrcoef(ranks(distances), ranks(chosen.distance))[0, 1] for distances in found]
+    np.testing.assert_allclose(planning.order(), expected, atol=1e-6)
+
+
+def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
+    run = load(workdir)
+    with run.config.unlocked():
+        run.config.upper.update({"distance": 1.0, "farthest": 8.0})
+    experiment = make_experiment(run.config, run.spec)
+    graphdef, *weights = split_model(nnx.jit(lambda: experiment.init(nnx.Rngs(1)))())
+    run = dataclasses.replace(run, experiment=experiment, graphdef=graphdef, weights=tuple(weights))
+    planning, model = Planning(run), run.model
+    z = jax.random.normal(jax.random.key(0), (5, model.options.levels[1].width))
+    planner = make_planner(model, planning.settings)
+    expected = ((model.place(2, z) - model.place(2, z[0])) ** 2).mean(axis=-1)
+    np.testing.assert_allclose(planner.to_goal(z, z[0]), expected, rtol=1e-5)
+    np.testing.assert_allclose(planner.levels[1].distance(z, z[0]), expected, rtol=1e-5)
+    assert not np.allclose(expected, ((z - z[0]) ** 2).mean(axis=-1))
+    # Level 1 has no map: latents themselves.
+    np.testing.assert_allclose(planner.levels[0].distance(z, z[0]), ((z - z[0]) ** 2).mean(axis=-1), rtol=1e-5)
+    # So do distances that are compared with ways.
+    looks = [planning.world.render(planning.world.reset(one)) for one in each(planning.tasks)]
+    other = [planning.world.render(planning.world.reset(one)) for one in each(swapped(planning.tasks))]
+    start, goal = (model.place(2, model.lift(2, model.encode(np.stack(x)[:, None])[:, 0])) for x in (looks, other))
+    np.testing.assert_allclose(planning.distances(planning.tasks)[1], ((start - goal) ** 2).mean(axis=-1), rtol=1e-4)
+
+
+def test_latent_distances_are_compared_among_places_of_one_task(workdir):
+    class Ideal(Planning):
+        """Latent distances at level 1 grow with the way, those of level 2 shrink with it."""
+
+        def distances(self, chosen):
+            asked.append(chosen)
+            way = self.world.way(chosen.start, chosen.goal, chosen.layout)
+            return [way**2, -way]
+
+    asked, config = [], load(workdir).config
+    config.plan.num_tasks = 30
+    planning = Ideal(load(workdir, config=config))
+    np.testing.assert_allclose(planning.order_within_tasks(), [1, -1])
+    (chosen,) = asked
+    assert len(chosen.start) == 20 * 60
+    for leaf, goal in ((chosen.goal, planning.tasks.goal), (chosen.layout.wall_x, planning.tasks.layout.wall_x)):
+        np.testing.assert_array_equal(leaf.reshape(20, 60, *leaf.shape[1:])[:, 0], goal[:20])
+    assert len(np.unique(chosen.start, axis=0)) == 60
+
+
+def test_a_level_below_another_looks_no_further_than_its_tick(workdir):
+    config = load(workdir).config
+    config.search.bottom.horizon = 9
+    planning = Planning(load(workdir, config=config))
+    searches = lambda count: [
+        level.search.horizon for level in make_planner(planning.run.model, planning.settings[:count]).levels
+    ]
+    assert (searches(1), searches(2)) == ([9], [4, 2])
+
+
+def each(chosen):
+    """Tasks one by one."""
+    return [jax.tree.map(lambda x, i=i: x[i], chosen) for i in range(len(chosen.start))]
+
+
+def swapped(chosen):
+    """Tasks that start at the goal."""
+    return chosen._replace(start=chosen.goal)
+
+
+def test_success_is_counted_with_intervals_and_by_distance():
+    class Played:
+        success_any = np.array([True, True, True, False, False])
+        success_last = np.array([True, False, False, False, False])
+
+    found = successes(Played)
+    assert (found["success"], found["terminal_success"]) == (0.6, 0.2)
+    assert found["success_interval"][0] == pytest.approx(0.2307, abs=1e-3)  # Wilson, worked out by hand
+    bins = by_distance(np.array([1.0, 2, 3, 9, 8]), Played)
+    assert [one["episodes"] for one in bins] == [2, 1, 1, 1]
+    assert [one["success"] for one in bins] == [1, 1, 0, 0]
+    assert bins[-1]["from"] == bins[-1]["to"] == 9
+    named = by_bin({"near": (1, 2), "far": (3, 8), "none": (10, 20)}, np.array([1.0, 2, 3, 9, 8]), Played)
+    assert {name: (one["episodes"], one["success"]) for name, one in named.items()} == {"near": (2, 1), "far": (2, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("plan.num_levels", 3, "config.plan.num_levels=3 must be from 1 to 2"),
+        ("plan.cost_level", 1, "config.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
+        ("plan.num_tasks", 0, "config.plan: num_tasks=0 must be at least 1"),
+        ("plan.batch", 0, "config.plan.batch=0 must be at least 1"),
+        ("plan.repeats", 0, "config.plan.repeats=0 must be at least 1"),
+        ("plan.num_shown", -1, "config.plan.num_shown=-1 must be at least 0"),
+        ("plan.repeats", None, "config.plan.repeats is missing: configs/two_rooms.py shows what it must hold"),
+        ("plan.fps", 0, "config.plan.fps=0 must be at least 1"),
+        ("plan.task_seed", -1, "config.plan.task_seed=-1 must be at least 0"),
+        ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
+        ("plan.tasks", "cross_2", "config.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
+        ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
+        ("search.bottom.samples", 0, "config.search.bottom: samples=0 of a search must be at least 1"),
+        ("search.bottom.iterations", 0, "config.search.bottom: iterations=0 of a search must be at least 1"),
+        ("search.upper.replan", 3, r"config.search \(1 is bottom, 2 is upper\): replan=3 of level 2 must"),
+        ("search.bottom.cost_space", "own", "config.search.bottom.cost_space='own' takes subgoals of level 'upper'"),
+        ("search.upper.smaples", 3, r"config.search.upper has \['smaples'\], which no search has"),
+        ("record.source", "moving_digits", "config.record.source='moving_digits' is no world to plan in"),
+    ],
+)
+def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
+    config = load(workdir).config
+    config.unlock()
+    *blocks, name = field.split(".")
+    block = config
+    for part in blocks:
+        block = block[part]
+    block[name] = value
+    if value is None:
+        del block[name]
+    with pytest.raises(UserError, match=message):
+        Planning(load(workdir, config=config))
+
+
+def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
+    config = four_rooms.get_config("debug")
+    config.record.num_frames, config.data.clip_length = 40, 32
+    config.train.eval_every = 0
+    config.plan.update({"num_tasks": 2, "num_steps": 17})
+    record(config, tmp_path / "data")
+    config.data.dataset = str(tmp_path / "data")
+    levels, found = ("bottom", "middle", "top", "fourth"), []
+    for count in (1, 2, 4):
+        config.levels = levels[:count]
+        train(config, tmp_path / str(count))
+        run = load(tmp_path / str(count))
+        frames = np.random.default_rng(0).integers(0, 255, (1, 32, *run.spec.frame_shape), np.uint8)
+        latents = run.model.climb(run.model.encode(frames), np.ones((1, 32, 2), np.float32))
+        jax.tree.map(np.testing.assert_array_equal, latents[: len(found)], found)  # lower levels are as they were
+        found = latents
+        config.init_from.checkpoints = str(tmp_path / str(count) / "checkpoints")
+        config.encoder.frozen = True
+        for name in config.levels:
+            config[name].weight = 0.0
+    assert run.model.levels[0].seen[...] > 0  # actions, with which planners begin
+    results = measure(run)
+    assert (results["levels"], len(results["distance_rank_correlation"])) == (4, 4)
+    assert results["plans_by_level"] == [9, 5, 3, 3]  # in seventeen steps, every 2, 4, 8 and 8
+
+
+def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
+    config = point_maze.get_config("debug")
+    config.record.update({"maze": "large", "image_size": (40, 48)})
+    config.train.eval_every = 0
+    config.plan.update({"tasks": "cells_5_16", "num_steps": 2})
+    record(config, tmp_path / "data")
+    train(config, tmp_path)
+    results = measure(load(tmp_path))
+    assert {name: found["episodes"] for name, found in results["bins"].items()} == {
+        "cells_5_8": 1,
+        "cells_9_12": 1,
+        "cells_13_16": 1,
+    }
+    config.record.maze = "giant"
+    with pytest.raises(UserError, match=r"maze='giant', but .* recorded with 'large': add --config.record.maze=large"):
+        Planning(load(tmp_path, config=config))
+    config.record.maze = "large"
+    drawn = Planning(load(tmp_path, config=config))
+    tasks.save(tmp_path / "tasks.json", drawn.tasks, **where(config))
+    config.plan.task_file = str(tmp_path / "tasks.json")
+    assert Planning(load(tmp_path, config=config)).digest == drawn.digest
+    tasks.save(tmp_path / "tasks.json", drawn.tasks, **{**where(config), "maze": "medium"})
+    with pytest.raises(UserError, match=r"config.plan: .*holds tasks of maze='medium', not of 'large'"):
+        Planning(load(tmp_path, config=config))

@@ -1,0 +1,209 @@
+"""Latent dynamics as an experiment: what is refused, frozen encoders, statistics that are carried, another K."""
+
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs import lewm
+from configs.two_rooms import get_config
+from experiments.evaluation.measure import evaluation
+from experiments.families.latent_dynamics.experiment import Experiment
+from experiments.planning.planners import make_planner, make_settings
+from experiments.runs import loading
+from experiments.training.loop import train
+from experiments.training.setup import _started_from
+from experiments.training.state import create_state, make_optimizer
+from world_models.checkpointing.checkpoints import Checkpoints
+from world_models.core import sharding as parallel
+from world_models.core.errors import UserError
+from world_models.core.types import ActionSpec
+from world_models.data.dataset import DataSpec
+from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+from world_models.models.masked_autoencoder.model import Options as PatchOptions
+from world_models.nn.transformer import TransformerOptions
+
+SPEC = DataSpec((16, 16, 3), ActionSpec("discrete", 2))
+VIT = {"kind": "vit", "patch": 8, "class_token": True, "frozen": True}
+SIZE = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0, "remat": "none", "unroll": 1, "attention": "xla"}
+
+
+@pytest.fixture
+def config(square_data):
+    """The debug variant on the square world."""
+    config = get_config("debug")
+    config.data.dataset = str(square_data)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data.clip_length", 10, "config.data.clip_length=10 must be a multiple of 4, the product of the strides"),
+        ("levels", (), r"config.levels=\(\) must name 1 to 4 blocks"),
+        ("levels", ("bottom", *["upper"] * 4), "must name 1 to 4 blocks"),
+        ("levels", ("bottom", "uper"), r"config.levels\[1\]='uper' is no block"),
+        ("levels", ("upper",), "config.upper has .*; level 1 with predictor='mlp' has"),
+        ("levels", ("bottom", "upper", "upper"), "config.data.clip_length=8 must be a multiple of 16"),
+        (
+            "data.clip_length",
+            4,
+            "config.data.clip_length=4 must be at least 8: the level of config.upper ticks every 4",
+        ),
+        ("bottom.rollout", 8, "config.bottom.rollout=8 must be from 1 to 7"),
+        ("upper.rollout", 2, "config.upper.rollout=2 must be from 1 to 1"),
+        ("upper.stride", 1, "config.upper.stride=1 must be at least 2"),
+        ("upper.encoder", "frames", "config.upper.encoder='frames' must be one of"),
+        ("bottom.predictor", "lstm", "config.bottom.predictor='lstm' must be one of"),
+        ("bottom.std", -1.0, "config.bottom.std=-1.0 must be at least 0"),
+        ("train.accumulate", 2, "config.train.accumulate=2 must be 1"),
+        ("data.across_episodes", True, "config.data.across_episodes=True must be False"),
+        ("encoder.kind", "mlp", "config.encoder.kind='mlp' must be one of"),
+        ("model.pixel_std", (0.0,), "config.model.pixel_std="),
+        (
+            "model.color",
+            "hsv",
+            "config.model.color='hsv' must be 'rgb', or, for frames of three",
+        ),
+        ("model.dtype", "int8", "config.model.dtype='int8' must be"),
+    ],
+)
+def test_configs_that_cannot_work_are_refused(field, value, message):
+    config, *names = get_config("debug"), *field.split(".")
+    (config[names[0]] if names[1:] else config)[names[-1]] = value
+    with pytest.raises(UserError, match=message):
+        Experiment(config, SPEC)
+
+
+def test_something_is_left_to_train():
+    config = get_config("debug")
+    config.bottom.weight = config.upper.weight = 0.0
+    Experiment(config, SPEC)  # the decoders
+    config.decoder.channels = ()
+    with pytest.raises(UserError, match="all weights of levels are 0"):
+        Experiment(config, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("history", 8, "config.bottom.history=8 must be from 1 to 7: a clip of config.data.clip_length=8 frames"),
+        ("rollout", 7, "config.bottom.rollout=7 must be from 1 to 6: .* of which 2 are given"),
+        ("heads", 3, "config.bottom.heads=3 must divide config.bottom.width=8"),
+        ("depth", 0, "config.bottom.depth=0 must be at least 1"),
+        ("predictor", "gru", "config.bottom has .*'heads', 'hidden', 'history'.*; level 1 with predictor='gru' has"),
+        ("predictor", "transfomer", "config.bottom.predictor='transfomer' must be one of"),
+    ],
+)
+def test_a_predictor_that_looks_back_is_told_how_far(field, value, message):
+    config = get_config("debug")
+    config.bottom = config.bottom.to_dict() | {"predictor": "transformer", "history": 2, "depth": 1, "heads": 2}
+    Experiment(config, SPEC)
+    config.bottom[field] = value
+    with pytest.raises(UserError, match=message):
+        Experiment(config, SPEC)
+
+
+def test_plans_go_on_from_the_latents_that_a_predictor_looks_back_on():
+    """Six steps of an episode whose frames are given, with a plan every second step."""
+    config, actions = lewm.get_config("debug"), ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))
+    experiment = Experiment(config, dataclasses.replace(SPEC, actions=actions))
+    model = nnx.jit(lambda: experiment.init(nnx.Rngs(0)))()
+    planner = make_planner(model, make_settings(config, model))
+    frames = np.random.default_rng(0).integers(0, 255, (1, 6, *SPEC.frame_shape), np.uint8)
+
+    @jax.jit
+    def play(z):
+        mind, actions = planner.init(z[0]), []
+        for clock in range(6):
+            action, mind, _ = planner.act(mind, z[clock], z[0], clock, 6 - clock, jax.random.key(clock))
+            actions.append(action)
+        return mind.known, jnp.stack(actions)
+
+    known, actions = play(model.encode(frames)[0])
+    seen = model.observe(frames, actions[None, :5], jax.random.key(0)).known
+    assert int(known.count) == config.bottom.history == 3
+    np.testing.assert_allclose(known.latents, seen.latents[0], atol=1e-5)
+    np.testing.assert_allclose(known.actions[:2], seen.actions[0, :2], atol=1e-5)
+
+
+def test_a_cnn_needs_channels():
+    config = get_config("debug")
+    config.encoder = {"kind": "cnn", "channels": (), "blocks": 1, "frozen": False}
+    with pytest.raises(UserError, match=r"config.encoder.channels=\(\) must be"):
+        Experiment(config, SPEC)
+
+
+def test_a_level_need_not_say_that_it_has_no_map_and_a_map_has_an_end():
+    config = get_config("debug")
+    assert "distance" not in config.upper
+    assert Experiment(config, SPEC).options.levels[1].distance == 0
+    with config.unlocked():
+        config.upper.update({"distance": 1.0, "farthest": 0.0})
+    with pytest.raises(UserError, match=r"config.upper.farthest=0.0 must be above 0"):
+        Experiment(config, SPEC)
+
+
+def test_an_identity_needs_the_width_below_and_patches_must_fit():
+    config = get_config("debug")
+    config.upper.update({"encoder": "identity", "width": 4})
+    with pytest.raises(UserError, match=r"config.upper.width=4 must be 8, that of the level below"):
+        Experiment(config, SPEC)
+    config.upper.width = 8
+    config.encoder = VIT | SIZE | {"patch": 5}
+    with pytest.raises(UserError, match=r"Frames of 16x16 must be multiples of config.encoder.patch=5"):
+        Experiment(config, SPEC)
+
+
+def test_an_upper_level_needs_clips_from_half_of_the_episodes():
+    episodes = types.SimpleNamespace(lengths=np.array([4, 4, 20, 4, 30]), name="rooms")
+    windows = types.SimpleNamespace(episodes=episodes, clip_length=8)
+    config = get_config("debug")
+    with pytest.raises(
+        UserError, match=r"config.data.clip_length=8 fits into 40% of the episodes of rooms, and level 2"
+    ):
+        Experiment(config, SPEC).check_windows(windows)
+    episodes.lengths = np.array([4, 20, 30])
+    Experiment(config, SPEC).check_windows(windows)
+    config.levels, episodes.lengths = ("bottom",), np.array([4, 4, 20])
+    Experiment(config, SPEC).check_windows(windows)  # there is no upper level
+
+
+def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config, tmp_path):
+    config.train.eval_every = 0  # once, from the folder
+    train(config, tmp_path)
+    run = loading.load(tmp_path)
+    assert float(run.weights[1]["levels"][1]["seen"]) > 0  # what training saw of macro-actions is in the checkpoint
+    found = evaluation(run)
+    for level in (1, 2):
+        assert np.isfinite(found[f"eval/rollout/level_{level}_last"])
+    assert "eval/open_loop/action_following_mean" in found
+    config.levels = ("bottom",)
+    with pytest.raises(UserError, match=r"config.levels is \['bottom'\], there it is \['bottom', 'upper'\]"):
+        train(config, tmp_path)
+    with pytest.raises(UserError, match=r"checkpoint 2 does not fit .*config.levels is \['bottom'\], there it is"):
+        loading.load(tmp_path, config=config)
+
+
+def test_a_frozen_encoder_begins_with_that_of_a_masked_autoencoder(tmp_path):
+    network = TransformerOptions(8, 1, 2, 2.0)
+    taught = MaskedAutoencoder(PatchOptions(network, network, patch=8), (1, *SPEC.frame_shape), rngs=nnx.Rngs(7))
+    weights = nnx.as_pure(nnx.state(taught, nnx.Param))
+    saver = Checkpoints(tmp_path)
+    saver.save(0, {"weights": {"ema": weights, "constants": {}}}, {})
+    saver.close()
+    config = get_config("debug")
+    config.levels, config.encoder = ("bottom",), VIT | SIZE
+    config.init_from.update({"checkpoints": str(tmp_path), "parts": ("encoder",)})
+    mesh = parallel.make_mesh((1, 1, -1))
+    optimizer, _ = make_optimizer(config.train)
+    _, init, shapes = create_state(Experiment(config, SPEC), optimizer, 0, mesh, config.sharding)
+    fresh = init()
+    state = _started_from(config.init_from, fresh, shapes)
+    assert "encoder" not in state.params
+    jax.tree.map(np.testing.assert_array_equal, dict(state.constants["encoder"]), dict(weights["encoder"]))
+    jax.tree.map(np.testing.assert_array_equal, dict(state.params), dict(fresh.params))

@@ -1,0 +1,24 @@
+"""The documentation's example of a new family is run as it stands."""
+
+import pathlib
+import re
+import sys
+import types
+
+import experiments
+from experiments.commands.imagine import imagine
+from experiments.training.loop import train
+
+PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "new_family.md"
+
+
+def test_the_page_on_new_families_works_through_every_verb(tiny_config, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    module = types.ModuleType("my_lab.brightness")
+    exec(compile(code, str(PAGE), "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_lab.brightness", module)
+    tiny_config.experiment = "my_lab.brightness"
+    train(tiny_config, tmp_path)
+    run = experiments.load(tmp_path)
+    assert run.weights[0]["change"]["embedding"].shape == (2, 1)
+    assert imagine(run).exists()

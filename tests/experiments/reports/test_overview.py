@@ -1,0 +1,168 @@
+"""The page of the verb `report`: what it finds, says, escapes and survives."""
+
+import html.parser
+import json
+import pathlib
+import urllib.parse
+
+import pytest
+
+from experiments.reports.overview.build import build
+from experiments.reports.overview.find import find
+from world_models.core.errors import UserError
+
+NASTY = "a</script><b>&\"'"
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def run(folder, steps=5, **config):
+    write(folder / "config.json", {"experiment": "toy", "seed": 3, "train": {"num_steps": 9}, "note": NASTY, **config})
+    write(folder / "provenance.json", {"revision": "0123456789abcdef", "data": "/data/cars", "device": "1 x toy"})
+    lines = [{"step": i + 1, "train/loss": 1 / (i + 1)} for i in range(steps)]
+    lines.append({"step": steps, "eval/held_out/loss": 0.5, "train/other": None})
+    write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 6, "tra')
+
+
+def table(folder, **changes):
+    ours = {"mean": 20.0, "low": 19.5, "high": 20.5, "n": 3}
+    member = {"seed": 0, "run": "0a1b2c", "status": "done", "values": {"psnr": 20.0}, "error": ""}
+    late = member | {"status": "failed", "error": NASTY}
+    rows = [
+        {"name": "new", "published": {"fid": 30.0}, "source": "page 3", "unverified": True, "stale": False,
+         "ours": {"psnr": ours}, "members": [member]},
+        {"name": "old", "published": {}, "source": "", "unverified": False, "stale": True,
+         "ours": {"psnr": ours}, "members": [late]},
+        {"name": "none", "published": {}, "source": "", "unverified": False, "stale": False,
+         "ours": {"psnr": None}, "members": []},
+    ]  # fmt: skip
+    conclusion = {"text": "new beats old", "source": "page 4", "holds": False, "seeds_held": 1, "seeds": 3}
+    content = {
+        "table": "toy", "scale": "cpu", "title": NASTY, "paper": "Nobody 2020", "number": "Table 1", "about": "About.",
+        "setting": "ImageNet", "data": "stand-in squares", "columns": {"psnr": {"title": "PSNR", "unit": "dB",
+        "better": "higher", "digits": 2, "about": "how", "published": "fid"}}, "published_columns": {"fid": {
+        "title": "FID", "better": "lower", "digits": 2}}, "rows": rows, "provenance": {"revision": "abc"},
+        "statement": {"rank_correlations": [], "conclusions": [conclusion], "text": ["A sentence."]}, "not_run": [],
+    }  # fmt: skip
+    write(folder / "table.json", content | changes)
+    (folder / "table.png").write_bytes(b"png")
+    for kind in ("md", "csv", "tex"):
+        (folder / f"table.{kind}").write_text("")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Runs at two depths, one of them a table's; a table; a sweep; futures; and a folder that is to be skipped."""
+    root = tmp_path / "my runs"
+    run(root / "first #1")
+    run(root / "tables" / "runs" / "0a1b2c", steps=2000)
+    run(root / "first #1" / "checkpoints" / "hidden")
+    table(root / "tables" / "toy" / "cpu")
+    made = root / "first #1" / "imagine"
+    psnr = {"imagined": [20.0, 19.0], "copy_last": [10.0, None]}
+    write(made / "metrics.json", {"horizon": [1, 2], "psnr_changed": psnr, "step": 5})
+    for name in ("strip.png", "futures.mp4", "report.html"):
+        (made / name).write_bytes(b"x")
+    members = [
+        {"name": "a", "workdir": "members/a", "overrides": {"x": 1}, "status": "done", "value": 2.0, "error": ""}
+    ]
+    sweep = {
+        "config": "configs/toy.py",
+        "metric": "m",
+        "better": "lower",
+        "fields": ["x"],
+        "members": members,
+        "best": "a",
+    }
+    write(root / "sweep" / "sweep.json", sweep)
+    (root / "sweep" / "sweep.png").write_bytes(b"x")
+    return root
+
+
+class Page(html.parser.HTMLParser):
+    """Texts, links and the data of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.texts, self.tags, self._inside, self.data = [], [], [], None, ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self._inside = "data" if attrs.get("id") == "data" else tag
+        self.links += [attrs[name] for name in ("src", "href") if name in attrs]
+
+    def handle_data(self, text):
+        if self._inside == "data":
+            self.data += text
+        elif self._inside not in ("style", "script"):
+            self.texts.append(text)
+
+    def handle_endtag(self, tag):
+        self._inside = None
+
+
+def test_everything_is_found_and_links_lead_to_files(folder):
+    path = build(folder)
+    assert path == folder / "index.html"
+    page = Page(path)
+    said = " ".join(page.texts)
+    for words in ("first #1", "tables/runs/0a1b2c", "toy cpu: new, seed 0", "Nobody 2020", "stand-in squares",
+                  "ImageNet", "30†", "stale", "not run", "does not hold", "1 of 3 seeds", "A sentence.", "best",
+                  "configs/toy.py", "5 of 9", "0123456789", "20.00", "19.00"):  # fmt: skip
+        assert words in said, words
+    assert "hidden" not in said
+    local = [link for link in page.links if not link.startswith("#")]
+    assert len(local) == 4 + 1 + 1 + 3
+    for link in local:
+        assert (folder / urllib.parse.unquote(link)).exists(), link
+
+
+def test_nothing_in_the_data_becomes_markup(folder):
+    page = Page(build(folder))
+    assert page.tags.count("script") == 2
+    assert any(NASTY in text for text in page.texts)
+    curves = json.loads(page.data)
+    assert [curve["name"] for curve in curves] == ["first #1", "tables/runs/0a1b2c"]
+    losses = curves[1]["series"]["train/loss"]
+    assert len(losses) <= 401
+    assert (losses[0], losses[-1]) == ([1, 1.0], [2000, 1 / 2000])
+
+
+def test_damaged_files_are_named_and_the_rest_is_shown(folder):
+    write(folder / "broken" / "config.json", '{"experiment": ')
+    run(folder / "cut", steps=1)
+    write(folder / "cut" / "imagine" / "metrics.json", "[]")
+    table(folder / "tables" / "other" / "cpu", rows=[{"name": "half"}])
+    page = Page(build(folder))
+    said = " ".join(page.texts)
+    assert "Could not be read" in said
+    for path in ("broken/config.json", "cut/config.json", "tables/other/cpu"):
+        assert path in said
+    assert "Nobody 2020" in said
+
+
+def test_empty_and_missing_folders_are_refused(tmp_path):
+    with pytest.raises(UserError, match="is no folder"):
+        build(tmp_path / "none")
+    with pytest.raises(UserError, match="holds no run, table or sweep"):
+        build(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_without_metrics_are_listed(tmp_path):
+    write(tmp_path / "new" / "config.json", {"experiment": "toy"})
+    assert find(tmp_path).runs[0]["step"] == 0
+    assert "new" in " ".join(Page(build(tmp_path)).texts)
+
+
+def test_building_a_page_needs_no_jax():
+    import subprocess
+    import sys
+
+    script = "import sys, experiments.reports.overview.build; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=pathlib.Path(__file__).resolve().parents[3], check=True)

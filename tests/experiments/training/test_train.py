@@ -1,0 +1,378 @@
+"""The training loop: learning, resuming, stopping, and refusing."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import experiments
+from experiments.evaluation import rollouts
+from experiments.runs.progress import read_metrics
+from experiments.training import loop as training
+from experiments.training import setup as running
+from experiments.training import state
+from experiments.training.loop import train
+from world_models.checkpointing import checkpoints
+from world_models.core.errors import UserError
+from world_models.models.video_diffusion.model import VideoDiffusion
+
+
+def weights(workdir):
+    """All trees of the newest checkpoint, as raw arrays by path."""
+    latest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    run = experiments.load(workdir)
+    assert run.step == latest
+    return latest, [np.asarray(x) for x in jax.tree.leaves(run.weights)]
+
+
+def assert_same_weights(a, b):
+    (step_a, leaves_a), (step_b, leaves_b) = weights(a), weights(b)
+    assert step_a == step_b
+    for x, y in zip(leaves_a, leaves_b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def configured(config, **train_fields):
+    config.train.update(train_fields)
+    return config
+
+
+def test_stopping_and_resuming_changes_nothing(tiny_config, tmp_path, monkeypatch):
+    config = configured(tiny_config, num_steps=8, eval_every=4, checkpoint_every=3, ema_decay=0.5)
+    train(config, tmp_path / "straight")
+    compiled = running._compile
+    calls = []
+
+    # Around the compiled step, not in it: another program may round otherwise.
+    def stopped_in_the_fourth(*args):
+        step = compiled(*args)
+
+        def stepped(*inputs):
+            calls.append(1)
+            if len(calls) == 4:
+                signal.raise_signal(signal.SIGTERM)
+            return step(*inputs)
+
+        return stepped
+
+    # The first part is stopped by a real SIGTERM in the middle; the rest runs undisturbed.
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_compile", stopped_in_the_fourth)
+        train(config, tmp_path / "parts")
+    stopped_at = weights(tmp_path / "parts")[0]
+    assert 4 <= stopped_at < 8
+    train(config, tmp_path / "parts")
+    assert_same_weights(tmp_path / "straight", tmp_path / "parts")
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "train/loss" in line]
+    assert steps == list(range(1, 9))
+    straight = [line for line in read_metrics(tmp_path / "straight") if "train/loss" in line]
+    assert [line["train/loss"] for line in lines if "train/loss" in line] == [line["train/loss"] for line in straight]
+    assert len(json.loads((tmp_path / "parts" / "provenance.json").read_text())["launches"]) == 2
+
+
+def test_killed_run_resumes_to_the_same_weights(tiny_config, square_data, tmp_path):
+    overrides = ["--config.train.num_steps=30", "--config.train.checkpoint_every=4", "--config.train.eval_every=100"]
+    config = configured(tiny_config, num_steps=30, checkpoint_every=4, eval_every=100)
+    train(config, tmp_path / "straight")
+    command = [
+        sys.executable,
+        "launch.py",
+        "train",
+        "--config=configs/demo.py:debug",
+        f"--workdir={tmp_path / 'killed'}",
+    ]
+    command += [f"--config.data.dataset={square_data}", *overrides]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder, deadline = tmp_path / "killed" / "checkpoints", time.monotonic() + 120
+    while not (folder / "8").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "30").exists()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=200)
+    assert_same_weights(tmp_path / "straight", tmp_path / "killed")
+
+
+def test_second_signal_exits_at_once(tmp_path):
+    script = """
+        import time
+        from experiments.runs.progress import StopSignal
+        with StopSignal():
+            print("ready", flush=True)
+            for _ in range(4):
+                time.sleep(60)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(2):  # the same one, sent twice
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    assert process.poll() is None
+    time.sleep(0.8)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == -signal.SIGTERM
+
+
+def test_accumulated_steps_equal_whole_steps(tiny_config, tmp_path):
+    one = configured(tiny_config, num_steps=3, batch_size=8, accumulate=1, eval_every=9)
+    train(one, tmp_path / "one")
+    train(configured(one, accumulate=4), tmp_path / "four")
+    for a, b in zip(weights(tmp_path / "one")[1], weights(tmp_path / "four")[1], strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_step_is_compiled_once_and_the_state_is_donated(tiny_config, tmp_path):
+    run = training.prepare(tiny_config, tmp_path)
+    before = run.state
+    batch, _ = next(run.batches)
+    run.step(run.state, batch, run.stop_flags[False])
+    assert before.params["net"]["conv_in"]["kernel"].is_deleted()
+    run.saver.close()
+    run.writers.close()
+
+
+def test_weight_decay_spares_biases_and_embeddings():
+    params = {"a": {"kernel": np.ones(2), "bias": np.ones(2)}, "table": {"embedding": np.ones(2)}}
+    assert state._decayed(params) == {"a": {"kernel": True, "bias": False}, "table": {"embedding": False}}
+
+
+def poison(monkeypatch, config, steps):
+    """Makes the loss NaN at some steps, counted from 0."""
+    loss = VideoDiffusion.loss
+    keys_of = [jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), 0) for step in steps]
+    bad_keys = jax.numpy.stack([jax.random.key_data(key) for key in keys_of])
+
+    def poisoned(self, clip, keys):
+        value, metrics = loss(self, clip, keys)
+        bad = (jax.random.key_data(keys)[0] == bad_keys).all(axis=1).any()
+        value = jax.numpy.where(bad, jax.numpy.nan, value)
+        return value, metrics | {"loss": value}
+
+    monkeypatch.setattr(VideoDiffusion, "loss", poisoned)
+
+
+def test_updates_that_are_not_finite_are_skipped_counted_and_their_batches_kept(tiny_config, tmp_path, monkeypatch):
+    config = configured(tiny_config, num_steps=9, checkpoint_every=9, eval_every=100, max_nonfinite=3)
+    poison(monkeypatch, config, (2, 3, 5))
+    run = training.prepare(config, tmp_path / "other")
+    batches = [jax.device_get(next(run.batches)[0]) for _ in range(4)]
+    run.saver.close()
+    train(config, tmp_path / "run")
+    _, leaves = weights(tmp_path / "run")
+    assert all(np.isfinite(x).all() for x in leaves)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "incidents.jsonl").read_text().splitlines()]
+    assert [(line["kind"], line["step"], line["loss"]) for line in lines] == [
+        ("nonfinite", step, "nan") for step in (3, 4, 6)
+    ]
+    with np.load(tmp_path / "run" / "incidents" / "batch_4.npz") as kept:
+        np.testing.assert_array_equal(kept["frames"], batches[3].frames)
+        np.testing.assert_array_equal(kept["actions"], batches[3].actions)
+    saved = checkpoints.Checkpoints(tmp_path / "run" / "checkpoints", read_only=True)
+    assert saved.restore({})[1]["nonfinite"] == 3
+    saved.close()
+
+
+def test_too_many_in_a_row_stop_with_the_step_the_position_and_the_last_good_checkpoint(
+    tiny_config, tmp_path, monkeypatch
+):
+    config = configured(tiny_config, num_steps=20, checkpoint_every=2, eval_every=100, max_nonfinite=2)
+    poison(monkeypatch, config, (3, 5, 6, 7))
+    match = (
+        r"not finite at step 7, for the 2th time in a row .*'next_index': 7.*batch_7.npz .*good checkpoint is step 6"
+    )
+    with pytest.raises(training.Diverged, match=match):
+        train(config, tmp_path)
+    _, leaves = weights(tmp_path)
+    assert all(np.isfinite(x).all() for x in leaves)
+
+
+def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, square_data, tmp_path):
+    from conftest import as_tfrecord
+
+    data = as_tfrecord(square_data, tmp_path / "data")
+    (path,) = data.glob("*train*tfrecord*")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT", len(content) // 3) + 6] ^= 0xFF  # in a frame
+    path.write_bytes(content)
+    tiny_config.data.dataset = str(data)
+    with pytest.raises(UserError, match=rf"Record \d .* of {path} is damaged .*config.data.max_damaged=0"):
+        train(tiny_config, tmp_path / "run")
+    tiny_config.data.max_damaged = 1
+    train(tiny_config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "incidents.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["damaged_record"]
+    assert str(path) in lines[0]["what"]
+
+
+def test_the_best_checkpoint_is_kept_and_its_record_survives_a_restart(tiny_config, tmp_path, monkeypatch):
+    values = iter([3.0, 1.0, 2.0, 2.5, 4.0])
+    monkeypatch.setattr(training, "evaluate", lambda *_: {"eval/held_out/loss": next(values)})
+    config = configured(tiny_config, num_steps=3, eval_every=1, checkpoint_every=1, keep=1)
+    train(config, tmp_path)
+    assert saved_steps(tmp_path) == [2, 3]
+    train(configured(config, num_steps=5), tmp_path)
+    assert saved_steps(tmp_path) == [2, 5]
+    saved = checkpoints.Checkpoints(tmp_path / "checkpoints", read_only=True)
+    assert saved.restore({})[1]["best"] == {"metric": "eval/held_out/loss", "value": 1.0, "step": 2}
+    saved.close()
+
+
+def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
+    train(tiny_config, tmp_path / "first")
+    config = tiny_config.copy_and_resolve_references()
+    config.seed = 7
+    config.model.condition = 32
+    config.init_from.update({"checkpoints": str(tmp_path / "first" / "checkpoints"), "parts": ("net",)})
+    capsys.readouterr()
+    run = training.prepare(config, tmp_path / "second")
+    said = capsys.readouterr().err
+    assert "net.conv_in.kernel" not in said
+    assert "net.down.0.0.norm1.modulation.kernel: shape (16, 16) there, (32, 16) here" in said, said
+    assert "action_embedding.table" in said, said
+    before = experiments.load(tmp_path / "first").weights[0]
+    for tree in (run.state.params, run.state.ema):
+        np.testing.assert_array_equal(tree["net"]["conv_in"]["kernel"], before["net"]["conv_in"]["kernel"])
+    fresh = training.prepare(configured(tiny_config), tmp_path / "third").state.params
+    assert not np.array_equal(run.state.params["condition_in"]["kernel"][:16, :16], fresh["condition_in"]["kernel"])
+    batch, _ = next(run.batches)
+    run.step(run.state, batch, run.stop_flags[False])  # no buffer is in the state twice
+    config.init_from.parts = ("nett",)
+    with pytest.raises(UserError, match=r"'nett'.*net"):
+        training.prepare(config, tmp_path / "fourth")
+
+
+def test_workdir_of_another_config_is_left_alone(tiny_config, tmp_path):
+    train(tiny_config, tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    tiny_config.train.learning_rate = 0.5
+    tiny_config.model.condition = 32
+    with pytest.raises(
+        UserError, match=r"config.model.condition is 32, there it is 16; config.train.learning_rate is 0.5"
+    ):
+        train(tiny_config, tmp_path)
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_run_can_be_made_longer(tiny_config, tmp_path):
+    train(tiny_config, tmp_path)
+    train(configured(tiny_config, num_steps=4), tmp_path)
+    assert weights(tmp_path)[0] == 4
+
+
+def test_other_data_under_the_same_name_are_refused(tiny_config, tmp_path):
+    from conftest import write_dataset
+
+    lengths = {"train": [12], "validation": [12], "test": [12]}
+    data = write_dataset(tmp_path / "a", lengths)
+    tiny_config.data.dataset = str(data)
+    train(tiny_config, tmp_path / "run")
+    other = write_dataset(tmp_path / "b", lengths | {"train": [13]})
+    data.rename(tmp_path / "old")
+    other.rename(data)
+    with pytest.raises(UserError, match=r"is not the data set that .* was trained on"):
+        train(configured(tiny_config, num_steps=4), tmp_path / "run")
+
+
+def test_full_disk_while_saving_names_the_newest_complete_checkpoint(tiny_config, tmp_path, monkeypatch):
+    config = configured(tiny_config, num_steps=6, checkpoint_every=2, eval_every=100)
+    save = checkpoints.ocp.CheckpointManager.save
+
+    def full(self, step, *args, **kwargs):
+        if step == 4:
+            raise OSError(28, "No space left on device")
+        return save(self, step, *args, **kwargs)
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", full)
+    with pytest.raises(UserError, match=r"No space left while writing checkpoint 4 .* newest complete one is step 2"):
+        train(config, tmp_path)
+    monkeypatch.undo()
+    train(config, tmp_path)
+    assert weights(tmp_path)[0] == 6
+
+
+def transformer(**fields):
+    """config.network for a small transformer."""
+    numbers = {"width": 32, "depth": 2, "heads": 4, "mlp_ratio": 4.0, "remat": "none", "unroll": 1, "attention": "xla"}
+    return {"kind": "transformer", **numbers, **fields}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "model.context_offsets",
+            (5, 1),
+            r"config.data.clip_length=5 must be larger than 5, the first of",
+        ),
+        ("model.context_offsets", (1, 2), r"config.model.context_offsets=\(1, 2\) must fall and end with 1"),
+        ("diffusion.process", "flow", r"config.diffusion.process='flow' must be one of"),
+        ("diffusion.process", "ddpm", r"which the process 'ddpm' does not know"),
+        ("sampler.order", 3, r"config.sampler.order=3 must be one of"),
+        ("sampler.num_steps", 0, r"config.sampler.num_steps=0 must be at least 1"),
+        ("network.channels", (8, 8, 8, 8, 8, 8), r"multiples of config.model.patch x 2\^\(levels - 1\) = 32"),
+        ("network.kind", "mamba", r"config.network.kind='mamba' must be one of"),
+        ("network.depth", 3, r"config.network has \['blocks', 'channels', 'depth'\]; a 'unet' has"),
+        ("network", transformer(heads=3), r"config.network.width=32 must be a multiple of config.network.heads=3"),
+        ("network", transformer(remat="some"), r"config.network.remat='some' must be one of"),
+        ("network", transformer(attention="cudnn"), r"config.network.attention='cudnn' needs an NVIDIA GPU"),
+        ("network", transformer(unroll=3), r"config.network.unroll=3 between 1 and that"),
+        ("sharding", (("width", "model"),), r"config.sharding maps 'width' to 'model', which is no mesh axis"),
+        ("network.channels", (8, 40), r"config.network.channels=\(8, 40\)"),
+        ("model.condition", 15, r"config.model.condition=15 must be"),
+        ("model.target", "velocity", r"target='velocity' must be one of"),
+        ("train.batch_size", 6, r"config.train.batch_size=6 must be a multiple of 1 .* config.train.accumulate=4"),
+        ("train.schedule", "linear", r"config.train.schedule='linear' must be"),
+        ("mesh", (3, 1, 1), r"config.mesh=\(3, 1, 1\) does not fit 1 device"),
+        ("experiment", "video_transformer", r"config.experiment='video_transformer' is no file"),
+        ("data.clip_length", 100, r"config.data.clip_length=100 is longer than every episode"),
+        ("eval.num_context", 2, r"config.eval.num_context=2 must be at least"),
+    ],
+)
+def test_config_that_cannot_run_is_refused_before_anything_is_written(tiny_config, tmp_path, field, value, message):
+    tiny_config.train.accumulate = 4
+    tiny_config.unlock()
+    if isinstance(value, dict):
+        tiny_config[field] = ConfigDict(value)
+    else:
+        tiny_config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        train(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_toy_world_is_learned_to_a_stated_error(tiny_config, tmp_path):
+    """Held-out futures of the square world: under 10/255 root mean squared error where copying makes over 45."""
+    config = configured(
+        tiny_config, num_steps=350, batch_size=16, learning_rate=2e-3, eval_every=1000, checkpoint_every=1000
+    )
+    config.network.channels = (32, 32)
+    config.model.condition = 64
+    config.diffusion.update({"sigma_data": 0.5, "sigma_mean": -0.4})
+    config.sampler.sigma_max = 5.0
+    train(config, tmp_path)
+    run = experiments.load(tmp_path)
+    windows = run.windows("test", 4 + 8)
+    results = rollouts.run_rollouts(run.graphdef, run.weights, windows, 4, 16, jax.random.key(0))
+    error = lambda frames: float(np.sqrt(np.mean((frames.astype(float) - results.truth) ** 2)))
+    copied = np.broadcast_to(results.clip.frames[:, 3:4], results.truth.shape)
+    assert error(copied) > 45
+    assert error(results.imagined) < 10
+    # Another window's actions are partly right by chance (they are binary on a ring of four), so they cost less than
+    # copying, but they must cost.
+    assert error(results.shuffled) > error(results.imagined) + 10
+    table = rollouts.measure(results, rollouts.mean_frame(windows), 8)
+    assert table["action_following"]["low"] > 0
+    # After an odd number of steps the square never is where it was; after an even number copying may be perfect.
+    assert table["psnr_changed"]["imagined"][6] > table["psnr_changed"]["copy_last"][6] + 10

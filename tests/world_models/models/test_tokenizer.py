@@ -1,0 +1,237 @@
+"""The causal tokenizer: what sees what, masks, the bottleneck, and one frame at a time."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+from world_models.core import sharding as parallel
+from world_models.core.types import Clip
+from world_models.models.tokenizer.model import CausalTokenizer, Options
+from world_models.nn.patches import patchify
+from world_models.nn.space_time import Group, rotate
+from world_models.nn.transformer import TransformerOptions
+
+SMALL = TransformerOptions(width=16, depth=4, heads=2)
+OPTIONS = Options(
+    SMALL,
+    dataclasses.replace(SMALL, width=12),
+    patch=4,
+    latents=3,
+    latent_channels=5,
+    time_every=2,
+    window=3,
+    pixel_mean=(0.3, 0.4, 0.5),
+    pixel_std=(0.2, 0.3, 0.25),
+)
+SHAPE = (8, 12, 3)
+TIME, SEEN = 8, 5  # two blocks over time, each two frames back: a frame depends on itself and the four before
+
+
+def keys(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def frames_of(batch=2, time=TIME, seed=0, shape=SHAPE):
+    return np.random.default_rng(seed).integers(0, 256, (batch, time, *shape)).astype(np.uint8)
+
+
+def build(options=OPTIONS, shape=SHAPE):
+    return nnx.jit(lambda: CausalTokenizer(options, shape, rngs=nnx.Rngs(0)))()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+encode = nnx.jit(lambda model, *inputs: model.encode(*inputs))
+predict = nnx.jit(lambda model, latents: model.predict(latents))
+decode = nnx.jit(lambda model, latents: model.decode(latents))
+
+
+def latents_of(batch=2, time=TIME, seed=1):
+    return np.random.default_rng(seed).uniform(-1, 1, (batch, time, 3, 5)).astype(np.float32)
+
+
+def depends(function, inputs, place, other):
+    """Bool [time]: which frames of the output change when frame `place` of one example does."""
+    changed = np.array(inputs)
+    changed[1, place] = other[1, place]
+    before, after = np.asarray(function(inputs)), np.asarray(function(changed))
+    np.testing.assert_array_equal(before[0], after[0])  # the other example is not touched
+    return np.abs(before[1] - after[1]).reshape(len(before[1]), -1).max(axis=1) > 1e-6
+
+
+@pytest.mark.parametrize("place", [0, 2, 7])
+def test_a_frame_changes_itself_and_a_few_after_it_but_none_before(model, place):
+    expected = (np.arange(TIME) >= place) & (np.arange(TIME) < place + SEEN)
+    found = depends(lambda frames: encode(model, frames), frames_of(), place, frames_of(seed=3))
+    np.testing.assert_array_equal(found, expected)
+    found = depends(lambda latents: predict(model, latents), latents_of(), place, latents_of(seed=3))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_prefix_is_encoded_and_decoded_as_in_the_whole(model):
+    frames, latents = frames_of(), latents_of()
+    np.testing.assert_allclose(encode(model, frames[:, :3]), encode(model, frames)[:, :3], atol=1e-5)
+    np.testing.assert_allclose(predict(model, latents[:, :3]), predict(model, latents)[:, :3], atol=1e-5)
+
+
+def test_frames_become_bounded_latents_and_frames_again(model):
+    frames = frames_of()
+    latents = np.asarray(encode(model, frames))
+    assert latents.shape == (2, TIME, *model.latent_shape)
+    assert latents.dtype == np.float32
+    assert 0.05 < np.abs(latents).max() <= 1
+    made = np.asarray(decode(model, latents))
+    assert made.shape == frames.shape
+    assert made.dtype == np.uint8
+    # `decode` is `predict`, its patches put back in place and its pixels scaled.
+    patches = np.asarray(predict(model, latents)).reshape(2, -1, 48)
+    scaled = np.clip(np.round((patches * np.tile([0.2, 0.3, 0.25], 16) + np.tile([0.3, 0.4, 0.5], 16)) * 255), 0, 255)
+    assert np.abs(patchify(made, 4).astype(int) - scaled).max() <= 1
+    large = build(dataclasses.replace(OPTIONS, latent_channels=2))
+    large.encoder.head.kernel[...] *= 1e4
+    assert np.abs(np.asarray(encode(large, frames))).max() == 1
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_one_frame_at_a_time_gives_the_same(model, length):
+    """Seven frames are more than the caches hold."""
+    frames, latents = frames_of(time=length), latents_of(time=length)
+    step = nnx.jit(lambda model, cache, frame: model.encode_step(cache, frame))
+    cache, found = model.encode_cache(2), []
+    shapes = jax.tree.map(jnp.shape, cache)
+    for t in range(length):
+        cache, own = step(model, cache, frames[:, t])
+        found.append(own)
+    assert jax.tree.map(jnp.shape, cache) == shapes
+    np.testing.assert_allclose(np.stack(found, axis=1), encode(model, frames), atol=1e-5)
+    step = nnx.jit(lambda model, cache, latents: model.decode_step(cache, latents))
+    cache, found = model.decode_cache(2), []
+    for t in range(length):
+        cache, own = step(model, cache, latents[:, t])
+        found.append(own)
+    difference = np.abs(np.stack(found, axis=1).astype(int) - np.asarray(decode(model, latents)))
+    assert difference.max() <= 1  # rounding
+    assert (difference == 0).mean() > 0.99
+
+
+def test_rotation_turns_pairs_of_channels_and_its_products_know_distances_alone():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 1, 6, 2, 8)).astype(np.float32)
+    points = x[..., :4].astype(complex) + 1j * x[..., 4:]
+    turned = points * np.exp(1j * np.arange(6)[:, None, None] * 10_000.0 ** -(np.arange(4) / 4))
+    np.testing.assert_allclose(
+        rotate(x, np.arange(6)), np.concatenate([turned.real, turned.imag], axis=-1), rtol=1e-5, atol=1e-5
+    )
+    product = lambda shift: np.einsum("bthc,bshc->bhts", *(rotate(z, np.arange(6) + shift) for z in (x, y)))
+    np.testing.assert_allclose(product(0), product(40), atol=1e-4)
+
+
+def test_a_block_over_time_equals_numpy_in_float64():
+    """A head, a token and a frame at a time; the block within frames is the shared transformer's."""
+    group = nnx.jit(lambda: Group(dataclasses.replace(SMALL, depth=2), 2, rngs=nnx.Rngs(0)))()
+    x = np.random.default_rng(0).standard_normal((2, 5, 3, 16)).astype(np.float32)
+    found = nnx.jit(lambda group, x: group(x, 3))(group, x)
+    within = np.stack([np.asarray(group.space(x[:, t])) for t in range(5)], axis=1).astype(np.float64)
+    block = jax.tree.map(lambda a: np.asarray(a, np.float64), nnx.to_pure_dict(nnx.state(group.time, nnx.Param)))
+    normal = lambda y: (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6)
+    qkv = np.einsum("btnw,wkhd->kbtnhd", normal(within), block["attention"]["qkv"]["kernel"])
+    turn = np.exp(1j * np.arange(5)[:, None] * 10_000.0 ** -(np.arange(4) / 4))  # [time, half]
+    as_points = lambda y: (y[..., :4] + 1j * y[..., 4:]) * turn[:, None, None]
+    q, k = as_points(qkv[0]), as_points(qkv[1])
+    mixed = np.zeros_like(qkv[2])
+    for t in range(5):
+        past = slice(max(0, t - 2), t + 1)
+        scores = np.einsum("bnhd,bsnhd->bnhs", q[:, t], k[:, past].conj()).real / np.sqrt(8)
+        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        mixed[:, t] = np.einsum("bnhs,bsnhd->bnhd", weights, qkv[2][:, past])
+    expected = within + np.einsum("btnhd,hdw->btnw", mixed, block["attention"]["out"]["kernel"])
+    hidden = np.asarray(jax.nn.gelu(normal(expected) @ block["mlp"]["up"]["kernel"], approximate=False))
+    np.testing.assert_allclose(found, expected + hidden @ block["mlp"]["down"]["kernel"], atol=1e-4)
+
+
+def test_every_frame_draws_its_own_share_uniformly():
+    model = build(shape=(64, 64, 3))  # 256 patches
+    masks = np.asarray(model.mask(keys(100), 12))
+    assert masks.shape == (100, 12, 256)
+    shares = masks.mean(axis=-1)
+    expected = 0.9 * (np.arange(shares.size) + 0.5) / shares.size
+    assert np.abs(np.sort(shares.reshape(-1)) - expected).max() < 0.05
+    assert np.abs(np.corrcoef(shares[:, 0], shares[:, 1])[0, 1]) < 0.3  # neighbours in time know nothing of each other
+    assert len(np.unique(masks.reshape(-1, 256), axis=0)) > 1150  # but for those with next to nothing masked
+    np.testing.assert_allclose(masks.mean(axis=(0, 1)), 0.45, atol=0.07)  # every patch as often as any other
+    np.testing.assert_array_equal(model.mask(keys(100)[7:8], 12)[0], masks[7])  # an example's own key decides
+    fixed = np.asarray(model.mask(keys(100), 12, 0.75)).mean(axis=-1)
+    assert fixed.mean() == pytest.approx(0.75, abs=0.01)
+    assert fixed.std() < 0.05
+
+
+def test_masked_pixels_are_not_seen_and_all_others_are(model):
+    frames, hidden = frames_of(), np.asarray(model.mask(keys(2), TIME))
+    pixels = np.asarray(model.shown(np.zeros_like(frames), hidden)) == 128  # masked pixels are shown in grey
+    assert pixels.mean() == pytest.approx(hidden.mean())
+    latents = np.asarray(encode(model, frames, hidden))
+    other = np.where(pixels, frames_of(seed=5), frames)
+    np.testing.assert_array_equal(encode(model, other, hidden), latents)
+    np.testing.assert_array_equal(model.shown(other, hidden)[~pixels], frames[~pixels])
+    seen = np.where(pixels, frames, frames_of(seed=5))
+    changed = np.abs(np.asarray(encode(model, seen, hidden)) - latents).max(axis=(2, 3))
+    assert (changed[~hidden.all(axis=-1)] > 1e-6).all()
+
+
+def test_the_loss_counts_all_normalized_pixels_under_new_masks(model):
+    frames = frames_of()
+    clip = Clip(frames, None, None, None, None, None)
+    loss = nnx.jit(lambda model, clip, keys: model.loss(clip, keys)[0])
+    made = np.asarray(predict(model, encode(model, frames, model.mask(keys(2), TIME))), np.float64)
+    normalized = (frames / 255 - np.array(OPTIONS.pixel_mean)) / np.array(OPTIONS.pixel_std)
+    truth = patchify(normalized, 4).reshape(made.shape)
+    assert float(loss(model, clip, keys(2))) == pytest.approx(np.mean((made - truth) ** 2), rel=1e-4)
+    assert float(loss(model, clip, keys(2, 1))) != float(loss(model, clip, keys(2)))
+
+
+def gradients(options):
+    graphdef, params, rest = nnx.split(build(options), nnx.Param, ...)
+    clip = Clip(frames_of(), None, None, None, None, None)
+    return jax.jit(jax.grad(lambda p: nnx.merge(graphdef, p, rest).loss(clip, keys(2))[0]))(params)
+
+
+def test_every_parameter_learns_and_remat_and_unrolling_change_no_gradient():
+    plain = gradients(OPTIONS)
+    for path, grad in jax.tree_util.tree_leaves_with_path(plain):
+        assert float(jnp.abs(grad).reshape(len(grad), -1).max(axis=1).min() if grad.ndim > 2 else grad.std()) > 0, path
+    how = {"remat": "full", "unroll": 4}
+    changed = [dataclasses.replace(network, **how) for network in (OPTIONS.encoder, OPTIONS.decoder)]
+    other = gradients(dataclasses.replace(OPTIONS, encoder=changed[0], decoder=changed[1]))
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_lower_precision_gives_nearly_the_same_latents_in_float32(model):
+    found = encode(build(dataclasses.replace(OPTIONS, dtype="bfloat16")), frames_of())
+    assert found.dtype == jnp.float32
+    error = np.abs(np.asarray(found) - np.asarray(encode(model, frames_of())))
+    assert 0 < error.max() < 0.1
+
+
+def test_axes_are_named_so_that_every_kernel_can_be_split(model):
+    names = parallel.axis_names(nnx.state(model, nnx.Param))["encoder"]["transformer"]["groups"]
+    assert names["time"]["attention"]["qkv"]["kernel"] == PartitionSpec("layers", "width", None, "heads", None)
+    assert names["space"]["blocks"]["mlp"]["up"]["kernel"] == PartitionSpec("layers", "layers", "width", "mlp")
+
+
+def test_the_program_does_not_grow_with_depth():
+    def size(depth):
+        encoder = dataclasses.replace(SMALL, depth=depth)
+        make = lambda: CausalTokenizer(dataclasses.replace(OPTIONS, encoder=encoder), SHAPE, rngs=nnx.Rngs(0))
+        program = jax.make_jaxpr(lambda model, frames: model.encode(frames))(nnx.eval_shape(make), frames_of())
+        return len(str(program).splitlines())
+
+    assert size(12) == size(4)

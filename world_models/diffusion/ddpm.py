@@ -1,0 +1,88 @@
+"""Diffusion in the form of Ho et al. 2020 ("DDPM"): the network predicts the noise; sampled in few steps as DDIM."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from world_models.core.types import Array
+from world_models.diffusion.process import Noised, draws, per_pixel
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPM:
+    """A `world_models.diffusion.process.Process` whose level is the index t of ᾱ; DIAMOND's baseline.
+
+    Noisy data are √ᾱ·x/data_std + √(1 − ᾱ)·ε, ε ~ N(0, 1) plus offset noise, and the network predicts ε.
+
+    Attributes:
+      data_std: standard deviation of the diffused quantity, which is divided by it.
+      offset_noise: noise shared by all pixels of a channel, as a part of ε.
+      num_levels: length T of the training schedule; t is uniform in 0..T−1.
+      beta_low, beta_high: ends of the linear schedule of β.
+      num_steps: of the sampler. Its levels lie evenly inside the schedule, t = T·(n − i)/(n + 1) for i = 0..n−1, so
+        that a single step starts in the middle: close to T the network sees nothing but its own answer.
+      eta: 0 for DDIM, 1 for DDPM's ancestral noise (Song et al. 2021, equations 12 and 16).
+    """
+
+    data_std: float = 0.5
+    offset_noise: float = 0.3
+    num_levels: int = 1000
+    beta_low: float = 1e-4
+    beta_high: float = 0.02
+    num_steps: int = 3
+    eta: float = 0.0
+
+    @property
+    def alphas(self) -> np.ndarray:
+        """ᾱ of every level, float64 [num_levels], falling from almost 1 to almost 0."""
+        return np.cumprod(1 - np.linspace(self.beta_low, self.beta_high, self.num_levels))
+
+    @property
+    def levels(self) -> np.ndarray:
+        """The sampler's levels t, int32 [num_steps], falling."""
+        return (self.num_levels * np.arange(self.num_steps, 0, -1) / (self.num_steps + 1)).astype(np.int32)
+
+    def corrupt(self, clean: Array, keys: Array) -> Noised:
+        """See `Process`."""
+        level_keys, shared, pixels = draws(keys, clean.shape)
+        level = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.num_levels))(level_keys)
+        noise = pixels + self.offset_noise * shared
+        signal, spread = self._mixture(level)
+        return Noised(signal * clean / self.data_std + spread * noise, level, noise)
+
+    def network_input(self, noisy: Array, level: Array) -> tuple[Array, Array]:
+        """See `Process`."""
+        return noisy, (level + 1) / self.num_levels
+
+    def denoised(self, noisy: Array, output: Array, level: Array) -> Array:
+        """See `Process`."""
+        signal, spread = self._mixture(level)
+        return (noisy - spread * output) / signal * self.data_std
+
+    def sample(self, denoise: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
+        """See `Process`. The denoised target, which the model may have clipped, says what the noise was."""
+        start, *step_keys = jax.random.split(key, self.num_steps + 1)
+        now = self.alphas[self.levels]
+        after = np.append(now[1:], 1.0)
+        fresh = self.eta * np.sqrt((1 - now / after) * (1 - after) / (1 - now))
+
+        def step(x: Array, inputs: tuple[Array, ...]) -> tuple[Array, None]:
+            level, now, after, fresh, step_key = inputs
+            clean = denoise(x, level) / self.data_std
+            noise = (x - jnp.sqrt(now) * clean) / jnp.sqrt(1 - now)
+            x = jnp.sqrt(after) * clean + jnp.sqrt(1 - after - fresh**2) * noise
+            return x + fresh * jax.random.normal(step_key, shape), None
+
+        numbers = [jnp.asarray(values, jnp.float32) for values in (now, after, fresh)]
+        x, _ = jax.lax.scan(
+            step, jax.random.normal(start, shape), (jnp.asarray(self.levels), *numbers, jnp.stack(step_keys))
+        )
+        return x * self.data_std
+
+    def _mixture(self, level: Array) -> tuple[Array, Array]:
+        """(√ᾱ, √(1 − ᾱ)) of levels [batch], each [batch, 1, 1, 1]."""
+        alpha = jnp.asarray(self.alphas, jnp.float32)[level]
+        return per_pixel(jnp.sqrt(alpha)), per_pixel(jnp.sqrt(1 - alpha))

@@ -1,0 +1,155 @@
+"""Tasks in a Gymnasium environment: begin where a policy once was, and reach what it saw some steps later.
+
+The protocol of DINO-WM (arXiv 2411.04983) and LeWM's evaluation, without setting a simulator's state: an episode is
+reset with the same seed and its actions are done again up to the start.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from world_models.core.errors import UserError
+from world_models.data.episodes import resized
+from world_models.environments.gymnasium import GymnasiumSource
+
+IsReached = Callable[[Any, Any], bool]
+"""(observation, that of the goal) -> whether the goal is reached."""
+
+TRIES = 20
+"""Episodes for each task that is wanted, before it is said that there are too few."""
+
+
+class Moment(NamedTuple):
+    """What is seen, uint8 [h, w, 3], and what the environment observes."""
+
+    frame: np.ndarray
+    observed: Any
+
+
+class Task(NamedTuple):
+    """Where to begin and what to reach.
+
+    Attributes:
+      unit: number of the episode; its seed is the source's.
+      actions: of the policy, from the reset to the start.
+      start, goal: the moments; the policy went from one to the other in `offset` recorded steps.
+    """
+
+    unit: int
+    actions: list[Any]
+    start: Moment
+    goal: Moment
+
+
+def draw(
+    source: GymnasiumSource, reached: IsReached, number: int, offset: int, num_steps: int, seed: int
+) -> tuple[list[Task], int]:
+    """Tasks from episodes of the source's policy that come after the recorded ones, with seeds that no model has seen.
+
+    Args:
+      source: what the data were recorded with.
+      reached: whether a goal is reached; tasks that begin there are left out.
+      number: of tasks.
+      offset: recorded steps from start to goal.
+      num_steps: recorded steps of an attempt, for which the environment's own limit must leave time.
+      seed: of the steps at which tasks begin.
+
+    Returns:
+      The tasks, one an episode, and how many episodes were left out: they began at the goal, or ended before it.
+
+    Raises:
+      UserError: if the offset does not fit into an episode, or too few episodes give a task.
+    """
+    rng, environment = np.random.default_rng(seed), source.make()
+    latest = source.max_episode_steps - 1 - offset
+    if offset < 1 or latest < 0:
+        raise UserError(f"offset={offset} must be from 1 to {source.max_episode_steps - 1}, the steps of an episode.")
+    limit = environment.spec.max_episode_steps
+    if limit:
+        latest = min(latest, limit // source.action_repeat - source.skip_steps - num_steps)
+    if latest < 0:
+        raise UserError(f"num_steps={num_steps}: {source.environment} ends each episode after {limit} of its steps.")
+    tasks: list[Task] = []
+    for tried in range(TRIES * number):
+        if len(tasks) == number:
+            break
+        task = _one(source, environment, source.num_units + tried, int(rng.integers(latest + 1)), offset)
+        if task and not reached(task.goal.observed, task.goal.observed):
+            raise UserError("reached says that a goal is not reached by itself: it must compare two observations.")
+        if task and not reached(task.start.observed, task.goal.observed):
+            tasks.append(task)
+    environment.close()
+    if len(tasks) < number:
+        raise UserError(
+            f"offset={offset}: only {len(tasks)} of {TRIES * number} episodes last long enough and do not begin at "
+            f"their goal, and num_tasks={number}: take another offset or policy."
+        )
+    return tasks, tasks[-1].unit - source.num_units + 1 - number
+
+
+def _one(source: GymnasiumSource, environment: Any, unit: int, start: int, offset: int) -> Task | None:
+    """The task of an episode; None if it ends too early."""
+    observed, act = source.begin(environment, unit)
+
+    def moment() -> Moment:
+        frame = resized(source.pixels(environment, observed), source.image_size)
+        return Moment(frame.copy(), copy.deepcopy(observed))
+
+    actions, first = [], source.skip_steps + start
+    last = first + offset
+    for step in range(last):
+        if step == first:
+            begin = moment()
+        actions.append(act(observed))
+        observed, _, _, ended, _ = source.hold(environment, actions[-1])
+        if ended and step + 1 < last:
+            return None
+    return Task(unit, actions[:first], begin, moment())
+
+
+class Retraced:
+    """An environment that begins where a task does, at the pace and size of the recording.
+
+    As `gymnasium.Env` for `planning.host.Player`; each step's info says under "reached" whether the goal is.
+    """
+
+    def __init__(self, source: GymnasiumSource, environment: Any, task: Task, reached: IsReached):
+        """`environment` is one that `source.make` made."""
+        self._source, self._environment, self._task, self._reached = source, environment, task, reached
+        self.action_space = environment.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Goes to the task's start; its own seed is used.
+
+        Raises:
+          UserError: if that looks otherwise than when the task was drawn.
+        """
+        observed = self._source.reset(self._environment, self._task.unit)
+        for action in self._task.actions:
+            observed, *_ = self._source.hold(self._environment, action)
+        start = self._task.start
+        if not (np.array_equal(self.frame(observed), start.frame) and _same(observed, start.observed)):
+            raise UserError(
+                f"{self._source.describe(self._task.unit)} does not repeat itself: the same seed and actions led "
+                "elsewhere, so there is no way back to where a task begins."
+            )
+        return observed, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """As Gymnasium's, with the action held as in the recording."""
+        observed, reward, terminated, ended, info = self._source.hold(self._environment, action)
+        found = {**info, "reached": bool(self._reached(observed, self._task.goal.observed))}
+        return observed, reward, terminated, ended and not terminated, found
+
+    def frame(self, observed: Any) -> np.ndarray:
+        """What a model is shown, uint8 [h, w, 3]."""
+        return resized(self._source.pixels(self._environment, observed), self._source.image_size).copy()
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two observations are equal: arrays, or dictionaries of them."""
+    if isinstance(one, dict):
+        return all(_same(one[name], other[name]) for name in one)
+    return np.array_equal(one, other)

@@ -1,1 +1,0 @@
-"""Several levels of latent dynamics, each slower and more abstract than the one below."""

@@ -1,1 +1,0 @@
-"""Masked autoencoders of images and video."""

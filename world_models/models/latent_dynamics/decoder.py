@@ -1,0 +1,49 @@
+"""A probe decoder: shows people what latents hold. By default it learns behind a stopped gradient."""
+
+import dataclasses
+
+import jax
+from flax import nnx
+
+from world_models.core.sharding import axes
+from world_models.core.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderOptions:
+    """A decoder of single frames, one a level.
+
+    Attributes:
+      channels: from coarse to fine; between two of them, and after the last, the image doubles. Empty: no decoder.
+      frames: of a clip, evenly apart from a random one, that it learns from in a step; at most the ticks of a level.
+      weight: of its squared error, over normalized pixels, in the loss.
+      detach: whether its gradient stops at the latents. If not, latents are shaped by reconstruction.
+    """
+
+    channels: tuple[int, ...] = (32, 16)
+    frames: int = 2
+    weight: float = 1.0
+    detach: bool = True
+
+
+class Decoder(nnx.Module):
+    """A linear map to a coarse image, then convolutions between which it doubles."""
+
+    def __init__(self, options: DecoderOptions, width: int, frame_shape: tuple[int, int, int], *, rngs: nnx.Rngs):
+        """Builds it for latents of `width` numbers and frames of (height, width, channel)."""
+        channels, (height, breadth, colours) = options.channels, frame_shape
+        self.frame_shape = frame_shape
+        shrink = 2 ** len(channels)
+        self.grid = (-(-height // shrink), -(-breadth // shrink), channels[0])  # cropped in the end
+        cells = self.grid[0] * self.grid[1] * self.grid[2]
+        self.spread = nnx.Linear(width, cells, kernel_metadata=axes("width", "mlp"), rngs=rngs)
+        sizes = list(zip(channels, [*channels[1:], colours]))
+        self.convolutions = nnx.List([nnx.Conv(a, b, (3, 3), rngs=rngs) for a, b in sizes])
+
+    def __call__(self, z: Array) -> jax.Array:
+        """Latents [..., width] -> normalized frames, float32 [..., h, w, c]."""
+        x = self.spread(z).reshape(-1, *self.grid)
+        for convolution in self.convolutions:
+            x = convolution(nnx.relu(x).repeat(2, axis=1).repeat(2, axis=2))
+        height, width, _ = self.frame_shape
+        return x[:, :height, :width].reshape(*z.shape[:-1], *self.frame_shape)

@@ -1,0 +1,119 @@
+"""From single frames to features: a small residual CNN, or the encoder of this project's masked autoencoder."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from world_models.core.sharding import axes
+from world_models.core.types import Array
+from world_models.models.masked_autoencoder.model import Encoder as PatchEncoder
+from world_models.models.masked_autoencoder.model import Options as PatchOptions
+from world_models.nn.embeddings import Constant
+from world_models.nn.patches import grid_of, patchify
+from world_models.nn.transformer import TransformerOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class CNNOptions:
+    """The encoder of IMPALA (Espeholt et al. 2018, figure 3).
+
+    Attributes:
+      channels: of its stacks, each of which halves the image.
+      blocks: residual blocks of a stack.
+      frozen: whether its weights stay as they are; the projection to latents is trained all the same.
+    """
+
+    channels: tuple[int, ...] = (16, 32, 32)
+    blocks: int = 2
+    frozen: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTOptions:
+    """A vision transformer: the encoder of `masked_autoencoder.model`, shown all patches of a frame.
+
+    Its parameters have the names that they have there, below "encoder": a trained one can be begun with.
+
+    Attributes:
+      transformer: its size.
+      patch: pixels of a patch along height and width.
+      class_token: whether it has one; it sees, but is no part of the features.
+      frozen: see `CNNOptions`.
+    """
+
+    transformer: TransformerOptions
+    patch: int = 8
+    class_token: bool = True
+    frozen: bool = False
+
+
+class CNN(nnx.Module):
+    """Stacks of a convolution, a pooling and residual blocks."""
+
+    def __init__(self, options: CNNOptions, channels: int, *, dtype, rngs: nnx.Rngs):
+        """`channels` are those of frames."""
+        self.dtype, stacks = dtype, []
+        for width in options.channels:
+            first = _conv(channels, width, dtype=dtype, rngs=rngs)
+            rest = [_conv(width, width, dtype=dtype, rngs=rngs) for _ in range(2 * options.blocks)]
+            stacks.append(nnx.List([first, *rest]))
+            channels = width
+        self.stacks = nnx.List(stacks)
+
+    def __call__(self, frames: Array) -> Array:
+        """Normalized frames [n, h, w, c] -> features [n, outputs]."""
+        x = frames.astype(self.dtype)
+        for first, *rest in self.stacks:
+            x = nnx.max_pool(first(x), (3, 3), (2, 2), "SAME")
+            for one, two in zip(rest[::2], rest[1::2]):
+                x = x + two(nnx.relu(one(nnx.relu(x))))
+        return nnx.relu(x).reshape(len(x), -1)
+
+
+class ViT(PatchEncoder):
+    """Tokens of all patches, side by side: where something is stays known."""
+
+    def __init__(self, options: ViTOptions, frame_shape: tuple[int, int, int], *, dtype, rngs: nnx.Rngs):
+        """Builds it for frames of (height, width, channel)."""
+        same = options.transformer  # a masked autoencoder has a decoder as well, which is not built
+        made = PatchOptions(same, same, patch=options.patch, class_token=options.class_token, dtype=str(dtype))
+        grid = grid_of((1, *frame_shape), options.patch, 1)
+        super().__init__(made, grid, options.patch**2 * frame_shape[-1], rngs=rngs)
+        self.patch = options.patch
+
+    def __call__(self, frames: Array) -> Array:
+        """Normalized frames [n, h, w, c] -> features [n, outputs]."""
+        tokens = super().__call__(patchify(frames[:, None], self.patch))
+        return tokens[:, int(self.class_token is not None) :].reshape(len(frames), -1)
+
+
+def make_encoder(
+    options: CNNOptions | ViTOptions, frame_shape: tuple[int, int, int], *, dtype=jnp.float32, rngs: nnx.Rngs
+) -> tuple[nnx.Module, int]:
+    """(the encoder, number of features of a frame); a frozen one has no parameters, but constants of those names."""
+    dtype = jnp.dtype(dtype)
+    if isinstance(options, CNNOptions):
+        encoder = CNN(options, frame_shape[-1], dtype=dtype, rngs=rngs)
+    else:
+        encoder = ViT(options, frame_shape, dtype=dtype, rngs=rngs)
+    if options.frozen:
+        freeze(encoder)
+    graphdef, state = nnx.split(encoder)
+    frames = jax.ShapeDtypeStruct((1, *frame_shape), jnp.float32)
+    features = jax.eval_shape(lambda state, frames: nnx.merge(graphdef, state)(frames), state, frames)
+    return encoder, features.shape[-1]
+
+
+def freeze(module: nnx.Module) -> None:
+    """Makes constants of all parameters of a module, in place; their names stay."""
+    for _, part in nnx.iter_modules(module):
+        for name, value in list(vars(part).items()):
+            if isinstance(value, nnx.Param):
+                setattr(part, name, Constant(value[...]))
+
+
+def _conv(inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs) -> nnx.Conv:
+    names = axes(None, None, "channels_in", "channels_out")
+    return nnx.Conv(inputs, outputs, (3, 3), kernel_metadata=names, dtype=dtype, rngs=rngs)

@@ -1,0 +1,219 @@
+"""One level of latent dynamics: what its latents are, what its actions are, and how it predicts."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from world_models.core.types import Array
+from world_models.models.latent_dynamics import history as memory
+from world_models.models.latent_dynamics import regularizers
+from world_models.models.latent_dynamics.predictors import GRU, CausalTransformer, Perceptron, Residual
+from world_models.nn.embeddings import Constant
+from world_models.nn.transformer import LayerNorm
+
+ENCODERS = ("frames", "mlp", "identity")
+PREDICTORS = ("gru", "mlp", "transformer")
+TERMS = ("std", "cov", "time", "inverse", "sigreg", "distance")
+MEMORY = 0.99  # of the statistics of macro-actions: the last hundred batches
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelOptions:
+    """What a level is made of.
+
+    Attributes:
+      encoder: "frames" (level 1 alone: features of a frame), "mlp" on the latents of the level below (H-JEPA), or
+        "identity" (HWM: both levels share one space).
+      stride: ticks of the level below in one of this; 1 at level 1.
+      width: of a latent; at an identity, that of the level below.
+      action: numbers of an action: the environment's at level 1, above it of a macro-action in [−1, 1].
+      predictor: "gru", whose hidden state is the latent (eb_jepa), "mlp", two residual blocks that the action modulates
+        (adaLN-zero), or "transformer", which does the same and sees the latents before this one too (LeWM).
+      history: of a "transformer", the latents that it sees at most; 1 of the others. In acting, level 1 has those that
+        were seen; what is planned or imagined at a level above begins with one.
+      depth, heads: of a "transformer": blocks, and attention heads of each.
+      hidden: width of all MLPs.
+      rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before, a
+        "transformer" is given `history` true latents, and predicts one tick on from each but the last, too.
+      weight: of the level in the loss; at 0 it stays as it is and has no parameters, but constants of those names.
+      std, cov, time, inverse, sigreg, distance: weights of `regularizers` beside the prediction's squared error; 0
+        leaves one out. "inverse" predicts the action between two neighbouring latents; "distance" learns a map on
+        which latents are as far apart as the way is long, see `Level.place`.
+      farthest: ticks of the longest way, about; of "distance", which tells no longer ways apart.
+    """
+
+    encoder: str
+    stride: int
+    width: int
+    action: int
+    predictor: str = "gru"
+    history: int = 1
+    depth: int = 1
+    heads: int = 1
+    hidden: int = 256
+    rollout: int = 8
+    weight: float = 1.0
+    std: float = 0.0
+    cov: float = 0.0
+    time: float = 0.0
+    inverse: float = 0.0
+    sigreg: float = 0.0
+    distance: float = 0.0
+    farthest: float = 8.0
+
+
+class Level(nnx.Module):
+    """See the module. Level 1 lifts features of frames, an upper level latents of the one below."""
+
+    def __init__(self, options: LevelOptions, below: int, action_below: int, *, rngs: nnx.Rngs):
+        """Builds it.
+
+        Args:
+          options: of the level.
+          below: width of what it encodes.
+          action_below: numbers of an action of the level below; unused at level 1.
+          rngs: for the initial parameters.
+        """
+        self.options = options
+        width, action, hidden = options.width, options.action, options.hidden
+        self.norm = LayerNorm(width, rngs=rngs)  # of encoded and of predicted latents
+        sizes = {"frames": (below, width), "mlp": (below, hidden, width), "identity": ()}[options.encoder]
+        self.project = Perceptron(sizes, rngs=rngs) if sizes else None
+        upper = options.encoder != "frames"
+        pooled = (options.stride * action_below, hidden, action)
+        self.pooler = Perceptron(pooled, rngs=rngs) if upper else None
+        looks_back = {"history": options.history, "depth": options.depth, "heads": options.heads}
+        make = {
+            "gru": lambda: GRU(width, action, rngs=rngs),
+            "mlp": lambda: Residual(width, action, hidden, rngs=rngs),
+            "transformer": lambda: CausalTransformer(width, action, hidden, **looks_back, rngs=rngs),
+        }
+        self.cell = make[options.predictor]()
+        inverse = (2 * width, hidden, hidden, action)
+        self.inverse = Perceptron(inverse, rngs=rngs) if options.inverse else None
+        mapped = (width, hidden, hidden, width)
+        self.map = Perceptron(mapped, rngs=rngs) if options.distance else None
+        # Exponential averages of actions, of their squares, and of 1.
+        self.mean, self.square = Constant(jnp.zeros(action)), Constant(jnp.zeros(action))
+        self.seen = Constant(jnp.zeros(()))
+
+    def lift(self, below: Array) -> jax.Array:
+        """What this level makes of features or of latents of the level below: [..., below] -> [..., width]."""
+        return below if self.project is None else self.norm(self.project(below).astype(jnp.float32))
+
+    def place(self, z: Array) -> jax.Array:
+        """Where latents lie when a planner asks how far they are apart: [..., width] -> [..., width].
+
+        With a weight of "distance", places on its map: roots of mean squares of their differences are ticks, about.
+        Otherwise the latents themselves.
+        """
+        return z if self.map is None else self.map(z)
+
+    def pool(self, actions: Array) -> jax.Array:
+        """The macro-action, in [−1, 1], of the actions in a tick: [..., stride, action_below] -> [..., action]."""
+        return jnp.tanh(self.pooler(actions.reshape(*actions.shape[:-2], -1)))
+
+    def begin(self, z: Array) -> Any:
+        """What `step` goes on from where no more than a latent [..., width] is known.
+
+        That is the latent itself, or, if the predictor looks back, a `Memory`.
+        """
+        return self.append(self.nothing(z.shape[:-1]), jnp.zeros((*z.shape[:-1], self.options.action)), z)
+
+    def nothing(self, shape: tuple[int, ...]) -> Any:
+        """What is known before the first latent, with leading `shape`."""
+        options = self.options
+        if options.predictor == "transformer":
+            return memory.empty(shape, options.history, options.width, options.action)
+        return jnp.zeros((*shape, options.width))
+
+    def append(self, known: Any, action: Array, z: Array) -> Any:
+        """What is known after an action [..., action] led to the latent [..., width]."""
+        return memory.append(known, action, z) if self.options.predictor == "transformer" else z
+
+    def newest(self, known: Any) -> jax.Array:
+        """The present latent, [..., width]."""
+        return known.newest if self.options.predictor == "transformer" else known
+
+    def step(self, known: Any, action: Array) -> Any:
+        """What is known a tick later: `known` as from `begin`, action [..., action]."""
+        if self.options.predictor != "transformer":
+            return self.norm(self.cell(known, action))
+        done = memory.put(known.actions, known.count - 1, action)
+        following = memory.at(self.cell(known.latents, done), known.count - 1)
+        return memory.append(known, action, self.norm(following))
+
+    def rollout(self, known: Any, actions: Array) -> jax.Array:
+        """The next n latents: `known` as from `begin`, [..., n, action] -> [..., n, width]."""
+
+        def body(known: Any, action: Array) -> tuple[Any, jax.Array]:
+            known = self.step(known, action)
+            return known, self.newest(known)
+
+        return jnp.moveaxis(jax.lax.scan(body, known, jnp.moveaxis(actions, -2, 0))[1], 0, -2)
+
+    def remember(self, actions: Array) -> None:
+        """Adds actions [..., action] of a batch to the statistics that `prior` tells of."""
+        rows = jax.lax.stop_gradient(actions).reshape(-1, actions.shape[-1])
+        for kept, new in ((self.mean, rows.mean(axis=0)), (self.square, (rows**2).mean(axis=0)), (self.seen, 1.0)):
+            kept.set_value(MEMORY * kept[...] + (1 - MEMORY) * new)
+
+    def prior(self) -> tuple[jax.Array, jax.Array]:
+        """(mean, standard deviation) of recent actions, [action] each; 0 and 1 before there were any."""
+        seen = jnp.where(self.seen[...] > 0, self.seen[...], 1)
+        mean = self.mean[...] / seen
+        spread = jnp.sqrt(jnp.maximum(self.square[...] / seen - mean**2, 1e-6))
+        return mean, jnp.where(self.seen[...] > 0, spread, 1)
+
+    def rollouts(self, z: Array, actions: Array, given: int = 1) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Rollouts from every tick that has enough ticks after it.
+
+        Args:
+          z: [batch, ticks, width].
+          actions: between them, [batch, ticks − 1, action].
+          given: true latents that each begins with, at most `options.history`. Those before the last are predicted
+            from, too, one tick on.
+
+        Returns:
+          (predicted, true, held): latents [batch, starts, given − 1 + rollout, width]; held is the last true one that
+          each prediction has seen.
+        """
+        ticks = np.arange(given - 1 + self.options.rollout)
+        index = np.arange(z.shape[1] - len(ticks))[:, None] + ticks
+        latents, done = z[:, index[:, :given]], actions[:, index]
+        first = self.norm(self.cell(latents, done[..., :given, :]))
+        known = self.begin(latents[..., 0, :])
+        for i in range(1, given):
+            known = self.append(known, done[..., i - 1, :], latents[..., i, :])
+        known = self.append(known, done[..., given - 1, :], first[..., -1, :])
+        rest = self.rollout(known, done[..., given:, :])
+        held = z[:, index[:, :1] + np.minimum(ticks, given - 1)]
+        return jnp.concatenate([first, rest], axis=-2), z[:, index + 1], held
+
+    def loss(self, z: Array, actions: Array, key: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """(weighted sum, its parts and a few facts) for latents [batch, ticks, width] and the actions between them.
+
+        Targets have gradients too: what keeps latents from collapsing are the other terms (eb_jepa; LeWM).
+        "copy" is the error if latents stayed as they are, "variance" the mean variance of a number of a latent.
+        """
+        options, rows = self.options, z.reshape(-1, z.shape[-1])
+        predicted, true, held = self.rollouts(z, actions, options.history)
+        terms = {"std": lambda: regularizers.variance(rows), "cov": lambda: regularizers.covariance(rows)}
+        terms["time"] = lambda: regularizers.time_similarity(z)
+        terms["sigreg"] = lambda: regularizers.sigreg(z, key)
+        # Small errors of latents can be long ways: through a wall, say. So predicted places have to be right too, but
+        # not at any price: a level whose ways have many ticks would learn to predict little else.
+        missed = lambda: jnp.mean((self.place(predicted) - jax.lax.stop_gradient(self.place(true))) ** 2)
+        spread = lambda: regularizers.temporal_distance(self.place(z), options.farthest)
+        terms["distance"] = lambda: spread() + missed() / options.farthest
+        pairs = lambda: jnp.concatenate([z[:, :-1], z[:, 1:]], axis=-1)
+        terms["inverse"] = lambda: regularizers.inverse_dynamics(self.inverse(pairs()), actions)
+        parts = {"prediction": jnp.mean((predicted - true) ** 2)}
+        parts |= {name: terms[name]() for name in TERMS if getattr(options, name)}
+        total = parts["prediction"] + sum(getattr(options, name) * parts[name] for name in TERMS if name in parts)
+        facts = {"copy": jnp.mean((held - true) ** 2), "variance": jnp.mean(jnp.var(rows, axis=0))}
+        return total, parts | facts

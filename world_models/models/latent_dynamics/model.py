@@ -1,0 +1,295 @@
+"""K levels of latent dynamics (H-JEPA, arXiv 2610.06805; HWM, arXiv 2604.03208) on an encoder of frames.
+
+Level 1 ticks with the frames. Level l ticks `stride` times slower than the one below: its latent is made of the one
+below at that tick, its action, a macro-action, of the actions below since the tick before. No tick sees anything after
+it, so that what training does level by level and acting does frame by frame is the same.
+"""
+
+import dataclasses
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from world_models.core.errors import UserError
+from world_models.core.types import ActionSpec, Array, Clip, Prediction
+from world_models.models.latent_dynamics.decoder import Decoder, DecoderOptions
+from world_models.models.latent_dynamics.encoders import CNNOptions, ViTOptions, freeze, make_encoder
+from world_models.models.latent_dynamics.level import Level, LevelOptions
+from world_models.models.latent_dynamics.pixels import Pixels
+from world_models.nn.embeddings import normalize_actions
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a model is made of.
+
+    Attributes:
+      levels: from the bottom up, 1 to 4 of them.
+      encoder: of frames.
+      decoder: of latents, for people to look at.
+      detach_lower: whether an upper level's loss leaves what is below it as it is. If not, all is trained end to end.
+      pixels: how frames become numbers.
+      dtype: in which frames are encoded; all else is float32.
+    """
+
+    levels: tuple[LevelOptions, ...]
+    encoder: CNNOptions | ViTOptions
+    decoder: DecoderOptions
+    detach_lower: bool = True
+    pixels: Pixels = dataclasses.field(default_factory=Pixels)
+    dtype: str = "float32"
+
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """Frames in a tick, by level."""
+        return tuple(math.prod(level.stride for level in self.levels[: i + 1]) for i in range(len(self.levels)))
+
+
+class State(NamedTuple):
+    """What is known at a frame.
+
+    Attributes:
+      latents: of each level since its last tick, float32 [batch, width of the level].
+      actions: the last whole action of each level, [batch, its size]; zeros before there was one.
+      pending: of each upper level, the last `stride` actions of the level below, [batch, stride, their size].
+      known: what level 1 predicts from, see `Level.begin`.
+      clock: int32 [batch], frames since the episode began.
+    """
+
+    latents: tuple[Array, ...]
+    actions: tuple[Array, ...]
+    pending: tuple[Array, ...]
+    known: Any
+    clock: Array
+
+
+class MultiLevelDynamics(nnx.Module):
+    """A `WorldModel` that predicts latents at K time scales. Levels are numbered from 1.
+
+    An action of level 1 is a float vector in the environment's units, one-hot where actions are discrete; `vectors`
+    makes them. Those of the levels above are macro-actions in [−1, 1].
+    """
+
+    def __init__(
+        self, options: Options, frame_shape: tuple[int, int, int], actions: ActionSpec, *, rngs: nnx.Rngs
+    ):  # fmt: skip
+        """Builds the model for frames of (height, width, channel) and an action space."""
+        self.options, self.actions, self.frame_shape = options, actions, frame_shape
+        self.encoder, below = make_encoder(options.encoder, frame_shape, dtype=options.dtype, rngs=rngs)
+        levels, size = [], actions.size
+        for level in options.levels:
+            levels.append(Level(level, below, size, rngs=rngs))
+            if not level.weight:
+                freeze(levels[-1])
+            below, size = level.width, level.action
+        self.levels = nnx.List(levels)
+        shown = options.levels if options.decoder.channels else ()
+        self.decoders = nnx.List([Decoder(options.decoder, own.width, frame_shape, rngs=rngs) for own in shown])
+
+    def encode(self, frames: Array) -> jax.Array:
+        """Latents of level 1, float32 [batch, time, width], of uint8 frames [batch, time, h, w, c]."""
+        x = self.options.pixels.normalize(frames.reshape(-1, *frames.shape[2:]))
+        return self.levels[0].lift(self.encoder(x)).reshape(*frames.shape[:2], -1)
+
+    def vectors(self, actions: Array) -> jax.Array:
+        """Actions of a clip, int [...] or float [..., size], as those of level 1: float32 [..., size]."""
+        if self.actions.kind == "discrete":
+            return jax.nn.one_hot(actions, self.actions.size)
+        return jnp.asarray(actions, jnp.float32)
+
+    def lift(self, level: int, below: Array) -> jax.Array:
+        """Latents of `level` at its ticks, of those of the level below: [..., width below] -> [..., width].
+
+        At level 1, whose latents `encode` makes, they stay as they are.
+        """
+        return below if level == 1 else self.levels[level - 1].lift(below)
+
+    def place(self, level: int, z: Array) -> jax.Array:
+        """Where latents [..., width] of `level` lie for a planner's distances, see `Level.place`."""
+        return self.levels[level - 1].place(z)
+
+    def pool(self, level: int, actions: Array) -> jax.Array:
+        """The macro-action of an upper level, of those below in a tick: [..., stride, size below] -> [..., size]."""
+        return self.levels[level - 1].pool(self._scaled(level - 1, actions))
+
+    def begin(self, level: int, z: Array) -> Any:
+        """What `step_level` goes on from where a latent [..., width] is all that is known; see `Level.begin`."""
+        return self.levels[level - 1].begin(z)
+
+    def step_level(self, level: int, known: Any, action: Array) -> Any:
+        """What is known of `level` a tick later: from `begin` or the step before, and an action [..., its size]."""
+        return self.levels[level - 1].step(known, self._scaled(level, action))
+
+    def follow(self, level: int, known: Any, action: Array, z: Array) -> Any:
+        """What is known of `level` where an action [..., its size] really led to the latent [..., width]."""
+        return self.levels[level - 1].append(known, self._scaled(level, action), z)
+
+    def newest(self, level: int, known: Any) -> jax.Array:
+        """The latent [..., width] of `level` in what `step_level` goes on from."""
+        return self.levels[level - 1].newest(known)
+
+    def rollout(self, level: int, z: Array, actions: Array) -> jax.Array:
+        """The next n latents of `level`, without a look at any other: [..., width], [..., n, size] -> [..., n, width].
+
+        At an upper level this is a jumpy rollout: n predictions for n · (its period) frames.
+        """
+        return self.levels[level - 1].rollout(self.begin(level, z), self._scaled(level, actions))
+
+    def prior(self, level: int) -> tuple[jax.Array, jax.Array]:
+        """(mean, standard deviation) of recent actions of `level` in training: where a planner's search may begin."""
+        return self.levels[level - 1].prior()
+
+    def climb(self, z: Array, actions: Array, *, detach: bool = False) -> list[tuple[jax.Array, jax.Array]]:
+        """All levels of a clip, level by level.
+
+        Args:
+          z: latents of level 1, [batch, time, width].
+          actions: those between the frames as `vectors`, [batch, time − 1, size].
+          detach: whether no gradient passes from a level to the one below.
+
+        Returns:
+          (latents [batch, ticks, width], actions between them [batch, ticks − 1, size]) of each level. A level ticks at
+          frame 0 and then once a period; a last period that is not whole has its tick, and no action.
+        """
+        found = [(z, actions)]
+        for level, options in list(enumerate(self.options.levels, start=1))[1:]:
+            z, actions = jax.lax.stop_gradient(found[-1]) if detach else found[-1]
+            z = self.lift(level, z[:, :: options.stride])
+            whole = actions[:, : (z.shape[1] - 1) * options.stride]
+            chunks = whole.reshape(len(whole), z.shape[1] - 1, options.stride, whole.shape[-1])
+            found.append((z, self.pool(level, chunks)))
+        return found
+
+    def loss(self, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum of all levels' losses and the probe decoders'; changes what `prior` tells of.
+
+        Args:
+          clip: windows of single episodes, long enough for the rollout of every level.
+          keys: a random key an example, [batch].
+
+        Returns:
+          (total, metrics by level: see `Level.loss`; all by name).
+        """
+        total, metrics = jnp.zeros(()), {}
+        between = self.vectors(clip.actions[:, :-1])
+        levels = self.climb(self.encode(clip.frames), between, detach=self.options.detach_lower)
+        for number, (level, (z, actions)) in enumerate(zip(self.levels, levels), start=1):
+            key = jax.random.fold_in(keys[0], number)  # the same on all devices, as the projections must be
+            level.remember(actions)
+            parts = {}
+            if level.options.weight:
+                loss, parts = level.loss(z, self._scaled(number, actions), key)
+                total += level.options.weight * loss
+            if self.decoders:
+                loss_decoder = self._loss_of_decoder(number, z, clip.frames, keys)
+                parts["decoder"] = loss_decoder
+                total += self.options.decoder.weight * loss_decoder
+            metrics |= {f"level_{number}_{name}": value for name, value in parts.items()}
+        return total, {"loss": total} | metrics
+
+    def rollout_errors(self, clip: Clip) -> dict[str, jax.Array]:
+        """How far rollouts are off after 1, 2, … ticks, and how far latents that stay as they are.
+
+        A predictor that looks back is given as many true latents as it can see.
+
+        Returns:
+          "level_<l>_error" and "level_<l>_copy": mean squared errors [batch, rollout of the level].
+        """
+        found = {}
+        levels = self.climb(self.encode(clip.frames), self.vectors(clip.actions[:, :-1]))
+        for number, (level, (z, actions)) in enumerate(zip(self.levels, levels), start=1):
+            predicted, true, held = level.rollouts(z, self._scaled(number, actions), level.options.history)
+            for name, other in (("error", predicted), ("copy", held)):
+                errors = jnp.mean((other - true) ** 2, axis=(1, 3))
+                found[f"level_{number}_{name}"] = errors[:, level.options.history - 1 :]
+        return found
+
+    def start(self, batch: int) -> State:
+        """The state before the first frame of an episode."""
+        zeros = lambda *shape: jnp.zeros((batch, *shape))
+        levels = self.options.levels
+        pending = tuple(zeros(own.stride, below.action) for below, own in itertools.pairwise(levels))
+        actions = tuple(zeros(own.action) for own in levels)
+        latents, known = tuple(zeros(own.width) for own in levels), self.levels[0].nothing((batch,))
+        return State(latents, actions, pending, known, jnp.full((batch,), -1, jnp.int32))
+
+    def filter_step(self, state: State, frame: Array, action: Array, is_first: Array | None = None) -> State:
+        """Takes in one frame.
+
+        Args:
+          state: at the frame before, or `start`.
+          frame: uint8 [batch, h, w, c].
+          action: that led to it, [batch, ...] as in a clip; it means nothing where an episode begins.
+          is_first: bool [batch], where an episode begins.
+        """
+        return self._tick(state, self.encode(frame[:, None])[:, 0], action, is_first)
+
+    def _tick(self, state: State, z: Array, action: Array, is_first: Array | None = None) -> State:
+        """`filter_step` with the latent of level 1 in place of the frame."""
+        if is_first is not None:
+            fresh = self.start(len(z))
+            state = jax.tree.map(lambda a, b: _where(is_first, a, b), fresh, state)
+        clock = state.clock + 1
+        moved = clock > 0
+        latents, actions, pending = [z], [_where(moved, self.vectors(action), state.actions[0])], []
+        known = self.follow(1, state.known, self.vectors(action), z)
+        for number, period in list(enumerate(self.options.periods, start=1))[1:]:
+            i = number - 1
+            below_acted = moved & (clock % self.options.periods[i - 1] == 0)
+            pushed = jnp.concatenate([state.pending[i - 1][:, 1:], actions[i - 1][:, None]], axis=1)
+            pending.append(_where(below_acted, pushed, state.pending[i - 1]))
+            ticks = clock % period == 0
+            actions.append(_where(ticks & moved, self.pool(number, pending[-1]), state.actions[i]))
+            latents.append(_where(ticks, self.lift(number, latents[-1]), state.latents[i]))
+        return State(tuple(latents), tuple(actions), tuple(pending), known, clock)
+
+    def observe(self, frames: Array, actions: Array, rng: Array) -> State:
+        """Conditions on uint8 frames [batch, time, h, w, c] and the time − 1 actions between them; `rng` is unused."""
+        z = jnp.moveaxis(self.encode(frames), 1, 0)
+        nothing = jnp.zeros((len(frames), 1, *self.actions.shape), self.actions.dtype)
+        led = jnp.moveaxis(jnp.concatenate([nothing, jnp.asarray(actions, nothing.dtype)], axis=1), 1, 0)
+        body = lambda state, inputs: (self._tick(state, *inputs), None)
+        return jax.lax.scan(body, self.start(len(frames)), (z, led))[0]
+
+    def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
+        """One frame on under `action` [batch, ...], by level 1; the levels above see what it predicts."""
+        known = self.step_level(1, state.known, self.vectors(action))
+        return self._tick(state, self.newest(1, known), action), Prediction()
+
+    def decode(self, state: State) -> jax.Array:
+        """The present frame, uint8 [batch, h, w, c]. Raises UserError if there is no decoder."""
+        return self.decode_level(1, state.latents[0])
+
+    def decode_level(self, level: int, z: Array) -> jax.Array:
+        """Frames uint8 [..., h, w, c] of latents [..., width] of a level; raises UserError if there is no decoder."""
+        if not self.decoders:
+            raise UserError(
+                "config.decoder.channels=() left this model without a decoder: train with some, (32, 16), say."
+            )
+        return self.options.pixels.restore(self.decoders[level - 1](z))
+
+    def _scaled(self, level: int, actions: Array) -> Array:
+        """Actions of the environment are brought to [−1, 1] before anything sees them."""
+        return normalize_actions(self.actions, actions) if level == 1 and self.actions.kind != "discrete" else actions
+
+    def _loss_of_decoder(self, number: int, z: Array, frames: Array, keys: Array) -> jax.Array:
+        """Of a few ticks of every example, evenly apart from a random one."""
+        options, ticks = self.options.decoder, z.shape[1]
+        z = jax.lax.stop_gradient(z) if options.detach else z
+        apart = np.arange(min(options.frames, ticks)) * ticks // min(options.frames, ticks)
+        first = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, number), (1,), 0, ticks))(keys)
+        chosen = (first + apart) % ticks
+        take = jax.vmap(lambda rows, places: rows[places])
+        frames = take(frames, chosen * self.options.periods[number - 1])
+        # Over normalized pixels: small things that an encoder is shown enlarged count as much here.
+        return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self.options.pixels.normalize(frames)) ** 2)
+
+
+def _where(condition: Array, yes: Array, no: Array) -> jax.Array:
+    """`jnp.where` for a condition [batch]."""
+    return jnp.where(condition.reshape(-1, *(1,) * (yes.ndim - 1)), yes, no)

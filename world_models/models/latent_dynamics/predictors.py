@@ -1,0 +1,91 @@
+"""How a level goes from a latent and an action to the next latent."""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from world_models.core.sharding import axes
+from world_models.core.types import Array
+from world_models.nn.transformer import LayerNorm, Transformer, TransformerOptions, modulation
+
+
+class Perceptron(nnx.Module):
+    """Linear maps with ReLU between them."""
+
+    def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs):
+        """Maps sizes[0] numbers to sizes[-1]."""
+        pairs = list(itertools.pairwise(sizes))
+        names = [(None, "mlp")] + [("mlp", None)] * (len(pairs) - 1)
+        made = [nnx.Linear(a, b, kernel_metadata=axes(*own), rngs=rngs) for (a, b), own in zip(pairs, names)]
+        self.layers = nnx.List(made)
+
+    def __call__(self, x: Array) -> jax.Array:
+        """[..., sizes[0]] -> [..., sizes[-1]]."""
+        for layer in self.layers[:-1]:
+            x = nnx.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class GRU(nnx.Module):
+    """A gated recurrent unit (Cho et al. 2014; with the reset gate after the product, as cuDNN has it)."""
+
+    def __init__(self, width: int, inputs: int, *, rngs: nnx.Rngs):
+        """`width` of the state."""
+        self.of_input = nnx.Linear(inputs, 3 * width, kernel_metadata=axes(None, "mlp"), rngs=rngs)
+        self.of_state = nnx.Linear(width, 3 * width, kernel_metadata=axes("width", "mlp"), rngs=rngs)
+
+    def __call__(self, state: Array, inputs: Array) -> jax.Array:
+        """[..., width], [..., inputs] -> the next state."""
+        reset, update, new = jnp.split(self.of_input(inputs), 3, axis=-1)
+        own_reset, own_update, own_new = jnp.split(self.of_state(state), 3, axis=-1)
+        candidate = jnp.tanh(new + nnx.sigmoid(reset + own_reset) * own_new)
+        keep = nnx.sigmoid(update + own_update)
+        return (1 - keep) * candidate + keep * state
+
+
+class Residual(nnx.Module):
+    """Two residual blocks; the action scales, shifts and gates them, and they start as the identity (adaLN-zero)."""
+
+    def __init__(self, width: int, inputs: int, hidden: int, *, rngs: nnx.Rngs):
+        """`width` of the state."""
+        plain = lambda: LayerNorm(width, use_bias=False, use_scale=False, rngs=rngs)
+        self.embed = Perceptron((inputs, hidden, hidden), rngs=rngs)
+        self.norms = nnx.List([plain(), plain()])
+        self.blocks = nnx.List([Perceptron((width, hidden, width), rngs=rngs) for _ in range(2)])
+        self.modulations = nnx.List([modulation(hidden, 3 * width, rngs=rngs) for _ in range(2)])
+
+    def __call__(self, state: Array, inputs: Array) -> jax.Array:
+        """[..., width], [..., inputs] -> the next state."""
+        condition = nnx.relu(self.embed(inputs))
+        for norm, block, change in zip(self.norms, self.blocks, self.modulations):
+            scale, shift, gate = jnp.split(change(condition), 3, axis=-1)
+            state = state + gate * block(norm(state) * (1 + scale) + shift)
+        return state
+
+
+class CausalTransformer(nnx.Module):
+    """A transformer over latents that sees, at each, those before it and, through adaLN-zero, the actions (LeWM).
+
+    LeWM's puts out the next latent; this one adds what it puts out to the latent, and starts as the identity.
+    """
+
+    def __init__(
+        self, width: int, inputs: int, hidden: int, *, history: int, depth: int, heads: int, rngs: nnx.Rngs
+    ):  # fmt: skip
+        """`width` of a latent, a token here; `hidden` width of all MLPs; sees `history` latents at most."""
+        options = TransformerOptions(width, depth, heads, mlp_ratio=hidden / width, unroll=depth)
+        self.embed = Perceptron((inputs, hidden, hidden), rngs=rngs)
+        self.places = nnx.Param(0.02 * jax.random.normal(rngs.params(), (history, width)), **axes(None, "width"))
+        self.transformer = Transformer(options, hidden, causal=True, rngs=rngs)
+        self.norm = LayerNorm(width, use_bias=False, use_scale=False, rngs=rngs)
+        zeros = nnx.initializers.zeros_init()
+        self.out = nnx.Linear(width, width, kernel_init=zeros, kernel_metadata=axes("width", None), rngs=rngs)
+
+    def __call__(self, latents: Array, actions: Array) -> jax.Array:
+        """[..., n, width], the actions done there [..., n, inputs] -> the next latents, [..., n, width]."""
+        tokens = (latents + self.places[: latents.shape[-2]]).reshape(-1, *latents.shape[-2:])
+        condition = nnx.relu(self.embed(actions)).reshape(*tokens.shape[:2], -1)
+        return latents + self.out(self.norm(self.transformer(tokens, condition))).reshape(latents.shape)

@@ -1,0 +1,289 @@
+"""Weights in and out, in the layout of Hugging Face's `ViTMAEForPreTraining` and `VideoMAEForPreTraining`.
+
+Three things are not the same there and here, none of which a file can say:
+
+- Hugging Face's layer norms add `layer_norm_eps` to the variance, 1e-12 unless the config says otherwise; ours add the
+  papers' 1e-6, which is what `write` puts into config.json. The last norm of Hugging Face's VideoMAE decoder adds 1e-5
+  whatever its config says. Both change outputs only where a token hardly varies.
+- VideoMAE's keys have no bias, ours have. It does nothing: it adds the same number to all scores of a query, which the
+  softmax takes away again. It is zero after `read`, and `write` leaves it out.
+- Frames must be normalized by the mean and standard deviation that the weights were trained with:
+  `Options.pixel_mean` and `pixel_std`; those of ImageNet for the public weights.
+"""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from world_models.core.errors import UserError
+from world_models.models.masked_autoencoder.hugging_face_layout import (
+    BASE,
+    POSITIONS,
+    architecture,
+    canonical,
+    layout,
+    leaves,
+    to_tensors,
+)
+from world_models.models.masked_autoencoder.model import MaskedAutoencoder, Options
+from world_models.nn.transformer import EPSILON, TransformerOptions, sincos_positions
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+SHOWN = 5  # tensors that a sentence names before it counts the rest
+_CLASSES = {"vit_mae": "ViTMAEForPreTraining", "videomae": "VideoMAEForPreTraining"}
+_TARGETS = {"vit_mae": "patch_normalized", "videomae": "channel_normalized"}
+# Not to be seen from the shapes of tensors, and wrong without a sound.
+_CHECKED = ("model_type", "num_attention_heads", "decoder_num_attention_heads", "hidden_act")
+_GRID = ("image_size", "num_frames")
+
+
+class Imported(NamedTuple):
+    """What was read of a file.
+
+    Attributes:
+      params: all parameters of the model, a pure `nnx.State` as `nnx.update` takes it, placed like the model's own.
+      left_out: sentences on what was not read or could not be checked.
+    """
+
+    params: nnx.State
+    left_out: list[str]
+
+
+def read(path: str | pathlib.Path, model: MaskedAutoencoder, *, decoder: bool = True) -> Imported:
+    """Reads the parameters of a model from a file in Hugging Face's layout; the model is not changed.
+
+    A file of the encoder alone (`ViTMAEModel`, `VideoMAEModel`) leaves the decoder as it is. Fixed positions are not
+    parameters here: those of the file must be the same, or of another square grid, and the model's own are used.
+
+    Args:
+      path: a safetensors file, or the folder that holds model.safetensors; a config.json beside it is checked.
+      model: what to read for, with arrays or shapes (`nnx.eval_shape`).
+      decoder: False leaves the decoder as it is whatever the file holds, so that it may be of another size.
+
+    Raises:
+      UserError: if there is no such file, the model or the file has no such layout, or names or shapes differ.
+    """
+    path = pathlib.Path(path)
+    file = path / WEIGHTS if path.is_dir() else path
+    tensors, expected, left_out = _named(file, model), layout(model), []
+    in_decoder = {tensor.name for tensor in expected if tensor.path[0] == "decoder"} | {POSITIONS["decoder"]}
+    if not decoder or not in_decoder & set(tensors):
+        decoder = False
+        left_out.append(f"decoder: {'not asked for' if in_decoder & set(tensors) else f'not in {file}'}, left as it is")
+        tensors = {name: x for name, x in tensors.items() if not (name.startswith("decoder.") or name in in_decoder)}
+        expected = [tensor for tensor in expected if tensor.name not in in_decoder]
+    left_out += _check_config(file.parent / CONFIG, model, decoder)
+    tables = {side: tensors.pop(name) for side, name in POSITIONS.items() if name in tensors}
+    _check_tensors(file, tensors, {tensor.name: tensor.shape for tensor in expected})
+    left_out += _check_positions(file, tables, model)
+    arrays = dict(leaves(model))
+    filled: dict[tuple[str, ...], np.ndarray] = {}
+    for tensor in expected:
+        array = filled.setdefault(tensor.path, np.zeros(arrays[tensor.path].shape, np.float32))
+        tensor.put(array, tensors[tensor.name])
+    for place, array in filled.items():
+        arrays[place] = jax.device_put(array, getattr(arrays[place], "sharding", None))
+    return Imported(nnx.from_flat_state(list(arrays.items())), left_out)
+
+
+def described(path: str | pathlib.Path) -> MaskedAutoencoder:
+    """The model that a config.json describes, with shapes in place of arrays; for the arguments see `read`.
+
+    Raises:
+      UserError: if there is no config.json, or it describes none that is known here.
+    """
+    file = (pathlib.Path(path) if pathlib.Path(path).is_dir() else pathlib.Path(path).parent) / CONFIG
+    theirs = _read_config(file)
+    sized = lambda side: TransformerOptions(
+        theirs[f"{side}hidden_size"],
+        theirs[f"{side}num_hidden_layers"],
+        theirs[f"{side}num_attention_heads"],
+        theirs[f"{side}intermediate_size"] / theirs[f"{side}hidden_size"],
+    )
+    try:
+        image, kind = theirs["model_type"] == "vit_mae", theirs["model_type"]
+        frames, tubelet = (1, 1) if image else (theirs["num_frames"], theirs["tubelet_size"])
+        options = Options(
+            sized(""),
+            sized("decoder_"),
+            theirs["patch_size"],
+            tubelet,
+            target=_TARGETS[kind] if theirs["norm_pix_loss"] else "pixels",
+            class_token=image,
+            positions="grid" if image else "line",
+            decoder_input_bias=image,
+        )
+        size = theirs["image_size"]
+        shape = (frames, *(size if isinstance(size, list) else (size, size)), theirs["num_channels"])
+    except KeyError as error:
+        raise UserError(f"{file} describes no masked autoencoder of {sorted(_TARGETS)}: {error} is missing.") from error
+    return nnx.eval_shape(lambda: MaskedAutoencoder(options, shape, rngs=nnx.Rngs(0)))
+
+
+def write(model: MaskedAutoencoder, path: str | pathlib.Path) -> None:
+    """Writes a model into a new folder that `transformers` opens with `from_pretrained`.
+
+    It holds model.safetensors, under the names of the public checkpoints, and config.json.
+
+    Raises:
+      UserError: if the folder is there already, or Hugging Face has no such model: see `architecture`.
+    """
+    folder = pathlib.Path(path)
+    config, tensors = _make_config(model), to_tensors(nnx.state(model, nnx.Param), model)
+    if folder.exists():
+        raise UserError(f"{folder} is there already: name a new folder for the weights.")
+    tensors |= {POSITIONS[side]: table for side, table in _positions(model).items()}
+    library = _safetensors()
+    partial = folder.with_name(f"{folder.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    library.save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+    partial.rename(folder)
+
+
+def _positions(model: MaskedAutoencoder) -> dict[str, np.ndarray]:
+    """Fixed positions as ViTMAE's files hold them, float32 [1, 1 + patches, width]; VideoMAE's hold none."""
+    if architecture(model) != "vit_mae":
+        return {}
+    return {side: _with_class_token(np.asarray(getattr(model, side).positions())) for side in POSITIONS}
+
+
+def _with_class_token(table: np.ndarray) -> np.ndarray:
+    return np.pad(table, ((1, 0), (0, 0)))[None]
+
+
+def _named(file: pathlib.Path, model: MaskedAutoencoder) -> dict[str, np.ndarray]:
+    """What is in a file, by the names of the public checkpoints."""
+    kind = architecture(model)
+    base, other = BASE[kind], next(base for key, base in BASE.items() if key != kind)
+    tensors = {canonical(name, kind): x for name, x in _load(file).items()}
+    if any(name.startswith(f"{other}.") for name in tensors):
+        raise UserError(f"{file} has tensors named {other!r}: this model reads those of {_CLASSES[kind]}, {base!r}.")
+    if any(name.startswith(f"{base}.") for name in tensors):
+        return tensors
+    return {f"{base}.{name}": x for name, x in tensors.items()}  # the encoder alone
+
+
+def _check_positions(file: pathlib.Path, tables: dict[str, np.ndarray], model: MaskedAutoencoder) -> list[str]:
+    """Complains of positions that are not MAE's fixed ones, and tells of another grid."""
+    said, own = [], _positions(model)
+    for side, found in tables.items():
+        table = own[side]
+        if found.shape[1:2] != table.shape[1:2]:
+            rows = round((found.shape[1] - 1) ** 0.5)
+            said.append(f"{POSITIONS[side]}: of {found.shape[1] - 1} patches there, {table.shape[1] - 1} here")
+            table = _with_class_token(sincos_positions(rows, rows, table.shape[-1]))
+        if found.shape != table.shape or not np.allclose(found, table, atol=5e-3):  # bfloat16 is off by 2e-3
+            raise UserError(f"{file}: {POSITIONS[side]} are not MAE's fixed positions, and this model has no others.")
+    return said
+
+
+def _check_tensors(file: pathlib.Path, tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]]) -> None:
+    both = [name for name in expected if name in tensors]
+    differ = [
+        f"{name} is {tensors[name].shape} there, {expected[name]} here"
+        for name in both
+        if tensors[name].shape != expected[name]
+    ]
+    groups = {
+        "of another shape": differ,
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
+    }
+    said = [
+        f"{len(names)} {what} ({'; '.join(names[:SHOWN])}{'; …' if len(names) > SHOWN else ''})"
+        for what, names in groups.items()
+        if names
+    ]
+    if said:
+        raise UserError(f"{file} does not fit this model, of {len(expected)} tensors: {', '.join(said)}.")
+
+
+def _load(file: pathlib.Path) -> dict[str, np.ndarray]:
+    library = _safetensors()
+    if not file.is_file():
+        raise UserError(f"{file} is not there: name a safetensors file, or a folder that holds {WEIGHTS}.")
+    try:
+        return library.load_file(file)
+    except Exception as error:  # the library raises its own kinds, for damaged files and others
+        raise UserError(f"{file} is no safetensors file that can be read ({error}).") from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy as library
+    except ImportError as error:
+        raise UserError(
+            "Weights in Hugging Face's layout need the package safetensors: pip install -e '.[huggingface]'."
+        ) from error
+    return library
+
+
+def _make_config(model: MaskedAutoencoder) -> dict[str, Any]:
+    """The contents of config.json.
+
+    Hugging Face's only targets are plain and normalized pixels, `norm_pix_loss`, and its VideoMAE's plain pixels are
+    in 0..1 where ours are normalized by `Options.pixel_mean` and `pixel_std`.
+    """
+    options, kind = model.options, architecture(model)
+    encoder, decoder = options.encoder, options.decoder
+    height, width = (count * options.patch for count in model.grid[1:])
+    video = {
+        "num_frames": model.grid[0] * options.tubelet,
+        "tubelet_size": options.tubelet,
+        "qv_bias": True,
+        "use_mean_pooling": False,  # with it the encoder has no last norm
+    }
+    image = {"mask_ratio": options.mask_ratio, "qkv_bias": True}
+    return {
+        "architectures": [_CLASSES[kind]],
+        "model_type": kind,
+        "hidden_size": encoder.width,
+        "num_hidden_layers": encoder.depth,
+        "num_attention_heads": encoder.heads,
+        "intermediate_size": encoder.hidden,
+        "decoder_hidden_size": decoder.width,
+        "decoder_num_hidden_layers": decoder.depth,
+        "decoder_num_attention_heads": decoder.heads,
+        "decoder_intermediate_size": decoder.hidden,
+        "hidden_act": "gelu",
+        "layer_norm_eps": EPSILON,
+        "image_size": height if height == width else [height, width],
+        "patch_size": options.patch,
+        "num_channels": model.channels,
+        "norm_pix_loss": options.target == _TARGETS[kind],
+        **(video if kind == "videomae" else image),
+    }
+
+
+def _check_config(path: pathlib.Path, model: MaskedAutoencoder, decoder: bool) -> list[str]:
+    """Compares a config.json with a model, in what the shapes of tensors do not show.
+
+    Returns:
+      Sentences on differences that one can live with.
+
+    Raises:
+      UserError: if the weights would mean something else in this model.
+    """
+    if not path.exists():
+        return [f"{path} is not there: the numbers of heads are not checked"]
+    theirs = _read_config(path)
+    own = _make_config(model)
+    differ = {name for name, value in own.items() if name in theirs and theirs[name] != value}
+    names = [name for name in _CHECKED if name in differ and (decoder or not name.startswith("decoder_"))]
+    if names:
+        said = ", ".join(f"{name}={theirs[name]!r} where this model has {own[name]!r}" for name in names)
+        raise UserError(f"{path} has {said}.")
+    grid = [f"{name}={theirs[name]} there, {own[name]} here" for name in _GRID if name in differ]
+    return [f"positions are this model's: {', '.join(grid)}"] if grid else []
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"{path} is no config of a model ({error}).") from error

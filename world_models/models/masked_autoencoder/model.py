@@ -1,0 +1,278 @@
+"""The masked autoencoder of images (He et al. 2021, MAE) and video (Tong et al. 2022, VideoMAE): one model.
+
+Images are clips of one frame. The decoder is given the visible tokens first and the mask tokens after them, each with
+the position of its patch: attention does not mind the order, and no token is ever put back in its place.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from world_models.core.sharding import axes
+from world_models.core.types import Array, Clip
+from world_models.models.masked_autoencoder import masking, targets
+from world_models.nn.patches import Grid, grid_of, line_positions, patchify, unpatchify
+from world_models.nn.transformer import EPSILON, Transformer, TransformerOptions, sincos_positions
+
+POSITIONS = ("grid", "line", "separable")
+_token = nnx.initializers.normal(0.02)
+_xavier = nnx.initializers.xavier_uniform()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a masked autoencoder is made of.
+
+    Attributes:
+      encoder, decoder: the two transformers.
+      patch, tubelet: pixels of a patch along height and width, and frames along time.
+      masking, mask_ratio: see `masking.order` and `masking.num_visible`.
+      encode_mask_tokens: give the encoder mask tokens in place of removed patches, as MAE's table 1c does to show that
+        one should not.
+      target: see `targets.target`; "pca" predicts `pca_components` principal components of patches.
+      pca_components: see `target`.
+      class_token: a first token of its own, as MAE has and VideoMAE has not.
+      positions: "grid", fixed sine-cosine of row and column (MAE), plus that of time where there are several slices;
+        "line", fixed sine-cosine of the patch's number (VideoMAE); "separable", learned, one of space plus one of
+        time (Feichtenhofer et al. 2022, MAE-ST).
+      decoder_input_bias: whether the map into the decoder has a bias (MAE has one, VideoMAE has none).
+      pixel_mean, pixel_std: of the training data, a number a channel or one for all, in 0..1.
+      dtype: of the computation; parameters, targets and losses are float32.
+    """
+
+    encoder: TransformerOptions
+    decoder: TransformerOptions
+    patch: int = 16
+    tubelet: int = 1
+    masking: str = "random"
+    mask_ratio: float = 0.75
+    encode_mask_tokens: bool = False
+    target: str = "patch_normalized"
+    pca_components: int = 96
+    class_token: bool = True
+    positions: str = "grid"
+    decoder_input_bias: bool = True
+    pixel_mean: tuple[float, ...] = (0.5,)
+    pixel_std: tuple[float, ...] = (0.5,)
+    dtype: str = "float32"
+
+
+class Positions(nnx.Module):
+    """The position of every patch of a grid, and of the class token, which has none."""
+
+    def __init__(self, kind: str, grid: Grid, width: int, *, rngs: nnx.Rngs):
+        """See `Options.positions`."""
+        time, rows, columns = grid
+        self.grid, self.kind, self.width = grid, kind, width
+        if kind == "separable":
+            self.space = nnx.Param(_token(rngs.params(), (rows * columns, width)), **axes(None, "width"))
+            self.time = nnx.Param(_token(rngs.params(), (time, width)), **axes(None, "width"))
+
+    def __call__(self) -> Array:
+        """Float32 [tokens, width]."""
+        time, rows, columns = self.grid
+        if self.kind == "separable":
+            return (self.time[:, None] + self.space[None]).reshape(-1, self.width)
+        if self.kind == "line":
+            return line_positions(time * rows * columns, self.width)
+        space = np.tile(sincos_positions(rows, columns, self.width), (time, 1))
+        return space if time == 1 else space + np.repeat(line_positions(time, self.width), rows * columns, axis=0)
+
+
+def _linear(inputs: int, outputs: int, names: tuple, *, use_bias: bool = True, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=use_bias,
+        kernel_init=_xavier,
+        kernel_metadata=axes(*names),
+        bias_metadata=axes(names[-1]),
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _new_token(width: int, rngs: nnx.Rngs) -> nnx.Param:
+    return nnx.Param(_token(rngs.params(), (1, 1, width)), **axes(None, None, "width"))
+
+
+class Encoder(nnx.Module):
+    """A vision transformer over any subset of the patches (MAE, section 3)."""
+
+    def __init__(self, options: Options, grid: Grid, pixels: int, *, rngs: nnx.Rngs):
+        """`pixels` is the number of values of a patch."""
+        width, self.dtype = options.encoder.width, jnp.dtype(options.dtype)
+        self.embed = _linear(pixels, width, (None, "width"), dtype=self.dtype, rngs=rngs)
+        self.positions = Positions(options.positions, grid, width, rngs=rngs)
+        self.class_token = _new_token(width, rngs) if options.class_token else None
+        self.mask_token = _new_token(width, rngs) if options.encode_mask_tokens else None
+        self.transformer = Transformer(options.encoder, dtype=self.dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=EPSILON, dtype=self.dtype, rngs=rngs)
+
+    def __call__(
+        self, patches: Array, places: Array | None = None, hidden: Array | None = None, gates: Array | None = None
+    ) -> Array:
+        """Tokens of patches.
+
+        Args:
+          patches: normalized pixels [batch, n, pixels].
+          places: int32 [batch, n], which patch of the grid each is; None for all patches in order.
+          hidden: bool [batch, n], which of them to replace by the mask token.
+          gates: see `Transformer`.
+
+        Returns:
+          [batch, n (+ 1, the class token, first), width], after the last norm.
+        """
+        x = self.embed(patches)
+        if hidden is not None:
+            x = jnp.where(hidden[..., None], self.mask_token[...].astype(x.dtype), x)
+        positions = jnp.asarray(self.positions(), x.dtype)
+        x = x + (positions if places is None else positions[places])
+        if self.class_token is not None:
+            first = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (len(x), 1, x.shape[-1]))
+            x = jnp.concatenate([first, x], axis=1)
+        return self.norm(self.transformer(x, gates=gates))
+
+
+class Decoder(nnx.Module):
+    """A narrow transformer from encoded tokens to the content of the patches that were removed."""
+
+    def __init__(self, options: Options, grid: Grid, outputs: int, *, rngs: nnx.Rngs):
+        """`outputs` is the number of values to predict of a patch."""
+        width, self.dtype = options.decoder.width, jnp.dtype(options.dtype)
+        bias = options.decoder_input_bias
+        self.embed = _linear(options.encoder.width, width, ("width", None), use_bias=bias, dtype=self.dtype, rngs=rngs)
+        self.positions = Positions(options.positions, grid, width, rngs=rngs)
+        self.mask_token = None if options.encode_mask_tokens else _new_token(width, rngs)
+        self.transformer = Transformer(options.decoder, dtype=self.dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=EPSILON, dtype=self.dtype, rngs=rngs)
+        self.head = _linear(width, outputs, ("width", None), dtype=self.dtype, rngs=rngs)
+
+    def __call__(self, tokens: Array, places: Array, num_removed: int) -> Array:
+        """What is predicted of the removed patches.
+
+        Args:
+          tokens: from the encoder, [batch, (class token first, if there is one) + n, width].
+          places: int32 [batch, all patches]: which patch of the grid each token stands for, removed ones last.
+          num_removed: how many those are.
+
+        Returns:
+          [batch, num_removed, outputs].
+        """
+        x = self.embed(tokens)
+        if self.mask_token is not None:
+            mask = jnp.broadcast_to(self.mask_token[...].astype(x.dtype), (len(x), num_removed, x.shape[-1]))
+            x = jnp.concatenate([x, mask], axis=1)
+        positions = jnp.asarray(self.positions(), x.dtype)[places]
+        x = x + jnp.pad(positions, ((0, 0), (x.shape[1] - places.shape[1], 0), (0, 0)))  # the class token has none
+        return self.head(self.norm(self.transformer(x)[:, -num_removed:]))
+
+
+class MaskedAutoencoder(nnx.Module):
+    """Learns to see by filling in what it was not shown."""
+
+    def __init__(self, options: Options, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs):
+        """Builds the model for clips of `frames_shape` = (time, height, width, channel)."""
+        self.options, self.channels = options, frames_shape[-1]
+        self.grid = grid_of(frames_shape, options.patch, options.tubelet)
+        pixels = options.tubelet * options.patch**2 * self.channels
+        self.num_patches = int(np.prod(self.grid))
+        self.num_visible = masking.num_visible(options.masking, options.mask_ratio, self.grid)
+        self.encoder = Encoder(options, self.grid, pixels, rngs=rngs)
+        self.decoder = Decoder(options, self.grid, pixels, rngs=rngs)
+
+    def patches(self, frames: Array) -> Array:
+        """Frames [batch, time, h, w, c], uint8 or float in 0..255, as patches; their pixels are as they were."""
+        return patchify(frames, self.options.patch, self.options.tubelet)
+
+    def normalized(self, patches: Array) -> jax.Array:
+        """Patches of 0..255 pixels, less the data's mean and over its standard deviation; float32."""
+        repeat = lambda values: np.resize(np.float32(values), patches.shape[-1])  # the channel is the last axis
+        mean, std = repeat(self.options.pixel_mean), repeat(self.options.pixel_std)
+        return patches.astype(jnp.float32) / (255 * std) - mean / std
+
+    def tokens(self, frames: Array, gates: Array | None = None) -> jax.Array:
+        """All tokens of unmasked frames [batch, time, h, w, c]: [batch, (class token first) + patches, width]."""
+        return self.encoder(self.normalized(self.patches(frames)), gates=gates)
+
+    def features(self, frames: Array, pool: str = "mean") -> jax.Array:
+        """One vector a clip, float32 [batch, width]: the mean over patches ("mean"), or the class token ("class")."""
+        tokens = self.tokens(frames).astype(jnp.float32)
+        if pool == "class":
+            return tokens[:, 0]
+        return tokens[:, int(self.options.class_token) :].mean(axis=1)
+
+    def mask(self, keys: Array) -> jax.Array:
+        """A new mask an example, as places [batch, patches]: visible patches first. See `masking.order`."""
+        return masking.order(self.options.masking, keys, self.grid)
+
+    def predict(self, frames: Array, places: Array) -> tuple[jax.Array, jax.Array]:
+        """Fills in what `places` does not show.
+
+        Args:
+          frames: [batch, time, h, w, c], 0..255.
+          places: int32 [batch, patches]: the order of patches, the first `num_visible` of which are shown.
+
+        Returns:
+          (predictions, their targets in pixel space): float32 [batch, removed, pixels], of patches
+          places[:, num_visible:]. The second is normalized pixels: see `targets.target`.
+        """
+        patches, visible = self.patches(frames), self.num_visible
+        removed = self.num_patches - visible
+        sorted_patches = self.normalized(jnp.take_along_axis(patches, places[..., None], axis=1))
+        if self.options.encode_mask_tokens:
+            hidden = jnp.broadcast_to(jnp.arange(self.num_patches) >= visible, places.shape)
+            tokens = self.encoder(sorted_patches, places, hidden)
+        else:
+            tokens = self.encoder(sorted_patches[:, :visible], places[:, :visible])
+        predictions = self.decoder(tokens, places, removed)
+        return predictions.astype(jnp.float32), sorted_patches[:, visible:]
+
+    def loss(self, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Mean squared error on removed patches, with a new mask an example from `keys` [batch]."""
+        loss = self.loss_of(clip.frames, self.mask(keys))
+        return loss, {"loss": loss}
+
+    def loss_of(self, frames: Array, places: Array) -> jax.Array:
+        """The loss of frames [batch, time, h, w, c] under given masks: see `predict`."""
+        predictions, patches = self.predict(frames, places)
+        error = predictions - targets.target(self.options.target, self._for_target(patches), self.channels)
+        if self.options.target == "pca":
+            basis = targets.principal_subspace(patches, self.options.pca_components)
+            error = error @ basis
+        # Mean of means: one long float32 sum would round differently on every mesh, by more than a millionth.
+        return jnp.mean(jnp.mean(jnp.mean(error**2, axis=-1), axis=-1))
+
+    def reconstruct(self, frames: Array, places: Array) -> tuple[jax.Array, jax.Array]:
+        """What the model makes of frames [batch, time, h, w, c] under given masks.
+
+        A normalized target does not say a patch's mean and scale: these are taken from the true patch, as is usual.
+
+        Returns:
+          (removed, frames): bool, true where pixels were removed, and uint8, visible patches as they were; both
+          [batch, time, h, w, c].
+        """
+        options, visible = self.options, self.num_visible
+        predictions, patches = self.predict(frames, places)
+        pixels = targets.to_pixels(options.target, predictions, self._for_target(patches), self.channels)
+        if options.target != "channel_normalized":
+            pixels = self._in_unit_range(pixels)
+        pixels = jnp.clip(jnp.round(255 * pixels), 0, 255).astype(jnp.uint8)
+        everything = self.patches(frames).astype(jnp.uint8)
+        put = jax.vmap(lambda all_patches, where, values: all_patches.at[where].set(values))
+        filled = put(everything, places[:, visible:], pixels)
+        gone = put(jnp.zeros(everything.shape, bool), places[:, visible:], jnp.ones(pixels.shape, bool))
+        back = lambda patches: unpatchify(patches, self.grid, options.patch, options.tubelet)
+        return back(gone), back(filled)
+
+    def _for_target(self, patches: Array) -> Array:
+        """VideoMAE normalizes each channel of pixels in 0..1, MAE patches that are already normalized by the data."""
+        return self._in_unit_range(patches) if self.options.target == "channel_normalized" else patches
+
+    def _in_unit_range(self, patches: Array) -> Array:
+        """The inverse of `normalized`, but for the factor of 255."""
+        repeat = lambda values: np.resize(np.float32(values), patches.shape[-1])
+        return patches * repeat(self.options.pixel_std) + repeat(self.options.pixel_mean)

@@ -1,0 +1,215 @@
+"""A causal tokenizer of video: a masked autoencoder that ends in a few bounded numbers a frame.
+
+After the tokenizer of Dreamer 4 (Hafner et al. 2025, arXiv 2509.24527, section 3.1), with two simplifications: within
+a frame all tokens attend to all, and the loss is the squared error alone, without LPIPS, which needs a pretrained
+network.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from world_models.core.sharding import axes
+from world_models.core.types import Array, Clip
+from world_models.nn.patches import patchify, unpatchify
+from world_models.nn.space_time import Cache, SpaceTimeTransformer
+from world_models.nn.transformer import EPSILON, TransformerOptions, sincos_positions
+
+_small = nnx.initializers.normal(0.02)
+_xavier = nnx.initializers.xavier_uniform()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a causal tokenizer is made of.
+
+    Attributes:
+      encoder, decoder: the two transformers.
+      patch: pixels of a patch along height and width.
+      latents, latent_channels: a frame becomes `latents` tokens of so many numbers.
+      time_every: every so manieth block attends over time, the others within a frame; divides both depths.
+      window: frames that a block sees over time, itself included; at most as many as the clips in training.
+      mask_ratio_max: the share of patches that are masked is drawn from U(0, this) for every frame.
+      pixel_mean, pixel_std: of the training data, a number a channel or one for all, in 0..1.
+      dtype: of the computation; parameters, latents and losses are float32.
+    """
+
+    encoder: TransformerOptions
+    decoder: TransformerOptions
+    patch: int = 8
+    latents: int = 16
+    latent_channels: int = 16
+    time_every: int = 4
+    window: int = 16
+    mask_ratio_max: float = 0.9
+    pixel_mean: tuple[float, ...] = (0.5,)
+    pixel_std: tuple[float, ...] = (0.5,)
+    dtype: str = "float32"
+
+
+def _linear(
+    inputs: int, outputs: int, names: tuple[str | None, str | None], dtype, rngs: nnx.Rngs, init=_xavier
+) -> nnx.Linear:
+    return nnx.Linear(
+        inputs,
+        outputs,
+        kernel_init=init,
+        kernel_metadata=axes(*names),
+        bias_metadata=axes(names[-1]),
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _learned(count: int, width: int, rngs: nnx.Rngs) -> nnx.Param:
+    return nnx.Param(_small(rngs.params(), (count, width)), **axes(None, "width"))
+
+
+class Half(nnx.Module):
+    """One half of the tokenizer: from one kind of token in a frame to the other, which starts as learned queries."""
+
+    def __init__(self, transformer: TransformerOptions, options: Options, inputs: int, outputs: int, rngs: nnx.Rngs):
+        """Maps tokens of `inputs` numbers to tokens of `outputs` numbers."""
+        self.dtype = jnp.dtype(options.dtype)
+        width = transformer.width
+        self.embed = _linear(inputs, width, (None, "width"), self.dtype, rngs)
+        self.transformer = SpaceTimeTransformer(
+            transformer, options.time_every, options.window, dtype=self.dtype, rngs=rngs
+        )
+        self.norm = nnx.LayerNorm(width, epsilon=EPSILON, dtype=self.dtype, rngs=rngs)
+        # Small, or the tanh that follows in the encoder would be saturated before there is anything to say.
+        self.head = _linear(width, outputs, ("width", None), self.dtype, rngs, _small)
+
+    def join(self, x: Array, queries: Array) -> Array:
+        """Queries [n, width] and embedded tokens [..., m, width] -> [..., n + m, width]."""
+        queries = jnp.broadcast_to(queries.astype(x.dtype), (*x.shape[:-2], *queries.shape))
+        return jnp.concatenate([queries, x], axis=-2)
+
+    def read(self, x: Array, count: int) -> Array:
+        """The outputs, float32 [..., count, outputs], of the first `count` tokens, the queries."""
+        return self.head(self.norm(x[..., :count, :])).astype(jnp.float32)
+
+
+class CausalTokenizer(nnx.Module):
+    """Frames to latents in [-1, 1] and back, both causal in time: an `Encoder` and a `Decoder` of `types`.
+
+    Clips may have any length: positions in time are relative, and each block looks back no further than
+    `Options.window` frames. All methods that take a time axis have a twin that takes a frame at a time.
+    """
+
+    def __init__(self, options: Options, frame_shape: tuple[int, int, int], *, rngs: nnx.Rngs):
+        """Builds the model for frames of `frame_shape` = (height, width, channel), multiples of the patch."""
+        self.options, self.frame_shape = options, frame_shape
+        height, width, channels = frame_shape
+        self.rows, self.columns = height // options.patch, width // options.patch
+        self.num_patches, pixels = self.rows * self.columns, options.patch**2 * channels
+        self.encoder = Half(options.encoder, options, pixels, options.latent_channels, rngs)
+        self.latent_queries = _learned(options.latents, options.encoder.width, rngs)
+        self.mask_token = _learned(1, options.encoder.width, rngs)
+        self.decoder = Half(options.decoder, options, options.latent_channels, pixels, rngs)
+        self.patch_query = _learned(1, options.decoder.width, rngs)
+        self.latent_positions = _learned(options.latents, options.decoder.width, rngs)
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """(latents, channels) of a frame."""
+        return self.options.latents, self.options.latent_channels
+
+    def encode(self, frames: Array, hidden: Array | None = None) -> jax.Array:
+        """Latents of clips.
+
+        Args:
+          frames: uint8 [batch, time, h, w, c].
+          hidden: bool [batch, time, patches], which patches to mask; None for none.
+
+        Returns:
+          float32 [batch, time, latents, channels] in [-1, 1]; those of a frame depend on no later frame.
+        """
+        x = self._patch_tokens(self.patches(frames), hidden)
+        return jnp.tanh(self.encoder.read(self.encoder.transformer(x), self.options.latents))
+
+    def decode(self, latents: Array) -> jax.Array:
+        """Frames, uint8 [batch, time, h, w, c], of latents [batch, time, latents, channels]."""
+        return self._frames(self.predict(latents))
+
+    def predict(self, latents: Array) -> jax.Array:
+        """The same before it is made uint8: normalized patches, float32 [batch, time, patches, pixels]."""
+        return self.decoder.read(self.decoder.transformer(self._latent_tokens(latents)), self.num_patches)
+
+    def encode_cache(self, batch: int) -> Cache:
+        """What `encode_step` starts with."""
+        return self.encoder.transformer.cache(batch, self.num_patches + self.options.latents)
+
+    def encode_step(self, cache: Cache, frame: Array) -> tuple[Cache, jax.Array]:
+        """Latents [batch, latents, channels] of the next frame, uint8 [batch, h, w, c]; see `encode`."""
+        x = self._patch_tokens(self.patches(frame[:, None])[:, 0], None)
+        cache, x = self.encoder.transformer.step(cache, x)
+        return cache, jnp.tanh(self.encoder.read(x, self.options.latents))
+
+    def decode_cache(self, batch: int) -> Cache:
+        """What `decode_step` starts with."""
+        return self.decoder.transformer.cache(batch, self.num_patches + self.options.latents)
+
+    def decode_step(self, cache: Cache, latents: Array) -> tuple[Cache, jax.Array]:
+        """The next frame, uint8 [batch, h, w, c], of its latents [batch, latents, channels]; see `decode`."""
+        cache, x = self.decoder.transformer.step(cache, self._latent_tokens(latents))
+        return cache, self._frames(self.decoder.read(x, self.num_patches)[:, None])[:, 0]
+
+    def mask(self, keys: Array, time: int, ratio: float | None = None) -> jax.Array:
+        """New masks of `time` frames an example, from `keys` [batch]: bool [batch, time, patches], true where masked.
+
+        Every frame has a ratio of its own from U(0, `mask_ratio_max`), or `ratio` if given; with that probability each
+        of its patches is masked.
+        """
+
+        def one(key: Array) -> Array:
+            share, patches = jax.random.split(key)
+            drawn = jax.random.uniform(share, (time, 1), maxval=self.options.mask_ratio_max)
+            return jax.random.uniform(patches, (time, self.num_patches)) < (drawn if ratio is None else ratio)
+
+        return jax.vmap(one)(keys)
+
+    def shown(self, frames: Array, hidden: Array) -> jax.Array:
+        """Frames [batch, time, h, w, c] with their masked patches [batch, time, patches] in grey; uint8."""
+        patches = patchify(frames, self.options.patch)
+        grey = jnp.where(hidden.reshape(len(frames), -1, 1), jnp.uint8(128), patches)
+        return unpatchify(grey, (frames.shape[1], self.rows, self.columns), self.options.patch)
+
+    def loss(self, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Mean squared error of all normalized pixels, masked or not, under new masks from `keys` [batch]."""
+        frames = clip.frames
+        predictions = self.predict(self.encode(frames, self.mask(keys, frames.shape[1])))
+        loss = jnp.mean((predictions - self.patches(frames)) ** 2)
+        return loss, {"loss": loss}
+
+    def patches(self, frames: Array) -> jax.Array:
+        """Normalized patches, float32 [batch, time, patches, pixels], of frames in 0..255 [batch, time, h, w, c]."""
+        patches = patchify(frames, self.options.patch).reshape(*frames.shape[:2], self.num_patches, -1)
+        mean, std = self._statistics()
+        return patches.astype(jnp.float32) / (255 * std) - mean / std
+
+    def _frames(self, patches: Array) -> Array:
+        mean, std = self._statistics()
+        pixels = jnp.clip(jnp.round((patches * std + mean) * 255), 0, 255).astype(jnp.uint8)
+        grid = (patches.shape[1], self.rows, self.columns)
+        return unpatchify(pixels.reshape(len(patches), -1, patches.shape[-1]), grid, self.options.patch)
+
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        pixels = self.options.patch**2 * self.frame_shape[-1]
+        return tuple(np.resize(np.float32(x), pixels) for x in (self.options.pixel_mean, self.options.pixel_std))
+
+    def _patch_tokens(self, patches: Array, hidden: Array | None) -> Array:
+        x = self.encoder.embed(patches)
+        if hidden is not None:
+            x = jnp.where(hidden[..., None], self.mask_token[...].astype(x.dtype), x)
+        x = x + jnp.asarray(sincos_positions(self.rows, self.columns, x.shape[-1]), x.dtype)
+        return self.encoder.join(x, self.latent_queries[...])
+
+    def _latent_tokens(self, latents: Array) -> Array:
+        x = self.decoder.embed(latents)
+        x = x + self.latent_positions[...].astype(x.dtype)
+        queries = self.patch_query[...] + sincos_positions(self.rows, self.columns, x.shape[-1])
+        return self.decoder.join(x, queries)

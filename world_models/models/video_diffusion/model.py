@@ -1,0 +1,230 @@
+"""Next-frame diffusion from a stack of past frames and actions: the world model of DIAMOND (Alonso et al. 2024)."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from world_models.core.sharding import axes, split_batch
+from world_models.core.types import ActionSpec, Array, Clip, Prediction
+from world_models.diffusion.process import Process
+from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
+from world_models.nn.transformer import DiffusionTransformer, TransformerOptions
+from world_models.nn.unet import UNet, UNetOptions
+
+FRAME_STD = 0.5  # of frames in [-1, 1]; context frames are divided by it
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of the model; the defaults are the published ones.
+
+    Attributes:
+      context_offsets: which past frames (and actions) the next frame is predicted from, as steps before it: falling,
+        and 1, the newest, last. (4, 3, 2, 1) are the four most recent.
+      network: of the U-Net or of the transformer; which one it is says which is built.
+      condition: width of the embedding of noise level and actions.
+      patch: the network works on patches of this side, folded into channels; 2 makes it four times cheaper.
+      target: "frame" diffuses the next frame; "change" its difference from the last one, so that an untrained
+        network already copies the last frame. The process's data are then the changes.
+      context_noise: in training every context gets noise of a level drawn from U(0, context_noise), so that the model
+        learns to mend the errors of its own frames.
+      dtype: of the network's computation.
+    """
+
+    context_offsets: tuple[int, ...] = (4, 3, 2, 1)
+    network: UNetOptions | TransformerOptions = dataclasses.field(default_factory=UNetOptions)
+    condition: int = 256
+    patch: int = 1
+    target: str = "frame"
+    context_noise: float = 0.0
+    dtype: str = "float32"
+
+    @property
+    def context_frames(self) -> int:
+        """Frames that must be known, used or not, to predict the next one."""
+        return max(self.context_offsets)
+
+
+class State(NamedTuple):
+    """What the model remembers: float32 frames [batch, context, h, w, c] in [-1, 1], the actions between them."""
+
+    frames: Array
+    actions: Array
+
+
+class VideoDiffusion(nnx.Module):
+    """A `WorldModel` that draws each next frame by diffusion."""
+
+    def __init__(
+        self,
+        options: Options,
+        process: Process,
+        frame_shape: tuple[int, int, int],
+        actions: ActionSpec,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the model for a diffusion process, frames of (height, width, channel) and an action space."""
+        self.options = options
+        self.process = process
+        self.actions = actions
+        dtype, width, channels = jnp.dtype(options.dtype), options.condition, frame_shape[-1]
+        seen = len(options.context_offsets)
+        self.noise_embedding = FourierFeatures(width, rngs=rngs)
+        self.action_embedding = ActionEmbedding(actions, width // seen, dtype=dtype, rngs=rngs)
+        names = axes("condition", None)
+        self.condition_in = nnx.Linear(width, width, kernel_metadata=names, dtype=dtype, rngs=rngs)
+        self.condition_out = nnx.Linear(width, width, kernel_metadata=names, dtype=dtype, rngs=rngs)
+        make = DiffusionTransformer if isinstance(options.network, TransformerOptions) else UNet
+        self.net = make(
+            (seen + 1) * channels * options.patch**2,
+            channels * options.patch**2,
+            options.network,
+            condition=width,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def network(self, scaled: Array, level: Array, context: Array, actions: Array) -> Array:
+        """The raw network F.
+
+        Args:
+          scaled: the noisy target, scaled to unit variance, [batch, h, w, c].
+          level: of the noise, [batch], as the process shows it to the network.
+          context: [batch, context, h, w, c] in [-1, 1].
+          actions: [batch, context, ...], each done after seeing the context frame of its index.
+
+        Returns:
+          float32 [batch, h, w, c].
+        """
+        seen = context.shape[1] - np.array(self.options.context_offsets)
+        context, actions = context[:, seen], actions[:, seen]
+        batch, time, height, width, channels = context.shape
+        past = jnp.moveaxis(context, 1, 3).reshape(batch, height, width, time * channels) / FRAME_STD
+        condition = self.noise_embedding(level) + self.action_embedding(actions).reshape(batch, -1)
+        condition = self.condition_out(nnx.silu(self.condition_in(split_batch(condition))))
+        dtype = jnp.dtype(self.options.dtype)
+        x = jnp.concatenate([past, scaled], axis=-1).astype(dtype)
+        return unfold(self.net(fold(x, self.options.patch), condition), self.options.patch).astype(jnp.float32)
+
+    def denoise(self, noisy: Array, level: Array, context: Array, actions: Array) -> Array:
+        """The denoiser D: best guess of the clean target, quantised as frames are.
+
+        Args:
+          noisy: target with noise, [batch, h, w, c].
+          level: of the noise, [batch], in the process's measure.
+          context, actions: as for `network`.
+        """
+        output = self.network(*self.process.network_input(noisy, level), context, actions)
+        return self._quantise(self.process.denoised(noisy, output, level), context)
+
+    def loss(self, clip: Clip, keys: Array) -> tuple[Array, dict[str, Array]]:
+        """Denoising loss of a batch.
+
+        The clip's length sets the steps: with `context_frames` + k frames the model predicts k frames in turn, from
+        the second on with its own denoised frame (without gradient) in place of the true one as context.
+
+        Args:
+          clip: windows of at least `context_frames` + 1 steps.
+          keys: a random key an example, [batch].
+
+        Returns:
+          (loss, metrics): mean squared error of F against its target, which has unit variance; the same by name.
+        """
+        context_frames = self.options.context_frames
+        frames = to_unit(clip.frames)
+        context = frames[:, :context_frames]
+        if self.options.context_noise:
+            context += jax.vmap(self._context_noise, (0, None))(keys, context.shape[1:])
+        losses = []
+        for step in range(frames.shape[1] - context_frames):
+            actions = clip.actions[:, step : step + context_frames]
+            step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+            error, denoised = self._denoising_error(frames[:, step + context_frames], context, actions, step_keys)
+            losses.append(error)
+            context = jnp.concatenate([context[:, 1:], denoised[:, None]], axis=1)
+        loss = jnp.mean(jnp.stack(losses))
+        return loss, {"loss": loss}
+
+    def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
+        """(mean squared error [batch], the frame as denoised, without gradient)."""
+        target = frame - context[:, -1] if self.options.target == "change" else frame
+        noisy, level, wanted = self.process.corrupt(target, keys)
+        output = self.network(*self.process.network_input(noisy, level), context, actions)
+        denoised = self._quantise(self.process.denoised(noisy, output, level), context)
+        return jnp.mean((output - wanted) ** 2, axis=(1, 2, 3)), jax.lax.stop_gradient(self._frame(denoised, context))
+
+    def _context_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        level, pixels = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
+        return self.options.context_noise * jax.random.uniform(level) * jax.random.normal(pixels, shape)
+
+    def _frame(self, target: Array, context: Array) -> Array:
+        return target + context[:, -1] if self.options.target == "change" else target
+
+    def _quantise(self, target: Array, context: Array) -> Array:
+        """Makes the frame that `target` stands for one of 256 levels in [-1, 1]; no gradient is meant to pass."""
+        frame = from_unit(self._frame(target, context))
+        return to_unit(frame) - (context[:, -1] if self.options.target == "change" else 0)
+
+    def observe(self, frames: Array, actions: Array, rng: Array) -> State:
+        """Conditions on the last `context_frames` of uint8 frames [batch, time, h, w, c].
+
+        Args:
+          frames: at least `context_frames` of them.
+          actions: those between the frames, [batch, time − 1, ...].
+          rng: unused; the context is taken as it is.
+
+        Raises:
+          ValueError: if there are too few frames, or the actions are not one fewer.
+        """
+        length = self.options.context_frames
+        if frames.shape[1] < length or actions.shape[1] != frames.shape[1] - 1:
+            raise ValueError(
+                f"observe got {frames.shape[1]} frames and {actions.shape[1]} actions; it needs at least {length} "
+                "frames and the actions between them, one fewer than frames."
+            )
+        return State(to_unit(frames[:, -length:]), actions[:, actions.shape[1] - (length - 1) :])
+
+    def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
+        """Draws the next frame under `action` [batch, ...]."""
+        actions = jnp.concatenate([state.actions, action[:, None].astype(state.actions.dtype)], axis=1)
+
+        def denoise(x: Array, level: Array) -> Array:
+            return self.denoise(x, jnp.broadcast_to(level, x.shape[:1]), state.frames, actions)
+
+        target = self.process.sample(denoise, rng, state.frames.shape[:1] + state.frames.shape[2:])
+        frame = self._frame(self._quantise(target, state.frames), state.frames)
+        frames = jnp.concatenate([state.frames[:, 1:], frame[:, None]], axis=1)
+        return State(frames, actions[:, 1:]), Prediction()
+
+    def decode(self, state: State) -> Array:
+        """The newest frame, uint8 [batch, h, w, c]."""
+        return from_unit(state.frames[:, -1])
+
+
+def fold(x: Array, patch: int) -> Array:
+    """[batch, h, w, c] -> [batch, h / patch, w / patch, patch²·c]: every patch becomes one pixel."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // patch, width // patch, patch**2 * channels)
+
+
+def unfold(x: Array, patch: int) -> Array:
+    """The inverse of `fold`."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, patch, patch, channels // patch**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, channels // patch**2)
+
+
+def to_unit(frames: Array) -> Array:
+    """uint8 frames in 0..255 -> float32 in [-1, 1]."""
+    return frames.astype(jnp.float32) / 127.5 - 1
+
+
+def from_unit(frames: Array) -> Array:
+    """Frames in [-1, 1] (clipped if outside) -> uint8 in 0..255."""
+    return jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
