@@ -25,9 +25,9 @@ data: setup
 	$(BIN)/python -m world_models.data.sources
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not drill'
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
 
-# Also the long fault drills.
+# Also the slow tests.
 test-all: setup
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout=900
 

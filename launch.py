@@ -1,4 +1,4 @@
-"""The door: every verb of the codebase. `python launch.py` lists them."""
+"""The entry point: every command of the codebase. `python launch.py` lists them."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ import traceback
 from absl import flags
 from ml_collections import config_flags
 
-VERBS = {
+COMMANDS = {
     "record": "--config=configs/X.py --workdir=DIR    experience -> RLDS data set",
     "train": "--config=configs/X.py --workdir=DIR    data set -> checkpoints and metrics; --sweep for many settings",
     "eval": "--workdir=DIR                          checkpoint -> metrics",
@@ -32,7 +32,7 @@ ELSEWHERE = (
     (flags.DEFINE_integer, "local_processes", None, "Train in so many processes here."),
     (flags.DEFINE_string, "launch", None, "Train on many hosts: slurm, tpu_vm or gke."),
     (flags.DEFINE_integer, "nodes", None, "How many hosts."),
-    (flags.DEFINE_string, "launch_options", "", "Options of the launcher, parted by spaces."),
+    (flags.DEFINE_string, "launch_options", "", "Options of the launcher, space-separated."),
     (flags.DEFINE_boolean, "dry_run", False, "Only print what --launch would submit."),
 )
 USAGE = """Any field of a config is set by --config.some.field=value.
@@ -42,26 +42,26 @@ or by --coordinator=HOST:PORT --num_processes=N --process_id=I of train, eval, i
 
 
 def main(argv: list[str]) -> int:
-    """Runs one verb; returns the exit status. Of several processes only the first prints the path."""
-    verb = argv[1] if len(argv) > 1 else ""
-    if verb not in VERBS:
-        print(_usage(verb), file=sys.stderr)
-        return 0 if verb in ("-h", "--help", "help") else 2
+    """Runs one command; returns the exit status. Of several processes only the first prints the path."""
+    command = argv[1] if len(argv) > 1 else ""
+    if command not in COMMANDS:
+        print(_usage(command), file=sys.stderr)
+        return 0 if command in ("-h", "--help", "help") else 2
     from experiments.runs import multihost
     from experiments.tools.launchers import last_line
     from world_models.core.errors import UserError
 
     # Where config_flags looks for the fields to override, and provenance for the command.
-    sys.argv = [f"{argv[0]} {verb}", *argv[2:]]
+    sys.argv = [f"{argv[0]} {command}", *argv[2:]]
     try:
-        path = _run(verb, sys.argv)
+        path = _run(command, sys.argv)
     except (UserError, flags.Error) as error:
         # Flags wrap the sentence of a config file that fails in a whole traceback.
         # In one write, newline included: other processes write to the same place.
-        sys.stderr.write(f"launch.py {verb}: {last_line(str(error))}\n")
+        sys.stderr.write(f"launch.py {command}: {last_line(str(error))}\n")
         return multihost.TRY_AGAIN if isinstance(error, multihost.NotTogether) else 1
     except KeyboardInterrupt as error:
-        print(f"launch.py {verb}: interrupted. {error}", file=sys.stderr)
+        print(f"launch.py {command}: interrupted. {error}", file=sys.stderr)
         return 130
     except Exception:
         if not multihost.several():
@@ -73,23 +73,25 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
-    """Reads the flags of a verb and calls it; returns the path of what it made, if it has not been printed."""
-    if verb == "table":
+def _run(command: str, argv: list[str]) -> pathlib.Path | None:
+    """Reads the flags of a command and calls it; returns the path of what it made, if it has not been printed."""
+    if command == "table":
         return _table(argv)
-    if verb == "report":
+    if command == "report":
         return _report(argv)
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
-    if verb in NEEDS_CONFIG:
+    if command in NEEDS_CONFIG:
         config_flags.DEFINE_config_file("config", None, "Experiment config.", flag_values=values)
     else:
         flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.", flag_values=values)
-    for define, name, default, text in (TOGETHER if verb != "record" else ()) + (ELSEWHERE if verb == "train" else ()):
+    for define, name, default, text in (TOGETHER if command != "record" else ()) + (
+        ELSEWHERE if command == "train" else ()
+    ):
         define(name, default, text, flag_values=values)
-    workdir = pathlib.Path(_given(argv, "workdir", verb))
-    if verb in NEEDS_CONFIG:
-        _check_config_file(_given(argv, "config", verb))
+    workdir = pathlib.Path(_given(argv, "workdir", command))
+    if command in NEEDS_CONFIG:
+        _check_config_file(_given(argv, "config", command))
     else:
         from experiments.runs.workdir import load_config
 
@@ -100,7 +102,7 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
         raise flags.Error(f"The config has no field {error}: see the config file for those that it has.") from error
     _no_more(words)
 
-    if verb == "record":
+    if command == "record":
         from experiments.commands.record import record
         from experiments.runs.workdir import dataset_of
 
@@ -108,21 +110,21 @@ def _run(verb: str, argv: list[str]) -> pathlib.Path | None:
     from experiments.runs import multihost, runtime
 
     runtime.setup(values.config.get("xla_flags", ""))
-    if verb == "train" and _chosen(values):
+    if command == "train" and _chosen(values):
         return _elsewhere(values, argv, workdir)
     multihost.start(values.coordinator, values.num_processes, values.process_id)
-    if verb == "train":
+    if command == "train":
         from experiments.training.loop import train
 
         return train(values.config, workdir)
     from experiments.runs.loading import load
 
     run = load(workdir, values.step, values.config)
-    if verb == "eval":
+    if command == "eval":
         from experiments.commands.eval import evaluate
 
         return evaluate(run)
-    if verb == "plan":
+    if command == "plan":
         from experiments.commands.plan import plan
 
         return plan(run)
@@ -168,9 +170,9 @@ def _table(argv: list[str]) -> pathlib.Path:
     words = [
         ("workdir", "runs/tables", "Folder of all tables' data, runs and results."),
         ("scale", "cpu", "One of the table's scales."),
-        ("rows", "", "Names of rows, parted by commas; all by default."),
+        ("rows", "", "Names of rows, comma-separated; all by default."),
         ("parallel", "local", "local, local:N, slurm, or none to collect only."),
-        ("slurm", "", "Options for sbatch, parted by spaces."),
+        ("slurm", "", "Options for sbatch, space-separated."),
         ("data", "", "Directory of a data set to use instead of the one that the table records."),
     ]
     for name, default, text in words:
@@ -217,15 +219,15 @@ def _no_more(words: list[str]) -> None:
         raise flags.Error(f"{words[1]!r} is no flag: fields of the config are set as --config.some.field=value.")
 
 
-def _given(argv: list[str], name: str, verb: str) -> str:
-    """The value of a flag that a verb cannot do without."""
+def _given(argv: list[str], name: str, command: str) -> str:
+    """The value of a flag that a command cannot do without."""
     for i, word in enumerate(argv):
         flag, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and flag == name:
             value = value if equals else argv[i + 1] if i + 1 < len(argv) else ""
             if value:
                 return value
-    raise flags.Error(f"--{name} is missing. Usage: launch.py {verb} {VERBS[verb]}")
+    raise flags.Error(f"--{name} is missing. Usage: launch.py {command} {COMMANDS[command]}")
 
 
 def _check_config_file(value: str) -> None:
@@ -235,9 +237,13 @@ def _check_config_file(value: str) -> None:
         raise flags.Error(f"--config={value} is no file; configs here: {there}.")
 
 
-def _usage(verb: str) -> str:
-    lines = [f"{verb!r} is no verb." if verb and verb not in ("-h", "--help", "help") else __doc__.splitlines()[0]]
-    lines += [f"  python launch.py {name:8}{text}" for name, text in VERBS.items()]
+def _usage(command: str) -> str:
+    lines = [
+        f"{command!r} is no command."
+        if command and command not in ("-h", "--help", "help")
+        else __doc__.splitlines()[0]
+    ]
+    lines += [f"  python launch.py {name:8}{text}" for name, text in COMMANDS.items()]
     return "\n".join([*lines, USAGE])
 
 

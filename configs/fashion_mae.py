@@ -117,7 +117,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "pool": "mean",
             "num_train": 10_000,  # 0: all
             "num_test": 0,
-            "floors": True,
+            "baselines": True,
             "shots": (10, 100),  # labels a class that the probe fine_tune trains on; 0: all
         }
     )

@@ -98,7 +98,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "inverse": 6.0,
             "sigreg": 0.0,
             "distance": 0.0,  # 1, say: a map on which distances are ticks, to plan on instead of latents
-            "farthest": 64.0,
+            "max_distance": 64.0,
         }
     )
     config.middle = ConfigDict(
@@ -117,7 +117,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "inverse": 1.0,
             "sigreg": 0.0,
             "distance": 0.0,
-            "farthest": 24.0,
+            "max_distance": 24.0,
         }
     )
     config.top = ConfigDict(
@@ -136,7 +136,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "inverse": 1.0,
             "sigreg": 0.0,
             "distance": 0.0,
-            "farthest": 6.0,
+            "max_distance": 6.0,
         }
     )
     config.fourth = ConfigDict(  # where config.levels names it
@@ -155,7 +155,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "inverse": 1.0,
             "sigreg": 0.0,
             "distance": 0.0,
-            "farthest": 3.0,
+            "max_distance": 3.0,
         }
     )
     config.decoder = ConfigDict({"channels": (32, 16, 8), "frames": 1, "weight": 1.0, "detach": True})

@@ -3,8 +3,8 @@
 Model: VideoMAE (Tong et al. 2022) with an encoder 96 wide and 4 blocks deep on tubelets of 2x8x8, a decoder of 2 blocks
 64 wide, three quarters of the tubes removed, pixels as targets; joint attention over space and time.
 Data: moving digits (procedural, from MNIST's images: `make data`), one object of 14 pixels in clips of 8 32x32 frames.
-Judged by: ridge regression of the motion's direction on the frozen encoder's mean token, beside its floors; `eval` adds
-what `--config.eval.probes` names. `--config.eval.label_key=digit` asks what moves instead.
+Judged by: ridge regression of the motion's direction on the frozen encoder's mean token, beside its baselines; `eval`
+adds what `--config.eval.probes` names. `--config.eval.label_key=digit` asks what moves instead.
 Command: python launch.py record --config=configs/moving_mae.py --workdir=runs/moving (after `make data`), then train,
 eval and imagine.
 """
@@ -118,7 +118,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "pool": "mean",
             "num_train": 0,  # all
             "num_test": 0,
-            "floors": True,
+            "baselines": True,
             "shots": (0,),  # labels a class that the probe fine_tune trains on; 0: all
         }
     )

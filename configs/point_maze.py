@@ -99,7 +99,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "inverse": 6.0,
             "sigreg": 0.0,
             "distance": 0.0,  # 1, say: a map on which distances are ticks, to plan on instead of latents
-            "farthest": 128.0,
+            "max_distance": 128.0,
         }
     )
     config.middle = ConfigDict(
@@ -118,7 +118,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "inverse": 1.0,
             "sigreg": 0.0,
             "distance": 0.0,
-            "farthest": 32.0,
+            "max_distance": 32.0,
         }
     )
     config.top = ConfigDict(
@@ -137,7 +137,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "inverse": 1.0,
             "sigreg": 0.0,
             "distance": 0.0,
-            "farthest": 8.0,
+            "max_distance": 8.0,
         }
     )
     config.decoder = ConfigDict({"channels": (32, 16, 8), "frames": 1, "weight": 1.0, "detach": True})

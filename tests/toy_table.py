@@ -10,7 +10,7 @@ TOY = """
         seen = lambda *offsets: {"model.context_offsets": offsets}
         return {
             "title": "Toy & Co", "paper": "Nobody 2020", "number": "Table 7", "about": "About.", "setting": "ImageNet",
-            "verb": "imagine",
+            "command": "imagine",
             "published_columns": {"fid": {"title": "FID", "better": "lower"}},
             "columns": {
                 "psnr": {"title": "PSNR", "unit": "dB", "about": "how", "better": "higher",

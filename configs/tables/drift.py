@@ -45,7 +45,7 @@ def get_table() -> dict:
         "number": "Figure 3",
         "about": "One network trained as EDM or as DDPM, rolled out with n denoising steps a frame.",
         "setting": "The paper shows curves only: Breakout, 100,000 frames of an expert, 1,000 steps ahead",
-        "verb": "imagine",
+        "command": "imagine",
         "published_columns": {},
         "columns": {
             **{
@@ -59,7 +59,7 @@ def get_table() -> dict:
             },
             "copy_32": {
                 "title": "copying 32",
-                "about": "the same for copying the last known frame: a floor that needs no learning",
+                "about": "the same for copying the last known frame: a baseline that needs no learning",
                 "path": ("drift", "copy_last", 32),
                 **drift,
             },

@@ -1,4 +1,4 @@
-"""What masked pretraining saves in labels: frozen features and fine-tuning on 100 and 1,000 labels, and floors.
+"""What masked pretraining saves in labels: frozen features and fine-tuning on 100 and 1,000 labels, and baselines.
 
 Question: does an encoder that has only filled in patches know classes, and does it need fewer labels than a new one?
 Ours: Fashion-MNIST, whose training images are all seen without labels. A closed-form ridge regression on the frozen
@@ -21,24 +21,24 @@ def get_table() -> dict:
         "ridge": measure("ridge", "test accuracy of ridge regression on the mean patch token", "ridge", "accuracy"),
         "linear": measure("linear", "test accuracy of MAE's linear probe on the same", "linear", "accuracy"),
     }
-    floors = {
+    baselines = {
         "random_init": ("untrained", "the initial weights"),
         "random_features": ("random", "192 random features"),
         "raw_pixels": ("pixels", "the pixels"),
     }
-    floor = "the {} probe on {}: a floor that needs no pretraining"
+    baseline = "the {} probe on {}: a baseline that needs no pretraining"
     frozen = {}
     for probe, column in probes.items():
         frozen[probe] = column
-        for name, (title, of) in floors.items():
-            frozen[f"{probe}_{name}"] = measure(f"{probe}, {title}", floor.format(probe, of), probe, name)
+        for name, (title, of) in baselines.items():
+            frozen[f"{probe}_{name}"] = measure(f"{probe}, {title}", baseline.format(probe, of), probe, name)
     return {
         "title": "What masked pretraining saves in labels",
         "paper": "MAE, He et al. 2021, arXiv 2111.06377",
         "number": "sections 4.1 and 4.2, in kind",
         "about": "One encoder 192 wide, pretrained without labels, judged frozen and fine-tuned on few labels.",
         "setting": "The paper has no such small data",
-        "verb": "eval",
+        "command": "eval",
         "published_columns": {},
         "columns": {
             **frozen,

@@ -50,7 +50,7 @@ def get_table() -> dict:
         "about": "Goals behind two doors, reached by planning with one to three levels.",
         "setting": "50 tasks across two doors, at most 75 steps away, within 210 steps; three models. Success of HWM's "
         "form: 75.3 with two levels, 99.3 with three",
-        "verb": "plan",
+        "command": "plan",
         "published_columns": {"success": {"title": "H-JEPA (%)", "better": "higher", "digits": 1}},
         "columns": {
             "success": {
@@ -68,13 +68,13 @@ def get_table() -> dict:
             },
             "straight": {
                 "title": "straight on",
-                "about": "goals reached by going straight towards them, without a model: a floor",
-                "path": ("floors", "straight", "success"),
+                "about": "success rate of moving straight towards the goal, without a model: a baseline",
+                "path": ("baselines", "straight_line", "success"),
                 **percent,
             },
             "order": {
                 "title": "order",
-                "about": "rank correlation of the shortest way's length from start to goal with the distance in the "
+                "about": "rank correlation of the shortest path's length from start to goal with the distance in the "
                 "latents that the cost is measured in",
                 "path": ("cost_rank_correlation",),
                 "unit": "",

@@ -27,7 +27,7 @@ def get_table() -> dict:
         "number": "Table 1",
         "about": "Conditioning a video world model on one past frame, four distant ones, or the four most recent.",
         "setting": "Ego4D validation clips under text actions, 5.6 B parameters, blocks of 16 frames at 192x320",
-        "verb": "imagine",
+        "command": "imagine",
         "published_columns": {
             "fid": {"title": "FID", "better": "lower"},
             "fvd": {"title": "FVD", "better": "lower"},

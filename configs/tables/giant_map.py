@@ -15,9 +15,9 @@ from configs.tables import ogbench_mazes
 GIANT = {"record.maze": "giant", "record.image_size": ogbench_mazes.MAZES["giant"]}
 MAPS = {
     "middle.distance": 1.0,
-    "middle.farthest": 48.0,
+    "middle.max_distance": 48.0,
     "top.distance": 1.0,
-    "top.farthest": 12.0,
+    "top.max_distance": 12.0,
     "search.middle.near": 1.0,
     "search.top.near": 1.0,
 }

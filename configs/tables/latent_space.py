@@ -45,7 +45,7 @@ def get_table() -> dict:
         "number": "regularizers by planning success",
         "about": "Goals of the medium point maze reached by one flat planner, in latents learned in different ways.",
         "setting": "OGBench's visual pointmaze-medium, 125 episodes",
-        "verb": "plan",
+        "command": "plan",
         "published_columns": {"success": {"title": "reproduction (%)", "better": "higher", "digits": 1}},
         "columns": {
             "success": {
@@ -63,13 +63,13 @@ def get_table() -> dict:
             },
             "straight": {
                 "title": "straight on",
-                "about": "goals reached by going straight towards them, without a model: a floor",
-                "path": ("floors", "straight", "success"),
+                "about": "success rate of moving straight towards the goal, without a model: a baseline",
+                "path": ("baselines", "straight_line", "success"),
                 **percent,
             },
             "order": {
                 "title": "order",
-                "about": "rank correlation of the shortest way's length from start to goal with the latent distance",
+                "about": "rank correlation of the shortest path's length from start to goal with the latent distance",
                 "path": ("cost_rank_correlation",),
                 "unit": "",
                 "better": "higher",

@@ -34,7 +34,7 @@ def get_table() -> dict:
         if numbers:
             rows[name] |= {"published": dict(zip(("fine_tuned", "linear"), numbers)), "source": TABLE}
     percent = {"unit": "%", "better": "higher", "digits": 1}
-    floor = "the same probe on {}: a floor that needs no pretraining"
+    baseline = "the same probe on {}: a baseline that needs no pretraining"
     beats = lambda one, other: lambda rows: rows[one]["probe"] > rows[other]["probe"]
     at_least = lambda one, other: lambda rows: rows[one]["probe"] >= rows[other]["probe"]
     return {
@@ -43,7 +43,7 @@ def get_table() -> dict:
         "number": "Table 1 and Figure 5",
         "about": "One change at a time to masks, targets and decoder; the encoder's features are judged frozen.",
         "setting": "ViT-L/16 on ImageNet-1K, 800 epochs; top-1 accuracy after fine-tuning and of a linear probe",
-        "verb": "eval",
+        "command": "eval",
         "published_columns": {
             "fine_tuned": {"title": "fine-tuned", "better": "higher", "digits": 1},
             "linear": {"title": "linear", "better": "higher", "digits": 1},
@@ -57,7 +57,7 @@ def get_table() -> dict:
                 **percent,
             },
             **{
-                name: {"title": title, "about": floor.format(what), "path": (f"eval/ridge/{name}",), **percent}
+                name: {"title": title, "about": baseline.format(what), "path": (f"eval/ridge/{name}",), **percent}
                 for name, title, what in (
                     ("random_init", "untrained", "the encoder with its initial weights"),
                     ("random_features", "random", "as many random features of the pixels"),

@@ -29,9 +29,9 @@ def get_table() -> dict:
         "title": "A maze by the distance of the goal",
         "paper": "HWM, arXiv 2604.03208",
         "number": "diverse mazes by distance",
-        "about": "Goals of three ranges of the shortest way's length, reached by planning with one to three levels.",
+        "about": "Goals of three ranges of the shortest path's length, reached by planning with one to three levels.",
         "setting": "mazes that the planner has not seen, 40 of them, within 500 steps that are repeated four times",
-        "verb": "plan",
+        "command": "plan",
         "published_columns": {
             name: {"title": f"HWM, {text} cells (%)", "better": "higher", "digits": 0} for name, text in cells.items()
         },
@@ -54,13 +54,13 @@ def get_table() -> dict:
             },
             "straight": {
                 "title": "straight on",
-                "about": "goals reached by going straight towards them, without a model: a floor",
-                "path": ("floors", "straight", "success"),
+                "about": "success rate of moving straight towards the goal, without a model: a baseline",
+                "path": ("baselines", "straight_line", "success"),
                 **percent,
             },
             "order": {
                 "title": "order",
-                "about": "rank correlation of the shortest way's length from start to goal with the distance in the "
+                "about": "rank correlation of the shortest path's length from start to goal with the distance in the "
                 "latents that the cost is measured in",
                 "path": ("cost_rank_correlation",),
                 "unit": "",

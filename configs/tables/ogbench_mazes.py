@@ -34,7 +34,7 @@ def get_table() -> dict:
         "number": "Table 2, pointmaze-navigate",
         "about": "Goals of the benchmark's five tasks of a maze, reached by planning alone, beside offline RL.",
         "setting": "states instead of frames, offline goal-conditioned RL, within 1,000 steps",
-        "verb": "plan",
+        "command": "plan",
         "published_columns": {
             "hiql": {"title": "HIQL (%)", "better": "higher", "digits": 0},
             "qrl": {"title": "QRL (%)", "better": "higher", "digits": 0},
@@ -56,8 +56,8 @@ def get_table() -> dict:
             },
             "straight": {
                 "title": "straight on",
-                "about": "goals reached by going straight towards them, without a model: a floor",
-                "path": ("floors", "straight", "success"),
+                "about": "success rate of moving straight towards the goal, without a model: a baseline",
+                "path": ("baselines", "straight_line", "success"),
                 **percent,
             },
             "flops": {

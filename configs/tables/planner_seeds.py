@@ -28,7 +28,7 @@ def get_table() -> dict:
         "number": "80 to 96 %",
         "about": "Goals reached in two rooms by one model under 20 seeds of the planner.",
         "setting": "50 episodes of CEM: 80 to 96 % by the planner's seed",
-        "verb": "plan",
+        "command": "plan",
         "published_columns": {},
         "columns": {
             "lowest": column("lowest", "lowest", "goals reached, the worst of the seeds", "higher"),

@@ -76,7 +76,7 @@ def get_table() -> dict:
         "number": "its table of planners",
         "about": "Goals in the other room, reached by planning in learned latents.",
         "setting": "flat planners, random walls, there after 200 steps, +- 2 %",
-        "verb": "plan",
+        "command": "plan",
         "published_columns": {"terminal": {"title": "eb_jepa (%)", "better": "higher", "digits": 0}},
         "columns": {
             "success": {
@@ -94,19 +94,19 @@ def get_table() -> dict:
             },
             "far": {
                 "title": "farthest quarter",
-                "about": "goals reached, of the quarter whose shortest way is longest",
+                "about": "goals reached, of the quarter whose shortest path is longest",
                 "path": ("farthest", "success"),
                 **percent,
             },
             "straight": {
                 "title": "straight on",
-                "about": "goals reached by going straight towards them, without a model: a floor",
-                "path": ("floors", "straight", "success"),
+                "about": "success rate of moving straight towards the goal, without a model: a baseline",
+                "path": ("baselines", "straight_line", "success"),
                 **percent,
             },
             "order": {
                 "title": "order",
-                "about": "rank correlation of the shortest way's length from start to goal with the distance in the "
+                "about": "rank correlation of the shortest path's length from start to goal with the distance in the "
                 "latents that the cost is measured in",
                 "path": ("cost_rank_correlation",),
                 "unit": "",

@@ -33,7 +33,7 @@ def get_table() -> dict:
         "number": "its ablations",
         "about": "Goals in the other room, reached by flat planning in latents learned without one of the terms.",
         "setting": "random walls, there after 200 steps, by MPPI",
-        "verb": "plan",
+        "command": "plan",
         "published_columns": {"terminal": {"title": "eb_jepa (%)", "better": "higher", "digits": 0}},
         "columns": {
             "terminal": {
@@ -45,13 +45,13 @@ def get_table() -> dict:
             },
             "far": {
                 "title": "farthest quarter",
-                "about": "goals reached at any time, of the quarter whose shortest way is longest",
+                "about": "goals reached at any time, of the quarter whose shortest path is longest",
                 "path": ("farthest", "success"),
                 **percent,
             },
             "order": {
                 "title": "order",
-                "about": "rank correlation of the shortest way's length from start to goal with the latent distance",
+                "about": "rank correlation of the shortest path's length from start to goal with the latent distance",
                 "path": ("cost_rank_correlation",),
                 "unit": "",
                 "better": "higher",

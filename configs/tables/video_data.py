@@ -29,7 +29,7 @@ def get_table() -> dict:
         "setting": "ViT-B, top-1 accuracy from scratch and after pretraining on the same clips: Kinetics-400 (240,000) "
         "68.8 and 80.0, Something-Something V2 (169,000) 32.6 and 69.6, UCF101 (9,500) 51.4 and 91.3, HMDB51 (3,500) "
         "18.0 and 62.6",
-        "verb": "eval",
+        "command": "eval",
         "published_columns": {},
         "columns": {
             "fine_tuned": {

@@ -30,7 +30,7 @@ def get_table() -> dict:
         "time, at two speeds of motion.",
         "setting": "VideoMAE, ViT-B on Something-Something V2: tube 69.6, agnostic 68.3, frame 61.5; MAE-ST, ViT-L on "
         "Kinetics-400: agnostic 84.4, tube 83.5, frame 79.1",
-        "verb": "eval",
+        "command": "eval",
         "published_columns": {},
         "columns": {
             "fine_tuned": {
@@ -41,7 +41,7 @@ def get_table() -> dict:
             },
             "scratch": {
                 "title": "from scratch",
-                "about": "the same network trained on the same 200 clips without pretraining: a floor",
+                "about": "the same network trained on the same 200 clips without pretraining: a baseline",
                 "path": ("eval/fine_tune/scratch_25",),
                 **percent,
             },

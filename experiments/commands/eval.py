@@ -1,4 +1,4 @@
-"""The verb `eval`: a checkpoint's metrics."""
+"""The command `eval`: a checkpoint's metrics."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The verb `imagine`: futures from held-out contexts, measured and shown beside what really happened."""
+"""The command `imagine`: futures from held-out contexts, measured and shown beside what really happened."""
 
 import json
 import pathlib

@@ -1,18 +1,18 @@
-"""The verb `plan`: episodes solved by planning in a trained model, counted and shown."""
+"""The command `plan`: episodes solved by planning in a trained model, counted and shown."""
 
 import pathlib
 
 import jax
 import numpy as np
 
-from experiments.planning.worlds import Planning, make_planning, where
+from experiments.planning.worlds import WorldPlanning, make_planning, where
 from experiments.reports import media, plan_pictures
 from experiments.runs import workdir as workdirs
 from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import finite_or_none
 from world_models.environments import tasks
 
-NAMES = {"success": "reached at any time", "terminal_success": "there at the end"}
+NAMES = {"success": "success rate", "terminal_success": "final-step success rate"}
 ORDERS = {"distance_rank_correlation": "over tasks", "rank_correlation_within_tasks": "over places of a task"}
 
 
@@ -30,7 +30,7 @@ def plan(run: LoadedRun) -> pathlib.Path:
     for name in ("tasks.json", "results.json", "success_by_distance.png", "pareto.png", "rollouts.mp4", "rollouts.png"):
         (folder / name).unlink(missing_ok=True)  # of other settings
     workdirs.write_json(folder / "results.json", results)
-    if isinstance(planning, Planning):
+    if isinstance(planning, WorldPlanning):
         tasks.save(folder / "tasks.json", planning.tasks, **where(run.config), name=results["tasks"])
         workdirs.write_json(folder / "episodes.json", _each(planning))
         plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])
@@ -47,17 +47,19 @@ def plan(run: LoadedRun) -> pathlib.Path:
     for name, text in NAMES.items():
         low, high = results[f"{name}_interval"]
         print(f"{text:22} {results[name]:7.1%}  [{low:.1%}, {high:.1%}] of {results['episodes']} episodes")
-    for name, floor in results["floors"].items():
-        print(f"{name + ', no model':22} {floor['success']:7.1%}  {floor['terminal_success']:.1%} there at the end")
-    if isinstance(planning, Planning):
+    for name, baseline in results["baselines"].items():
+        print(
+            f"{name + ', no model':22} {baseline['success']:7.1%}  {baseline['terminal_success']:.1%} there at the end"
+        )
+    if isinstance(planning, WorldPlanning):
         for name, text in ORDERS.items():
             ranks = ", ".join("none" if x is None else f"{x:.2f}" for x in results[name])
-            print(f"rank correlation of latent distance and shortest way {text}, from level 1 up: {ranks}")
+            print(f"rank correlation of latent distance and shortest path {text}, from level 1 up: {ranks}")
     print(f"{results['flops_per_episode'] / 1e9:.3g} GFLOP an episode, {results['ms_per_plan']:.1f} ms a plan")
     return folder / "results.json"
 
 
-def _each(planning: Planning) -> list[dict[str, object]]:
+def _each(planning: WorldPlanning) -> list[dict[str, object]]:
     """Every episode: its task, where it ended and whether it got there."""
     played, found = planning.episodes, []
     steps = np.where(played.success_any, np.argmax(played.reached, axis=1), -1)

@@ -1,4 +1,4 @@
-"""The verb `record`: experience from a simulator, a folder of videos or a source of images, as a TFDS data set."""
+"""The command `record`: experience from a simulator, a folder of videos or a source of images, as a TFDS data set."""
 
 import concurrent.futures
 import contextlib

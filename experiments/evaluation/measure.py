@@ -1,4 +1,4 @@
-"""What a trained run is worth, as named numbers: what the verbs write and the tables read. Nothing is drawn here."""
+"""What a trained run is worth, as named numbers: what the commands write and the tables read. Nothing is drawn here."""
 
 from typing import Any
 

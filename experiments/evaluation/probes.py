@@ -100,9 +100,9 @@ class Labelled:
 
 
 class FrozenProbe:
-    """Accuracy of a probe on frozen features, in percent, beside three floors that no pretraining is in.
+    """Accuracy of a probe on frozen features, in percent, beside three baselines that no pretraining is in.
 
-    The floors: the pixels themselves; as many random features of them; the same encoder with its initial weights.
+    The baselines: the pixels themselves; as many random features of them; the same encoder with its initial weights.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class FrozenProbe:
         """`probe` is a function (train_x, train_y, test_x, test_y, num_classes) -> accuracy."""
         self._experiment, self._labelled, self._probe, self._config = experiment, labelled, probe, config
         self._encode = jax.jit(self._features, static_argnums=0)
-        self._floors: dict[str, float] | None = None
+        self._baselines: dict[str, float] | None = None
 
     def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
         """Measures a model in functional form."""
         found = {"accuracy": self._accuracy(*self._encoded(graphdef, weights))}
-        if self._config.eval.floors:
-            self._floors = self._floors or self._measure_floors()
-            found |= self._floors
+        if self._config.eval.baselines:
+            self._baselines = self._baselines or self._measure_baselines()
+            found |= self._baselines
         return found
 
     def _features(self, graphdef: nnx.GraphDef, weights: Any, frames: Array) -> jax.Array:
@@ -132,7 +132,7 @@ class FrozenProbe:
         labelled = self._labelled
         return 100 * self._probe(train_x, labelled.train[1], test_x, labelled.test[1], labelled.num_classes)
 
-    def _measure_floors(self) -> dict[str, float]:
+    def _measure_baselines(self) -> dict[str, float]:
         train, test = self._labelled.train[0], self._labelled.test[0]
         graphdef, *weights = new_model(self._experiment, self._config.seed)
         untrained = self._encoded(graphdef, tuple(weights))
@@ -157,7 +157,7 @@ class FewShot:
         found = {}
         for shots in self._config.eval.shots:
             found[f"accuracy_{shots or 'all'}"] = self._fine_tuned(graphdef, weights, shots, self._options)
-            if self._config.eval.floors:
+            if self._config.eval.baselines:
                 if shots not in self._scratch:
                     new, *parts = new_model(self._experiment, self._config.seed)
                     self._scratch[shots] = self._fine_tuned(new, tuple(parts), shots, self._options.from_scratch())

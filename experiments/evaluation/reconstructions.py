@@ -1,4 +1,4 @@
-"""What a model that reconstructs makes of held-out clips: pictures in training, and the verb `imagine`."""
+"""What a model that reconstructs makes of held-out clips: pictures in training, and the command `imagine`."""
 
 import functools
 import json
@@ -78,7 +78,7 @@ def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reconstructions of held-out clips as `config.imagine` says, and the content of imagine/metrics.json.
 
     PSNR and SSIM of every stage beside the original, over whole frames, patches that the model was shown included;
-    floors that need no learning are the masked frames as they are and the mean frame of the training data. What the
+    baselines that need no learning are the masked frames as they are and the mean frame of the training data. What the
     model was told beyond the visible patches is the `caveat`.
     """
     data = run.config.data

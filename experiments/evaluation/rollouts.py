@@ -1,4 +1,4 @@
-"""How good imagined futures are: the same measures for every `WorldModel`, beside floors that need no learning."""
+"""How good imagined futures are: the same measures for every `WorldModel`, beside baselines that need no learning."""
 
 import dataclasses
 import functools
@@ -124,9 +124,9 @@ def measure(rollouts: Rollouts, average: np.ndarray, threshold: float) -> dict[s
 
     Returns:
       The content of imagine/metrics.json: per horizon PSNR and SSIM over all pixels and over those that changed in
-      the truth since the context, and drift, the mean absolute error (0..1), for the model and two floors; and action
-      following: the mean squared error over changed pixels under another window's actions minus that under the true
-      ones, with a 95 % bootstrap interval over contexts.
+      the truth since the context, and drift, the mean absolute error (0..1), for the model and two baselines; and
+      action following: the mean squared error over changed pixels under another window's actions minus that under
+      the true ones, with a 95 % bootstrap interval over contexts.
     """
     truth, first = rollouts.truth, rollouts.num_context
     mask = np.asarray(image.changed_pixels(rollouts.clip.frames[:, first - 1 :], threshold))
@@ -161,7 +161,7 @@ def _masked_error(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray) -
 
 
 class OpenLoop:
-    """Evaluator: PSNR over changing pixels of imagined futures at a few horizons, the floor, and action following."""
+    """Evaluator: PSNR over changing pixels at a few horizons beside persistence, and action following."""
 
     def __init__(self, windows: Windows, training: Windows, options: ml_collections.ConfigDict, seed: int):
         """`options` has num_context, num_contexts, changed_threshold and the horizons to report."""

@@ -13,12 +13,12 @@ from world_models.core.errors import UserError
 from world_models.core.types import Array
 from world_models.metrics.intervals import wilson_interval
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
-from world_models.planning import planning_cost as ledger
-from world_models.planning.hierarchy import Thought
+from world_models.planning import planning_cost
+from world_models.planning.hierarchy import PlanInfo
 
 
-class Shown(NamedTuple):
-    """What a video shows of a step's thought: states to be decoded, and of which level each is.
+class PlanOutline(NamedTuple):
+    """What a video shows of a step's plan_info: states to be decoded, and of which level each is.
 
     Attributes:
       subgoals: what each level plans towards.
@@ -36,12 +36,14 @@ class Reached(NamedTuple):
     success_last: Array
 
 
-def shown_thought(thought: Thought) -> Shown:
+def plan_outline(plan_info: PlanInfo) -> PlanOutline:
     """What a video shows of it."""
-    return Shown(thought.subgoals, tuple(jax.tree.map(lambda x: x[-1], plan.states) for plan in thought.plans))
+    return PlanOutline(
+        plan_info.subgoals, tuple(jax.tree.map(lambda x: x[-1], plan.states) for plan in plan_info.plans)
+    )
 
 
-class Planned:
+class PlanningEvaluation:
     """A run and how its levels plan, of `config.plan` and `config.search`, whatever the world."""
 
     LEAST: Mapping[str, int]
@@ -82,15 +84,15 @@ class Planned:
             named = ", ".join(f"{i} is {name}" for i, name in enumerate(run.config.levels, start=1))
             raise UserError(f"config.search ({named}): {error}") from error
 
-    def ledger(self, settings: tuple[LevelSetting, ...]) -> ledger.Ledger:
+    def planning_cost(self, settings: tuple[LevelSetting, ...]) -> planning_cost.PlanningCost:
         """What one episode costs under some settings."""
         planner = make_planner(self.run.model, settings, self.cost_level)
         state = jax.ShapeDtypeStruct((self.run.model.options.levels[0].width,), jnp.float32)
-        return ledger.count(planner, self.steps, state)
+        return planning_cost.count(planner, self.steps, state)
 
     def spent(self) -> dict[str, Any]:
-        """The planner and its ledger, for results.json."""
-        spent = self.ledger(self.settings)
+        """The planner and its planning cost, for results.json."""
+        spent = self.planning_cost(self.settings)
         return {
             "model_evaluations_per_episode": sum(spent.rows),
             "model_evaluations_by_level": list(spent.rows),
@@ -108,7 +110,7 @@ class Planned:
         """Milliseconds of a step at which every level plans, for one episode, and the seconds of compiling that."""
         planner = make_planner(self.run.model, self.settings, self.cost_level)
         z = jnp.zeros(self.run.model.options.levels[0].width)
-        taken = ledger.measure(
+        taken = planning_cost.measure(
             lambda z, goal, key: planner.act(planner.init(z), z, goal, 0, self.steps, key)[0],
             z, z + 1, jax.random.key(0),
         )  # fmt: skip

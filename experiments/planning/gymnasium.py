@@ -9,14 +9,14 @@ import ml_collections
 import numpy as np
 
 from experiments.commands.record import make_source
-from experiments.planning.evaluation import Planned, Reached, shown_thought, successes
+from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_outline, successes
 from experiments.planning.planners import make_planner
 from experiments.runs.fingerprint import of_value
 from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import Progress
 from world_models.core.errors import UserError
 from world_models.environments.gymnasium import GymnasiumSource
-from world_models.environments.replay import IsReached, Retraced, draw
+from world_models.environments.replay import IsReached, ReplayedTask, draw
 from world_models.planning.host import HostEpisode, Player
 
 
@@ -55,7 +55,7 @@ def make_reached(config: ml_collections.ConfigDict) -> IsReached:
         ) from error
 
 
-class HostPlanning(Planned):
+class GymnasiumPlanning(PlanningEvaluation):
     """Tasks, a planner and what came of them; nothing is played before it is asked for."""
 
     LEAST = {"num_steps": 1, "offset": 1, "num_tasks": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
@@ -82,7 +82,7 @@ class HostPlanning(Planned):
         """What plays every episode."""
         model = self.run.model
         planner = make_planner(model, self.settings, self.cost_level)
-        watch = lambda thought: (thought.costs, thought.not_finite, shown_thought(thought))
+        watch = lambda plan_info: (plan_info.costs, plan_info.not_finite, plan_outline(plan_info))
         return Player(lambda frame: model.encode(frame[None, None])[0, 0], planner, watch)
 
     @functools.cached_property
@@ -90,7 +90,7 @@ class HostPlanning(Planned):
         """All tasks, played."""
         found, progress, won = [], Progress(len(self.tasks)), 0
         for i, task in enumerate(self.tasks):
-            world = Retraced(self.source, self._environment, task, self.reached)
+            world = ReplayedTask(self.source, self._environment, task, self.reached)
             key = jax.random.fold_in(jax.random.key(self.options.seed), i)
             look = lambda _, observed, world=world: world.frame(observed)
             found.append(self.player.play(world, task.goal.frame, key, self.steps, look=look))
@@ -108,7 +108,7 @@ class HostPlanning(Planned):
         """Actions at random."""
         found = []
         for i, task in enumerate(self.tasks):
-            world, hits = Retraced(self.source, self._environment, task, self.reached), []
+            world, hits = ReplayedTask(self.source, self._environment, task, self.reached), []
             world.reset()
             world.action_space.seed(self.options.seed + i)
             for _ in range(self.steps):
@@ -145,8 +145,8 @@ class HostPlanning(Planned):
             "tasks_sha256": self.digest,
             "left_out": self.left_out,
             "ended_early": sum(len(played.actions) < self.steps for played in self.episodes),
-            "not_finite": int(sum(played.thoughts[1].sum() for played in self.episodes)),
-            "floors": {"random": successes(self.floor())},
+            "not_finite": int(sum(played.plan_infos[1].sum() for played in self.episodes)),
+            "baselines": {"random": successes(self.floor())},
             **self.timing(),
             "step": self.run.step,
             "provenance": self.run.provenance(tasks_sha256=self.digest),

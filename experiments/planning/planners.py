@@ -87,7 +87,7 @@ def make_planner(
     levels, highest, options = [], len(settings), model.options.levels
 
     def apart(number: int, states: Array, goal: Array) -> Array:
-        return costs.squared_error(model.place(number, states), model.place(number, goal))
+        return costs.squared_error(model.distance_embedding(number, states), model.distance_embedding(number, goal))
 
     def to_goal(states: Array, goal: Array) -> Array:
         for number in range(highest + 1, cost_level + 1):
@@ -102,10 +102,10 @@ def make_planner(
         fields["prior"] = model.prior(number) if setting.prior else None
         levels.append(
             Level(
-                step=lambda known, action, _, number=number: model.step_level(number, known, action),
-                begin=lambda z, number=number: model.begin(number, z),
-                read=lambda known, number=number: model.newest(number, known),
-                follow=lambda known, action, z, number=number: model.follow(number, known, action, z),
+                step=lambda carry, action, _, number=number: model.step_level(number, carry, action),
+                init_carry=lambda z, number=number: model.init_carry(number, z),
+                latent=lambda carry, number=number: model.latent(number, carry),
+                observe=lambda carry, action, z, number=number: model.observe_latent(number, carry, action, z),
                 distance=functools.partial(apart, number),
                 lift=lambda z, number=number: model.lift(number, z),
                 stride=options[number - 1].stride,

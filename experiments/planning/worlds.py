@@ -1,4 +1,4 @@
-"""Planning in a trained model of latent dynamics, measured: whole episodes of a JAX-native world, with their ledger."""
+"""Planning in a trained model, measured over whole episodes of a world written in JAX, and what the planning costs."""
 
 import functools
 import pathlib
@@ -12,8 +12,8 @@ import numpy as np
 import scipy.stats
 from flax import nnx
 
-from experiments.planning.evaluation import Planned, Reached, shown_thought, successes
-from experiments.planning.gymnasium import HostPlanning
+from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_outline, successes
+from experiments.planning.gymnasium import GymnasiumPlanning
 from experiments.planning.planners import LevelSetting, make_planner, with_samples
 from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import Progress, finite_or_none
@@ -26,7 +26,7 @@ from world_models.environments.worlds import registry
 from world_models.planning import costs
 from world_models.planning.episodes import Episode, costs_only, run
 
-BINS = 4  # of the shortest way's length, with as many tasks each
+BINS = 4  # of the shortest path's length, with as many tasks each
 MAPS, PLACES = 20, 100  # tasks, and places of each, whose distances to the goal are compared
 
 
@@ -71,7 +71,7 @@ def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, s
     return found, tasks.digest({"tasks": tasks.content(found)})
 
 
-class Planning(Planned):
+class WorldPlanning(PlanningEvaluation):
     """Tasks of a JAX-native world, a planner and what came of them; nothing runs before it is asked for."""
 
     LEAST = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
@@ -107,7 +107,7 @@ class Planning(Planned):
     def rows(
         self, settings: tuple[LevelSetting, ...], rows: np.ndarray, *, repeat: int = 0, shown: bool = False
     ) -> Episode:
-        """Plays some tasks at once, with frames and what is `Shown` of thoughts if asked for."""
+        """Plays some tasks at once, with frames and what is `PlanOutline` of plan_infos if asked for."""
         task = jax.tree.map(lambda x: jnp.asarray(x)[rows], self.tasks)
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed), i))(rows)
         graphdef, weights = self.run.graphdef, self.run.weights
@@ -123,16 +123,16 @@ class Planning(Planned):
         return {"success": found, "lowest": min(found), "highest": max(found), "std": spread}
 
     @functools.cached_property
-    def floors(self) -> dict[str, Reached]:
+    def baselines(self) -> dict[str, Reached]:
         """Two policies that need no model: actions at random, and straight on as a crow flies, seeing both places."""
         keys = jax.random.split(jax.random.key(self.options.seed + 1), len(self.tasks.start))
         return {
-            name: jax.tree.map(np.asarray, _play_floor(name, self.world, self.steps, self.tasks, keys))
-            for name in FLOORS
+            name: jax.tree.map(np.asarray, _play_baseline(name, self.world, self.steps, self.tasks, keys))
+            for name in BASELINES
         }
 
     def order(self) -> list[float]:
-        """Spearman's rank correlation, by level, of latent distances from start to goal with shortest ways' lengths.
+        """Spearman's rank correlation, by level, of latent distances from start to goal with shortest paths' lengths.
 
         Such distances are what planners bring down. A hint only: it compares tasks of different goals, see
         `order_within_tasks`. NaN where all distances are the same, as those of a single task are.
@@ -152,7 +152,7 @@ class Planning(Planned):
         every = every._replace(start=np.tile(places, (number, 1)))
         layouts = [self.world.Layout(*(leaf[i] for leaf in every.layout)) for i in range(len(every.start))]
         free = np.array([not self.world.blocked(*each) for each in zip(every.start, layouts)]).reshape(number, -1)
-        lengths = self.world.way(every.start, every.goal, every.layout).reshape(free.shape)
+        lengths = self.world.path_length(every.start, every.goal, every.layout).reshape(free.shape)
         means = []
         for found in self.distances(every):
             rows = zip(free, found.reshape(free.shape), lengths)
@@ -175,7 +175,7 @@ class Planning(Planned):
             **self.spent(),
             "tasks": self.options.task_file or self.options.tasks,
             "tasks_sha256": self.digest,
-            "not_finite": int(np.sum(self.episodes.thoughts[1])),
+            "not_finite": int(np.sum(self.episodes.plan_infos[1])),
             "distance_rank_correlation": order,
             "cost_rank_correlation": order[-1],  # in the latents in which the goal's distance is measured
             "rank_correlation_within_tasks": self.order_within_tasks(),
@@ -183,7 +183,7 @@ class Planning(Planned):
             "farthest": bins[-1],
             "bins": by_bin(self.world.BINS, self.tasks.distance, self.episodes),
             "planner_seeds": self.repeats(),
-            "floors": {name: successes(played) for name, played in self.floors.items()},
+            "baselines": {name: successes(played) for name, played in self.baselines.items()},
             "pareto": self.pareto(),
         }
         return (
@@ -197,7 +197,7 @@ class Planning(Planned):
             for count in range(1, len(self.settings) + 1):
                 settings = tuple(with_samples(setting, share) for setting in self.settings[:count])
                 played = self.play(settings, f"{count} level(s), {share:g} of the samples")
-                cost = self.ledger(settings)
+                cost = self.planning_cost(settings)
                 found.append({"levels": count, "samples": share, "flops": cost.flops, **successes(played)})
         return found
 
@@ -207,13 +207,13 @@ def measure(run: LoadedRun) -> dict[str, Any]:
     return finite_or_none(make_planning(run).results())
 
 
-def make_planning(run: LoadedRun) -> Planning | HostPlanning:
+def make_planning(run: LoadedRun) -> WorldPlanning | GymnasiumPlanning:
     """Planning where the data of a run come from."""
-    return (HostPlanning if run.config.get("record", {}).get("source") == "gymnasium" else Planning)(run)
+    return (GymnasiumPlanning if run.config.get("record", {}).get("source") == "gymnasium" else WorldPlanning)(run)
 
 
 def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
-    """Success in bins of the shortest way's length, with as many episodes each, the nearest goals first."""
+    """Success in bins of the shortest path's length, with as many episodes each, the nearest goals first."""
     order = np.argsort(distance, kind="stable")
     return [
         {
@@ -227,7 +227,7 @@ def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
 
 
 def by_bin(bins: Mapping[str, tuple[float, float]], distance: np.ndarray, played: Any) -> dict[str, dict[str, Any]]:
-    """Success by a world's own bins of the shortest way's length; those without a task are left out."""
+    """Success by a world's own bins of the shortest path's length; those without a task are left out."""
     rows = {name: np.flatnonzero((low <= distance) & (distance <= high)) for name, (low, high) in bins.items()}
     return {name: {"episodes": len(at), **successes(played, at)} for name, at in rows.items() if len(at)}
 
@@ -248,7 +248,7 @@ def _play(
     """Episodes of tasks and keys with a leading axis, as one program."""
     model = merge_model(graphdef, *weights)
     planner = make_planner(model, settings, cost_level)
-    watch = shown_thought if shown else costs_only
+    watch = plan_outline if shown else costs_only
     encode = lambda frame, state: model.encode(frame[None, None])[0, 0]
 
     def one(task: Task, key: Array) -> Episode:
@@ -270,7 +270,7 @@ def _ends(graphdef: nnx.GraphDef, levels: int, world: World, weights: Any, task:
     return [tuple(model.place(level, z) for z in ends) for level, ends in enumerate(found, start=1)]
 
 
-def _straight(world: World, position: Array, goal: Array, key: Array) -> Array:
+def _straight_line(world: World, position: Array, goal: Array, key: Array) -> Array:
     """The longest action that leads towards a goal, or the rest of the way."""
     high = jnp.asarray(world.spec.high)
     way = goal - position
@@ -282,17 +282,17 @@ def _random(world: World, position: Array, goal: Array, key: Array) -> Array:
     return jax.random.uniform(key, low.shape, minval=low, maxval=high)
 
 
-FLOORS = {"random": _random, "straight": _straight}
+BASELINES = {"random": _random, "straight_line": _straight_line}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _play_floor(name: str, world: World, steps: int, task: Task, keys: Array) -> Reached:
+def _play_baseline(name: str, world: World, steps: int, task: Task, keys: Array) -> Reached:
     """Episodes of a policy that needs no model."""
 
     def one(task: Task, key: Array) -> Reached:
         def step(state, i):
             for_policy, for_world = jax.random.split(jax.random.fold_in(key, i))
-            action = FLOORS[name](world, world.position(state), task.goal, for_policy)
+            action = BASELINES[name](world, world.position(state), task.goal, for_policy)
             state = world.step(state, action, for_world)
             return state, world.reached(state, task.goal)
 

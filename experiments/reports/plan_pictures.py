@@ -1,4 +1,4 @@
-"""What `plan` draws: real rollouts beside what the planner had in mind, success over distance and over FLOPs."""
+"""What `plan` draws: real rollouts beside the plans, success rate over path length and over FLOPs."""
 
 import pathlib
 from typing import Any
@@ -10,18 +10,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.planning.evaluation import Planned
-from experiments.planning.gymnasium import HostPlanning
-from experiments.planning.worlds import Planning
+from experiments.planning.evaluation import PlanningEvaluation
+from experiments.planning.gymnasium import GymnasiumPlanning
+from experiments.planning.worlds import WorldPlanning
 from experiments.reports import media
 from experiments.reports.pictures import tidy
 
 MIN_SIDE = 160  # of a frame in the video, in pixels
-GOAL_COLOR, WAY_COLOR = (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
+GOAL_COLOR, PATH_COLOR = (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
 LEVEL_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
-def rollouts(planning: Planning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rollouts(planning: WorldPlanning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The video of some tasks, uint8 [steps + 1, height, width, 3], and of each the moment half way to its goal.
 
     A row an episode: the world with the way so far and the goal's place, the goal, and, where the model has a decoder,
@@ -32,17 +32,17 @@ def rollouts(planning: Planning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     goals = planning.tasks._replace(start=planning.tasks.goal)
     look = jax.jit(jax.vmap(lambda task: world.render(world.reset(task))))
     goal_frames = np.asarray(look(jax.tree.map(lambda x: jnp.asarray(x)[rows], goals)))
-    columns = _thoughts(planning, played.thoughts) if model.decoders else []
+    columns = _plan_columns(planning, played.plan_infos) if model.decoders else []
     cells, stills = [], []
     for i, row in enumerate(rows):
-        seen = _with_way(planning, played.frames[i], played.positions[i], planning.tasks.goal[row])
+        seen = _with_path(planning, played.frames[i], played.positions[i], planning.tasks.goal[row])
         line, still = _line(seen, goal_frames[i], played.reached[i], [(text, frames[i]) for text, frames in columns])
         cells.append(line)
         stills.append(still)
     return media.grid(cells, gutter=6), media.grid(stills, gutter=6)[0]
 
 
-def host_rollouts(planning: HostPlanning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def host_rollouts(planning: GymnasiumPlanning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same of a Gymnasium environment, as the model is shown it; an episode that ends early stands still."""
     cells, stills = [], []
     last = max(len(planning.episodes[row].frames) for row in rows) - 1
@@ -50,8 +50,8 @@ def host_rollouts(planning: HostPlanning, rows: np.ndarray) -> tuple[np.ndarray,
         played, goal = planning.episodes[row], planning.tasks[row].goal.frame
         columns = []
         if planning.run.model.decoders:
-            thoughts = jax.tree.map(lambda x: x[None], played.thoughts[2])
-            columns = [(text, frames[0]) for text, frames in _thoughts(planning, thoughts)]
+            plan_infos = jax.tree.map(lambda x: x[None], played.plan_infos[2])
+            columns = [(text, frames[0]) for text, frames in _plan_columns(planning, plan_infos)]
         line, still = _line(_fit(played.frames), goal, np.array([False, *planning.hits[row]]), columns)
         stills.append(still)
         cells.append([cell[np.minimum(np.arange(last + 1), len(cell) - 1)] for cell in line])
@@ -67,7 +67,7 @@ def _line(
       seen: uint8 [steps + 1, h, w, 3], enlarged.
       goal: its frame, uint8 [h, w, 3].
       reached: bool [steps + 1].
-      columns: captions and frames uint8 [steps, h, w, c]: thoughts are had before a step, the last frame has none.
+      columns: captions and frames uint8 [steps, h, w, c]: plan_infos are had before a step, the last frame has none.
     """
     there = np.where(np.cumsum(reached) > 0, "reached", "on its way")
     head = np.concatenate([media.text_cell(f"step {t}: {word}", seen.shape[2]) for t, word in enumerate(there)])
@@ -78,19 +78,19 @@ def _line(
     return line, [cell[np.minimum(half, len(cell) - 1)][None] for cell in line]  # the goal stands still
 
 
-def _thoughts(planning: Planned, thoughts: Any) -> list[tuple[str, np.ndarray]]:
+def _plan_columns(planning: PlanningEvaluation, plan_infos: Any) -> list[tuple[str, np.ndarray]]:
     """Captions and decoded frames uint8 [rows, steps, h, w, c] of subgoals and ends of plans, highest level first."""
     model, settings, found = planning.run.model, planning.settings, []
     decode = jax.jit(lambda level, z: jax.lax.map(lambda z: model.decode_level(level, z), z), static_argnums=0)
     for level in range(len(settings), 0, -1):
         if level < len(settings):
             of = level + 1 if settings[level - 1].cost_space == "above" else level
-            found.append((f"subgoal of level {level}", decode(of, thoughts.subgoals[level - 1])))
-        found.append((f"end of plan {level}", decode(level, thoughts.ends[level - 1])))
+            found.append((f"subgoal of level {level}", decode(of, plan_infos.subgoals[level - 1])))
+        found.append((f"end of plan {level}", decode(level, plan_infos.ends[level - 1])))
     return [(text, np.asarray(frames)) for text, frames in found]
 
 
-def _with_way(planning: Planning, frames: np.ndarray, positions: np.ndarray, goal: np.ndarray) -> np.ndarray:
+def _with_path(planning: WorldPlanning, frames: np.ndarray, positions: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Frames enlarged, with a ring at the goal and the way so far drawn on them."""
     large = _fit(frames)
     scale = large.shape[1] / frames.shape[1]
@@ -99,7 +99,7 @@ def _with_way(planning: Planning, frames: np.ndarray, positions: np.ndarray, goa
     points = np.round(8 * (places - 0.5)).astype(np.int32)
     for t, frame in enumerate(large):
         cv2.circle(frame, tuple(map(int, points[-1])), 8 * 6, GOAL_COLOR, 2, cv2.LINE_AA, 3)
-        cv2.polylines(frame, [points[: t + 1, None]], False, WAY_COLOR, 1, cv2.LINE_AA, 3)
+        cv2.polylines(frame, [points[: t + 1, None]], False, PATH_COLOR, 1, cv2.LINE_AA, 3)
     return large
 
 
@@ -108,7 +108,7 @@ def _fit(frames: np.ndarray) -> np.ndarray:
 
 
 def plot_distance(path: pathlib.Path, bins: list[dict[str, Any]]) -> None:
-    """Success over the length of the shortest way, with Wilson's intervals."""
+    """Success over the length of the shortest path, with Wilson's intervals."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = figure.subplots()
     labels = [f"{found['from']:.0f} to {found['to']:.0f}\nn = {found['episodes']}" for found in bins]
@@ -118,7 +118,7 @@ def plot_distance(path: pathlib.Path, bins: list[dict[str, Any]]) -> None:
     ):
         _bars(axes, np.arange(len(bins)) + side, bins, name, text, color)
     axes.set_xticks(range(len(bins)), labels)
-    tidy(axes, "shortest way from start to goal")
+    tidy(axes, "shortest path from start to goal")
     axes.set_ylim(0, 103)
     axes.set_ylabel("success (%)")
     axes.legend(frameon=False, loc="lower left")

@@ -88,7 +88,7 @@ def _table(table: dict[str, Any], path: pathlib.Path) -> str:
 
 
 def _demo(metrics: dict[str, Any]) -> str:
-    """The demo's PSNR by horizon beside its floors, and what actions do."""
+    """The demo's PSNR by horizon beside its baselines, and what actions do."""
     origin, following = metrics["provenance"], metrics["action_following"]
     rows = [("imagined", "imagined"), ("copy_last", "copy the last frame"), ("mean_frame", "mean frame")]
     lines = [

@@ -1,4 +1,4 @@
-"""What every verb that computes sets up once: flags of the compiler, and where compiled programs are kept."""
+"""What every command that computes sets up once: flags of the compiler, and where compiled programs are kept."""
 
 import ctypes
 import importlib.metadata
@@ -19,7 +19,7 @@ def setup(xla_flags: str = "") -> None:
     JAX_COMPILATION_CACHE_DIR chooses another folder. Several processes may share it: JAX lets only the first write.
 
     Args:
-      xla_flags: `config.xla_flags`, flags parted by spaces. They are added to those in the environment, before any
+      xla_flags: `config.xla_flags`, flags space-separated. They are added to those in the environment, before any
         backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS where they begin with --xla_tpu, which XLA itself does not
         know.
 
@@ -33,7 +33,7 @@ def setup(xla_flags: str = "") -> None:
         before = os.environ.get(name, "").split()
         if flag not in before:
             os.environ[name] = " ".join([*before, flag])
-    keep_memory()
+    disable_malloc_trim()
     logging.set_verbosity(logging.ERROR)
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         root = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
@@ -41,7 +41,7 @@ def setup(xla_flags: str = "") -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def keep_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Has the C library keep what a training step frees for the next step, where JAX can only run on CPUs.
 
     glibc gives large buffers back to the system at once and takes them anew, page by page, at every step. Kept, they

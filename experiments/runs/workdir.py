@@ -159,7 +159,7 @@ def add_launch(workdir: pathlib.Path, entry: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: pathlib.Path) -> Iterator[None]:
+def file_lock(path: pathlib.Path) -> Iterator[None]:
     """Waits until no other process is in here with the same file, which is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:

@@ -14,7 +14,7 @@ import ml_collections
 from experiments.tools.launchers import ROOT
 from world_models.core.errors import UserError
 
-MEASURES = {  # by verb: the module and the function of a `LoadedRun` that give the numbers
+MEASURES = {  # by command: the module and the function of a `LoadedRun` that give the numbers
     "imagine": ("experiments.evaluation.measure", "future_metrics"),
     "eval": ("experiments.evaluation.measure", "evaluation"),
     "plan": ("experiments.planning.worlds", "measure"),
@@ -38,7 +38,7 @@ class Column:
     Attributes:
       title, unit, about: for readers; `about` says how it is measured.
       better: "higher" or "lower".
-      path: where the number is in what the verb measured; an integer is a horizon.
+      path: where the number is in what the command measured; an integer is a horizon.
       digits: after the decimal point.
       scale: what the number is multiplied by to be in `unit`.
       published: the published column whose ranking it is held against, if any.
@@ -115,7 +115,7 @@ class Table:
     Attributes:
       title, paper, number, about: for readers.
       setting: what the published numbers were measured on.
-      verb: which verb's measures the columns are taken from: a key of `MEASURES`.
+      command: which command's measures the columns are taken from: a key of `MEASURES`.
       published_columns, columns, rows, conclusions, scales: see there.
       curve: path to a list over the horizon, drawn as one line a row.
       curve_title: its axis label.
@@ -127,7 +127,7 @@ class Table:
     number: str
     about: str
     setting: str
-    verb: str
+    command: str
     published_columns: Mapping[str, PublishedColumn]
     columns: Mapping[str, Column]
     rows: Mapping[str, Row]
@@ -241,7 +241,7 @@ def _make(cls: type, given: Mapping[str, Any], where: str) -> Any:
 
 
 def _check(table: Table, where: str) -> None:
-    check_known("measure", table.verb, list(MEASURES))
+    check_known("measure", table.command, list(MEASURES))
     for part, columns in (("published_columns", table.published_columns), ("columns", table.columns)):
         for key, column in columns.items():
             if column.better not in ("higher", "lower"):

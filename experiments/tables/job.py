@@ -20,24 +20,24 @@ def run(path: pathlib.Path) -> None:
     """Trains where that is not finished, then measures what has not been measured.
 
     Args:
-      path: a job: {"run": folder, "verb": …, "code": …, "results": [{"path": …, "config": …}, …]}, the first config's
-        training; "begin" may be {"run": folder, "config": …}, a training that comes first.
+      path: a job: {"run": folder, "command": …, "code": …, "results": [{"path": …, "config": …}, …]}, the first
+        config's training; "begin" may be {"run": folder, "config": …}, a training that comes first.
 
     Raises:
       UserError: if the code is not that of the job's addresses, the training was interrupted, or anything cannot work.
     """
     job = workdirs.with_tuples(json.loads(path.read_text()))
     folder, configs = pathlib.Path(job["run"]), [result["config"] for result in job["results"]]
-    if plan.measuring_code(configs, job["verb"]) != job["code"]:
+    if plan.measuring_code(configs, job["command"]) != job["code"]:
         raise UserError("The code has changed since the table was started: the same command goes on with the new code.")
-    module, name = MEASURES[job["verb"]]
+    module, name = MEASURES[job["command"]]
     measure = getattr(importlib.import_module(module), name)
     runtime.setup(configs[0].get("xla_flags", ""))
     if job.get("begin"):
         begin = pathlib.Path(job["begin"]["run"])
-        with workdirs.alone(begin / "lock"):  # several jobs may begin with it
+        with workdirs.file_lock(begin / "lock"):  # several jobs may begin with it
             _train(ml_collections.ConfigDict(job["begin"]["config"]), begin)
-    with workdirs.alone(folder / "lock"):  # so may rows of another table
+    with workdirs.file_lock(folder / "lock"):  # so may rows of another table
         for result in job["results"]:
             config = ml_collections.ConfigDict(result["config"])
             _train(config, folder)

@@ -39,7 +39,7 @@ class Member:
       config: its resolved config, plain JSON.
       run: folder of its training; rows that differ only in what comes after training share it, and revisions that
         differ only in how runs are measured.
-      result: file of what the verb measured, by the code that measured it.
+      result: file of what the command measured, by the code that measured it.
       key: the address without the code: the same for results of other revisions.
       begin: the training that it begins with.
     """
@@ -112,7 +112,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
                 f"configs/tables/{table.name}.py: rows {other.row!r} and {member.row!r} have the same config at scale "
                 f"{scale!r}: give one of them overrides that make it different."
             )
-    code = measuring_code([member.config for member in members], table.verb)
+    code = measuring_code([member.config for member in members], table.command)
     return Plan(tuple(members), code, {episodes.name: episodes.fingerprint for episodes in opened.values()})
 
 
@@ -133,13 +133,13 @@ def _training_code(experiment: str) -> str:
     return of_code(["experiments.training.loop", experiment])
 
 
-def measuring_code(configs: Sequence[Mapping[str, Any]], verb: str) -> str:
-    """The address of all code that the numbers of configs of one family and a verb come from.
+def measuring_code(configs: Sequence[Mapping[str, Any]], command: str) -> str:
+    """The address of all code that the numbers of configs of one family and a command come from.
 
     That which they name as a string is part of it, but what they record with only where planning does so again.
     """
-    family, measures = configs[0]["experiment"], definition.MEASURES[verb][0]
-    left_out = () if verb == "plan" else ("record",)
+    family, measures = configs[0]["experiment"], definition.MEASURES[command][0]
+    left_out = () if command == "plan" else ("record",)
     named = modules_named([_without(config, left_out) for config in configs])
     return of_code(["experiments.training.loop", family, measures, *sorted(set(named))])
 
@@ -166,8 +166,8 @@ def _member(
         **origin,
     }
     run = root / "runs" / of_value(address)
-    code = measuring_code([plain], table.verb)
-    key = of_value({"config": relevant, "data": fingerprint, "verb": table.verb, **key_origin})
+    code = measuring_code([plain], table.command)
+    key = of_value({"config": relevant, "data": fingerprint, "command": table.command, **key_origin})
     return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, begin)
 
 

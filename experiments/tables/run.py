@@ -1,4 +1,4 @@
-"""The verb `table`: trains and measures every row of a paper's table, and puts ours beside the published one."""
+"""The command `table`: trains and measures every row of a paper's table, and puts ours beside the published one."""
 
 import os
 import pathlib
@@ -130,7 +130,7 @@ def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> d
             continue
         if only_look:
             raise UserError(f"{workdir} has no data set for {table.name} at scale {scale} yet: run the table first.")
-        with workdirs.alone(path.with_name(f"{path.name}.lock")):  # another table may record it at the same time
+        with workdirs.file_lock(path.with_name(f"{path.name}.lock")):  # another table may record it at the same time
             if not path.exists():
                 print(f"recording a data set of {table.name} to {path}", file=sys.stderr, flush=True)
                 record(config, path)
@@ -150,8 +150,8 @@ def _jobs(
         path = workdir / "jobs" / f"{table.name}-{scale}-{run.name}.json"  # other tables may have the same training
         results = [{"path": str(m.result.absolute()), "config": m.config} for m in group]
         begin = group[0].begin and {"run": str(group[0].begin.run.absolute()), "config": group[0].begin.config}
-        code = plan.measuring_code([m.config for m in group], table.verb)
-        job = {"run": str(run.absolute()), "begin": begin, "verb": table.verb, "code": code, "results": results}
+        code = plan.measuring_code([m.config for m in group], table.command)
+        job = {"run": str(run.absolute()), "begin": begin, "command": table.command, "code": code, "results": results}
         workdirs.write_json(path, job)
         command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))
         jobs[Job(run.name, command, run / "log.txt")] = group

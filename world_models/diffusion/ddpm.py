@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from world_models.core.types import Array
-from world_models.diffusion.process import Noised, draws, per_pixel
+from world_models.diffusion.process import Noised, per_pixel, sample_noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,9 @@ class DDPM:
         """The sampler's levels t, int32 [num_steps], falling."""
         return (self.num_levels * np.arange(self.num_steps, 0, -1) / (self.num_steps + 1)).astype(np.int32)
 
-    def corrupt(self, clean: Array, keys: Array) -> Noised:
+    def add_noise(self, clean: Array, keys: Array) -> Noised:
         """See `Process`."""
-        level_keys, shared, pixels = draws(keys, clean.shape)
+        level_keys, shared, pixels = sample_noise(keys, clean.shape)
         level = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.num_levels))(level_keys)
         noise = pixels + self.offset_noise * shared
         signal, spread = self._mixture(level)

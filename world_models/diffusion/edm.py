@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from world_models.core.types import Array
-from world_models.diffusion.process import Noised, draws, per_pixel
+from world_models.diffusion.process import Noised, per_pixel, sample_noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,9 @@ class EDM:
     rho: float = 7.0
     initial_noise: str = "sigma_max"
 
-    def corrupt(self, clean: Array, keys: Array) -> Noised:
+    def add_noise(self, clean: Array, keys: Array) -> Noised:
         """See `Process`."""
-        level_keys, shared, pixels = draws(keys, clean.shape)
+        level_keys, shared, pixels = sample_noise(keys, clean.shape)
         sigma = jnp.exp(self.sigma_mean + self.sigma_std * jax.vmap(jax.random.normal)(level_keys))
         sigma = jnp.clip(sigma, self.sigma_low, self.sigma_high)
         noisy = clean + self.offset_noise * shared + per_pixel(sigma) * pixels

@@ -14,12 +14,12 @@ class Noised(NamedTuple):
     Attributes:
       noisy: [batch, h, w, c].
       level: how much noise, [batch], in the process's own measure.
-      wanted: the output that the network is trained towards, [batch, h, w, c], of about unit variance.
+      target: the output that the network is trained towards, [batch, h, w, c], of about unit variance.
     """
 
     noisy: Array
     level: Array
-    wanted: Array
+    target: Array
 
 
 class Process(Protocol):
@@ -27,7 +27,7 @@ class Process(Protocol):
 
     num_steps: int
 
-    def corrupt(self, clean: Array, keys: Array) -> Noised:
+    def add_noise(self, clean: Array, keys: Array) -> Noised:
         """Draws a level and noise for every clean target [batch, h, w, c], each from its own key [batch]."""
 
     def network_input(self, noisy: Array, level: Array) -> tuple[Array, Array]:
@@ -40,7 +40,7 @@ class Process(Protocol):
         """Draws targets of `shape` from noise in `num_steps` steps; `denoise` maps (noisy, scalar level) to targets."""
 
 
-def draws(keys: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+def sample_noise(keys: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
     """What every example's noise is made of.
 
     Args:

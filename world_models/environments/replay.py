@@ -109,7 +109,7 @@ def _one(source: GymnasiumSource, environment: Any, unit: int, start: int, offse
     return Task(unit, actions[:first], begin, moment())
 
 
-class Retraced:
+class ReplayedTask:
     """An environment that begins where a task does, at the pace and size of the recording.
 
     As `gymnasium.Env` for `planning.host.Player`; each step's info says under "reached" whether the goal is.

@@ -17,7 +17,7 @@ class Task(NamedTuple):
     Attributes:
       start, goal: float32 [2], positions in the world's units.
       layout: the world's own named tuple of numbers, such as where the wall stands.
-      distance: float32 [], length of the shortest way, in the unit that the world names.
+      distance: float32 [], length of the shortest path, in the unit that the world names.
     """
 
     start: Array
@@ -49,7 +49,7 @@ class World(Protocol):
       Layout: the named tuple type of a task's `layout`.
       POLICIES: names of the ways in which its data are made.
       TASKS: names of its kinds of tasks.
-      BINS: by name, the (least, greatest) lengths of shortest ways among which a published evaluation tells; or none.
+      BINS: by name, the (least, greatest) lengths of shortest paths among which a published evaluation tells; or none.
       num_cells: cells that `cell` can name and an agent can reach, for statistics of coverage.
       num_rooms: rooms that `room` can name; 1 where the world has none.
     """
@@ -90,8 +90,8 @@ class World(Protocol):
     def blocked(self, position: np.ndarray, layout: Any) -> str:
         """Why the agent cannot be at a position, in words; empty if it can. On the host."""
 
-    def way(self, start: np.ndarray, goal: np.ndarray, layout: Any) -> np.ndarray:
-        """Lengths of the shortest ways, float32 [n], of as many starts and goals [n, 2] and layouts. On the host."""
+    def path_length(self, start: np.ndarray, goal: np.ndarray, layout: Any) -> np.ndarray:
+        """Lengths of the shortest paths, float32 [n], of as many starts and goals [n, 2] and layouts. On the host."""
 
     def sample_tasks(self, name: str, rng: np.random.Generator, number: int) -> Task:
         """Tasks of one of `TASKS`, as NumPy arrays with a leading axis [number]."""

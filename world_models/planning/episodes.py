@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from world_models.core.types import Array
-from world_models.planning.hierarchy import HierarchicalPlanner, Thought
+from world_models.planning.hierarchy import HierarchicalPlanner, PlanInfo
 
 if TYPE_CHECKING:
     from world_models.environments.world import Task, World
@@ -22,7 +22,7 @@ class Episode(NamedTuple):
       reached: bool [steps + 1], whether the world was at the goal; the episode goes on all the same.
       success_any: bool [], at any time ("anytime success").
       success_last: bool [], after the last step ("terminal success").
-      thoughts: what `watch` kept of each step's `Thought`, leading [steps].
+      plan_infos: what `watch` kept of each step's `PlanInfo`, leading [steps].
       frames: uint8 [steps + 1, h, w, c] as seen, or None.
     """
 
@@ -31,13 +31,13 @@ class Episode(NamedTuple):
     reached: Array
     success_any: Array
     success_last: Array
-    thoughts: Any
+    plan_infos: Any
     frames: Array | None
 
 
-def costs_only(thought: Thought) -> tuple[Array, Array]:
+def costs_only(plan_info: PlanInfo) -> tuple[Array, Array]:
     """(costs, not_finite) [levels] each: all that is light enough to keep of thousands of episodes."""
-    return thought.costs, thought.not_finite
+    return plan_info.costs, plan_info.not_finite
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
     task: "Task",
     world_key: Array,
     planner_key: Array,
-    watch: Callable[[Thought], Any] = costs_only,
+    watch: Callable[[PlanInfo], Any] = costs_only,
     frames: bool = False,
     num_steps: int | None = None,
 ) -> Episode:
@@ -63,7 +63,7 @@ def run(
       task: start, goal and layout.
       world_key: of the world's noise, such as what moves by itself.
       planner_key: of the searches.
-      watch: what to keep of each step's thought; plans of all steps can be large.
+      watch: what to keep of each step's plan_info; plans of all steps can be large.
       frames: whether to keep what was seen.
       num_steps: of the episode; None is the world's own number.
     """
@@ -73,14 +73,14 @@ def run(
     start = world.reset(task)
 
     def step(carry, clock):
-        state, mind = carry
+        state, planner_state = carry
         left, now = num_steps - clock, jax.random.fold_in(planner_key, clock)
-        action, mind, thought = planner.act(mind, look(state), goal, clock, left, now)
+        action, planner_state, plan_info = planner.act(planner_state, look(state), goal, clock, left, now)
         state = world.step(state, action, jax.random.fold_in(world_key, clock))
-        return (state, mind), (state, action, watch(thought))
+        return (state, planner_state), (state, action, watch(plan_info))
 
     first = (start, planner.init(look(start)))
-    _, (states, actions, thoughts) = jax.lax.scan(step, first, jnp.arange(num_steps))
+    _, (states, actions, plan_infos) = jax.lax.scan(step, first, jnp.arange(num_steps))
     states = jax.tree.map(lambda x, rest: jnp.concatenate([jnp.asarray(x)[None], rest]), start, states)
     reached = jax.vmap(lambda state: world.reached(state, task.goal))(states)
     return Episode(
@@ -89,6 +89,6 @@ def run(
         reached=reached,
         success_any=jnp.any(reached),
         success_last=reached[-1],
-        thoughts=thoughts,
+        plan_infos=plan_infos,
         frames=jax.vmap(world.render)(states) if frames else None,
     )

@@ -28,9 +28,9 @@ class Level:
       search: how it plans; `search.dim` is the size of its actions. Macro-actions need slack: limit them (`max_norm`,
         `low`, `high`) to about 0.9 of what the level below can do in a tick, or subgoals are missed again and again.
         Below another level its horizon is at most that one's `stride`: the subgoal is due then, no later step counts.
-      begin, read: for models that go on from more than a state: makes that of a state before which nothing is known,
-        and reads the states in it.
-      follow: (what a plan could go on from, the action done then, the state it led to) -> the same a step later. Used
+      init_carry, latent: for models that predict from a carry that holds more than a state: the carry of a first state,
+        and the state in a carry.
+      observe: (what a plan could go on from, the action done then, the state it led to) -> the same a step later. Used
         at level 1; plans of the levels above begin with a state each.
       lift: state of the level below -> state of this one, for states with any leading axes. Not used at level 1.
       stride: ticks of the level below in one tick; 1 at level 1, whose ticks are environment steps.
@@ -50,9 +50,9 @@ class Level:
     step: Step
     distance: Callable[[Any, Any], Array]
     search: Search
-    begin: Callable[[Any], Any] = lambda state: state
-    read: Callable[[Any], Any] = lambda known: known
-    follow: Callable[[Any, Array, Any], Any] = lambda known, action, state: state
+    init_carry: Callable[[Any], Any] = lambda state: state
+    latent: Callable[[Any], Any] = lambda carry: carry
+    observe: Callable[[Any, Array, Any], Any] = lambda carry, action, state: state
     lift: Callable[[Any], Any] = lambda state: state
     stride: int = 1
     replan: int = 1
@@ -64,22 +64,22 @@ class Level:
     warm_start: bool = True
 
 
-class Mind(NamedTuple):
+class PlannerState(NamedTuple):
     """What a planner keeps from one environment step to the next.
 
     Attributes:
       plans: of each level, level 1 first.
-      known: what level 1 could go on from at this step, whether it planned or not.
+      carry: what level 1 could go on from at this step, whether it planned or not.
       action: float32 [dim], the last one done.
     """
 
     plans: tuple[Plan, ...]
-    known: Any
+    carry: Any
     action: Array
 
 
-class Thought(NamedTuple):
-    """What a planner had in mind at one environment step; level 1 first.
+class PlanInfo(NamedTuple):
+    """What a planner planned at one environment step; level 1 first.
 
     Attributes:
       subgoals: what each level plans towards: a state of the level above, or of its own with `cost_space` "own"; the
@@ -164,7 +164,7 @@ class HierarchicalPlanner:
             found.append(found[-1] * level.stride)
         return tuple(found)
 
-    def init(self, state: Any) -> Mind:
+    def init(self, state: Any) -> PlannerState:
         """What an episode's first `act` is given: a plan for each level, of which nothing is followed.
 
         Args:
@@ -172,18 +172,18 @@ class HierarchicalPlanner:
         """
         lifted = jax.eval_shape(self.lift, state)
         plans = tuple(_empty(level, shapes) for level, shapes in zip(self.levels, lifted))
-        known = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(self.levels[0].begin, state))
-        return Mind(plans, known, jnp.zeros(self.levels[0].search.dim))
+        carry = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(self.levels[0].init_carry, state))
+        return PlannerState(plans, carry, jnp.zeros(self.levels[0].search.dim))
 
     def act(
         self,
-        mind: Mind,
+        planner_state: PlannerState,
         state: Any,
         goal: Any,
         clock: Array | int,
         steps_left: Array | int,
         key: Array,
-    ) -> tuple[Array, Mind, Thought]:
+    ) -> tuple[Array, PlannerState, PlanInfo]:
         """One environment step: the levels whose turn it is plan, the highest first; the others go on with their plans.
 
         No level looks further than the episode has steps left, nor further than the moment for which the level above
@@ -192,20 +192,20 @@ class HierarchicalPlanner:
         states, as if it were the highest.
 
         Args:
-          mind: from `init` or the step before.
+          planner_state: from `init` or the step before.
           state, goal: of level 1, without a batch axis.
           clock: int32 [], environment steps done in this episode. A level plans where it is a multiple of `replan`.
           steps_left: int32 [], environment steps that may still be done, this one included.
           key: of this step.
 
         Returns:
-          (action float32 [dim], the next mind, `Thought`).
+          (action float32 [dim], the next state, `PlanInfo`).
         """
         states, goals = self.lift(state), self.lift(goal)
-        begun = [level.begin(own) for level, own in zip(self.levels, states)]
-        followed = self.levels[0].follow(mind.known, mind.action, state)
+        begun = [level.init_carry(own) for level, own in zip(self.levels, states)]
+        followed = self.levels[0].observe(planner_state.carry, planner_state.action, state)
         begun[0] = jax.tree.map(lambda new, old: jnp.where(jnp.asarray(clock) == 0, new, old), begun[0], followed)
-        plans, targets, fresh = list(mind.plans), [None] * len(states), []
+        plans, targets, fresh = list(planner_state.plans), [None] * len(states), []
         target, left, alone = goals[-1], jnp.asarray(steps_left), jnp.bool_(True)
         for i in reversed(range(len(self.levels))):
             level, ticks = self.levels[i], self.ticks[i]
@@ -223,18 +223,18 @@ class HierarchicalPlanner:
                 target = jax.tree.map(lambda goal, due, alone=alone: jnp.where(alone, goal, due), goals[i], due)
                 left = jnp.where(alone, left, jnp.minimum(left, (index + 1) * ticks - age))
         costs_now = jnp.stack([plan.cost for plan in plans])
-        thought = Thought(tuple(targets), tuple(plans), costs_now, jnp.stack(fresh[::-1]))
-        return action, Mind(tuple(plans), begun[0], action), thought
+        plan_info = PlanInfo(tuple(targets), tuple(plans), costs_now, jnp.stack(fresh[::-1]))
+        return action, PlannerState(tuple(plans), begun[0], action), plan_info
 
     def plan_level(
-        self, i: int, before: Plan, known: Any, target: Any, goal: Any, alone: Array, ticks_left: Array, key: Array
+        self, i: int, before: Plan, carry: Any, target: Any, goal: Any, alone: Array, ticks_left: Array, key: Array
     ) -> Plan:
         """A new plan of level i + 1.
 
         Args:
           i: 0 for level 1.
           before: a plan to start warm from.
-          known: what it goes on from.
+          carry: what it goes on from.
           target: the level above's subgoal, or its goal; at the highest level the goal.
           goal: a state of this level.
           alone: bool [], whether it plans to the goal by itself, whatever the target.
@@ -255,7 +255,7 @@ class HierarchicalPlanner:
             cost = lambda *future: jnp.where(alone, to_goal(*future), to_target(*future))
         if level.prior_weight:
             cost = costs.total(cost, costs.gaussian_prior(*level.prior, level.prior_weight))
-        return solve(level.search, level.step, cost, known, key, (mean, std), ticks_left, level.read)
+        return solve(level.search, level.step, cost, carry, key, (mean, std), ticks_left, level.latent)
 
     def lift(self, state: Any) -> tuple[Any, ...]:
         """The states of all levels, for one of level 1."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from world_models.core.types import Array
 from world_models.planning.episodes import costs_only
-from world_models.planning.hierarchy import HierarchicalPlanner, Thought
+from world_models.planning.hierarchy import HierarchicalPlanner, PlanInfo
 
 
 class HostEpisode(NamedTuple):
@@ -20,7 +20,7 @@ class HostEpisode(NamedTuple):
       actions: float32 [steps, dim].
       rewards: float32 [steps].
       infos: what the environment said after each step.
-      thoughts: what `watch` kept of each step's `Thought`, leading [steps].
+      plan_infos: what `watch` kept of each step's `PlanInfo`, leading [steps].
       terminated: whether the environment ended the episode.
     """
 
@@ -28,7 +28,7 @@ class HostEpisode(NamedTuple):
     actions: np.ndarray
     rewards: np.ndarray
     infos: list[dict[str, Any]]
-    thoughts: Any
+    plan_infos: Any
     terminated: bool
 
 
@@ -48,14 +48,14 @@ class Player:
         self,
         encode: Callable[[Array], Any],
         planner: HierarchicalPlanner,
-        watch: Callable[[Thought], Any] = costs_only,
+        watch: Callable[[PlanInfo], Any] = costs_only,
     ):
-        """`encode` makes a level-1 state of a frame, uint8 [h, w, c]; `watch` says what to keep of thoughts."""
+        """`encode` makes a level-1 state of a frame, uint8 [h, w, c]; `watch` says what to keep of plan_infos."""
 
-        def act(mind, frame, goal, clock, left, key):
+        def act(planner_state, frame, goal, clock, left, key):
             now = jax.random.fold_in(jax.random.split(key)[1], clock)
-            action, mind, thought = planner.act(mind, encode(frame), encode(goal), clock, left, now)
-            return action, mind, watch(thought)
+            action, planner_state, plan_info = planner.act(planner_state, encode(frame), encode(goal), clock, left, now)
+            return action, planner_state, watch(plan_info)
 
         self._act = jax.jit(act)
         self._start = jax.jit(lambda frame: planner.init(encode(frame)))
@@ -82,13 +82,13 @@ class Player:
           look: (environment, observation) -> the frame that the model is shown.
         """
         observed, _ = environment.reset(seed=seed, options=options)
-        frames, actions, rewards, infos, thoughts = [look(environment, observed)], [], [], [], []
-        mind, terminated = self._start(frames[0]), False
+        frames, actions, rewards, infos, plan_infos = [look(environment, observed)], [], [], [], []
+        planner_state, terminated = self._start(frames[0]), False
         for clock in range(num_steps):
             left = jnp.int32(num_steps - clock)
-            action, mind, thought = self._act(mind, frames[-1], goal, jnp.int32(clock), left, key)
+            action, planner_state, plan_info = self._act(planner_state, frames[-1], goal, jnp.int32(clock), left, key)
             actions.append(np.asarray(action))
-            thoughts.append(jax.tree.map(np.asarray, thought))
+            plan_infos.append(jax.tree.map(np.asarray, plan_info))
             given = actions[-1].reshape(environment.action_space.shape).astype(environment.action_space.dtype)
             observed, reward, terminated, truncated, info = environment.step(given)
             frames.append(look(environment, observed))
@@ -96,5 +96,7 @@ class Player:
             infos.append(info)
             if terminated or truncated:
                 break
-        thoughts = jax.tree.map(lambda *x: np.stack(x), *thoughts)
-        return HostEpisode(np.stack(frames), np.stack(actions), np.float32(rewards), infos, thoughts, bool(terminated))
+        plan_infos = jax.tree.map(lambda *x: np.stack(x), *plan_infos)
+        return HostEpisode(
+            np.stack(frames), np.stack(actions), np.float32(rewards), infos, plan_infos, bool(terminated)
+        )

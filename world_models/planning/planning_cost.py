@@ -13,7 +13,7 @@ from world_models.planning.hierarchy import HierarchicalPlanner
 from world_models.planning.search import Search
 
 
-class Ledger(NamedTuple):
+class PlanningCost(NamedTuple):
     """Costs of planning through one episode.
 
     Attributes:
@@ -35,8 +35,8 @@ def plan_rows(search: Search) -> int:
     return search.horizon * (search.samples * search.iterations + 1)
 
 
-def count(planner: HierarchicalPlanner, num_steps: int, state: Any = None) -> Ledger:
-    """The ledger of one episode.
+def count(planner: HierarchicalPlanner, num_steps: int, state: Any = None) -> PlanningCost:
+    """The planning cost of one episode.
 
     Horizons that shrink towards a deadline cost as much as whole ones: shapes are static, and late steps weigh 0.
 
@@ -51,8 +51,10 @@ def count(planner: HierarchicalPlanner, num_steps: int, state: Any = None) -> Le
     rows = tuple(number * plan_rows(search) for number, search in zip(plans, searches))
     depth = sum(number * search.horizon * (search.iterations + 1) for number, search in zip(plans, searches))
     if state is None:
-        return Ledger(plans, rows, depth, None)
-    return Ledger(plans, rows, depth, sum(number * each for number, each in zip(plans, plan_flops(planner, state))))
+        return PlanningCost(plans, rows, depth, None)
+    return PlanningCost(
+        plans, rows, depth, sum(number * each for number, each in zip(plans, plan_flops(planner, state)))
+    )
 
 
 def plan_flops(planner: HierarchicalPlanner, state: Any) -> tuple[int, ...]:
@@ -66,8 +68,8 @@ def plan_flops(planner: HierarchicalPlanner, state: Any) -> tuple[int, ...]:
     found = []
     for i, (before, own) in enumerate(zip(plans, lifted)):
         target = lifted[min(i + 1, len(lifted) - 1)] if planner.levels[i].cost_space == "above" else own
-        known = jax.eval_shape(planner.levels[i].begin, own)
-        inputs = (before, known, target, own, jnp.bool_(False), jnp.int32(1), jax.random.key(0))
+        carry = jax.eval_shape(planner.levels[i].init_carry, own)
+        inputs = (before, carry, target, own, jnp.bool_(False), jnp.int32(1), jax.random.key(0))
         found.append(flops.count_flops(lambda *x, i=i: planner.plan_level(i, *x), *inputs, unused=False))
     return tuple(found)
 

@@ -54,10 +54,10 @@ def project(actions: Array, low: Any, high: Any, max_norm: float) -> Array:
     return actions * max_norm / jnp.sqrt(jnp.maximum(square, max_norm**2))
 
 
-def rollout(step: Step, state: Any, actions: Array, key: Array, read: Callable[[Any], Any] = lambda x: x) -> Any:
+def rollout(step: Step, state: Any, actions: Array, key: Array, latent: Callable[[Any], Any] = lambda x: x) -> Any:
     """The states after each of the actions [samples, horizon, dim], leading [samples, horizon], all from one `state`.
 
-    `read` makes states of what `step` goes on from, where that is more than a state; `state` is then such a thing, too.
+    `latent` reads the state in a carry where `step` maps carries that hold more; `state` is then a carry, too.
     Inside `jax.set_mesh` the samples are split over the devices where their number divides.
     """
     samples, horizon = actions.shape[:2]
@@ -66,7 +66,7 @@ def rollout(step: Step, state: Any, actions: Array, key: Array, read: Callable[[
     def body(states, inputs):
         tick, now = inputs
         states = step(states, now, jax.random.fold_in(key, tick))
-        return states, read(states)
+        return states, latent(states)
 
     _, states = jax.lax.scan(body, start, (jnp.arange(horizon), jnp.moveaxis(actions, 1, 0)))
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), states)

@@ -143,7 +143,7 @@ def solve(
     key: Array,
     start: Distribution | None = None,
     steps_left: Array | int | None = None,
-    read: Callable[[Any], Any] = lambda known: known,
+    latent: Callable[[Any], Any] = lambda carry: carry,
 ) -> Plan:
     """Searches for the actions from `state` whose predicted future costs least.
 
@@ -157,7 +157,7 @@ def solve(
       key: the same key gives the same plan.
       start: mean and standard deviation that the search starts from (see `shift`); None is 0 and `search.std`.
       steps_left: actions that may still be done: later ones weigh 0 in the cost. None: no end in sight.
-      read: makes states of what `step` goes on from, see `sampling.rollout`; the cost and the plan have these.
+      latent: makes states of what `step` goes on from, see `sampling.rollout`; the cost and the plan have these.
     """
     shape = (search.horizon, search.dim)
     mean, std = (jnp.zeros(shape), search.std) if start is None else start
@@ -165,7 +165,7 @@ def solve(
     weights = cost_terms.step_weights(search.horizon, steps_left)
 
     def futures(actions, key):
-        states = sampling.rollout(step, state, actions, key, read)
+        states = sampling.rollout(step, state, actions, key, latent)
         return cost(states, actions, weights), states
 
     search_key, last_key = jax.random.split(key)

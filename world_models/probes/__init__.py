@@ -1,1 +1,1 @@
-"""How good frozen features are: probes over arrays, their floors, and the augmentations of fine-tuning."""
+"""How good frozen features are: probes over arrays, their baselines, and the augmentations of fine-tuning."""

@@ -27,7 +27,7 @@ from world_models.models.latent_dynamics.pixels import COLORS, Pixels
 from world_models.nn.transformer import TransformerOptions
 
 MOST_LEVELS = 4
-MAY_LACK = {"distance", "farthest"}  # fields of a level that configs need not have
+MAY_LACK = {"distance", "max_distance"}  # fields of a level that configs need not have
 LOOKING_BACK = {"history", "depth", "heads"}  # fields of a level whose predictor is a transformer
 ENOUGH = 0.5  # of the episodes must hold a clip
 TRANSFORMER = tuple(field.name for field in dataclasses.fields(TransformerOptions))
@@ -83,7 +83,7 @@ class Experiment:
 class LatentRollouts:
     """Evaluator: errors of rollouts in the latent space of each level over those of latents that stay as they are.
 
-    A ratio below 1 is better than that floor; "_last" is of the longest rollout, "_1" of one tick.
+    A ratio below 1 is better than that baseline; "_last" is of the longest rollout, "_1" of one tick.
     """
 
     def __init__(self, windows: Windows, *, batch_size: int, count: int, seed: int):
@@ -225,8 +225,8 @@ def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) ->
     for name in ("weight", *TERMS):
         if getattr(level, name) < 0:
             raise UserError(f"{block}.{name}={getattr(level, name)} must be at least 0.")
-    if level.farthest <= 0:
-        raise UserError(f"{block}.farthest={level.farthest} must be above 0: ticks of the longest way, about.")
+    if level.max_distance <= 0:
+        raise UserError(f"{block}.max_distance={level.max_distance} must be above 0: ticks of the longest way, about.")
     if below and level.encoder not in ENCODERS[1:]:
         raise UserError(f"{block}.encoder={level.encoder!r} must be one of {ENCODERS[1:]}.")
     if level.width % level.heads:

@@ -79,7 +79,7 @@ class Experiment:
 
 
 class Fidelity:
-    """Evaluator: PSNR of reconstructions beside floors that need no learning, and how the latents are spread.
+    """Evaluator: PSNR of reconstructions beside baselines that need no learning, and how the latents are spread.
 
     Per frame, over all pixels, and over all frames but a clip's first, which has no frame before it to copy.
     """

@@ -1,1 +1,1 @@
-"""The verb `report`: one static page on every table, run, curve, sweep and imagined future below a folder."""
+"""The command `report`: one static page on every table, run, curve, sweep and imagined future below a folder."""

@@ -1,4 +1,4 @@
-"""Builds the page of the verb `report` out of what `find` found."""
+"""Builds the page of the command `report` out of what `find` found."""
 
 import datetime
 import html
@@ -153,7 +153,7 @@ def _table_row(table: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def _runs(found: Found) -> str:
-    """A sortable table; of the evaluators' columns those that most runs have, bounds and floors left out."""
+    """A sortable table; of the evaluators' columns those that most runs have, bounds and baselines left out."""
     counted: dict[str, int] = {}
     for run in found.runs:
         for name in run["last"]:

@@ -34,7 +34,7 @@ def integer(text: str) -> int:
 
 
 def integers(text: str) -> list[int]:
-    """Counts parted by commas, as in --threads=1,2."""
+    """Counts comma-separated, as in --threads=1,2."""
     return [integer(word) for word in text.split(",")]
 
 

@@ -13,7 +13,7 @@ shuffles and gathers take by themselves (warm caches, patches that are cut alrea
 it is not the difference of two numbers of nearly the same size. FLOPs and MFU are as in the throughput benchmark.
 
 Our process is set up as `launch.py` does it: where there is no accelerator, the C library keeps what a step frees
-(`runtime.keep_memory`). --memory=both gives the peer the same setting, --memory=neither takes it from ours.
+(`runtime.disable_malloc_trim`). --memory=both gives the peer the same setting, --memory=neither takes it from ours.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ from experiments.tools.benchmarks import common
 from experiments.tools.benchmarks.mae_steps import SIZES
 from world_models.core.errors import UserError
 
-# Variables of glibc that are what `runtime.keep_memory` sets, and one that is its default and stops that function.
+# Variables of glibc: what `runtime.disable_malloc_trim` sets, and a default value that stops that function.
 KEEP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 MEMORY = {"ours": ({}, {}), "both": ({}, KEEP), "neither": ({"MALLOC_ARENA_TEST": "8"}, {})}  # ours, the peer's
 ROOT = pathlib.Path(__file__).resolve().parents[3]

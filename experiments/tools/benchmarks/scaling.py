@@ -189,7 +189,7 @@ def main(argv: Sequence[str]) -> None:
     options, overrides = parser.parse_known_args(argv)
     names = options.mesh.split(",")
     if set(names) - set(NAMES):
-        raise UserError(f"--mesh={options.mesh} must be some of {', '.join(NAMES)}, parted by commas.")
+        raise UserError(f"--mesh={options.mesh} must be some of {', '.join(NAMES)}, comma-separated.")
     config = common.load_config(options.config, overrides)
     runtime.setup(config.xla_flags)
     if options.here:

@@ -1,4 +1,4 @@
-"""The verbs end to end, as a user types them."""
+"""The commands end to end, as a user types them."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
         assert {key: len(row) for key, row in metrics[name].items()} == {"imagined": 5, "copy_last": 5, "mean_frame": 5}
     assert {"mean", "low", "high"} == metrics["action_following"].keys()
     assert metrics["num_contexts"] == 4
-    # The floor is known: the square moves by its own width every step, so copying is wrong on two squares of pixels
+    # The baseline is known: the square moves by its own width every step, so copying is wrong on two squares of pixels
     # at odd horizons, and the changed pixels hold both.
     truth = 10 * np.log10(3 / (1 + (128 / 255) ** 2 + (32 / 255) ** 2))
     assert metrics["psnr_changed"]["copy_last"][0] == pytest.approx(truth, abs=0.05)
@@ -99,10 +99,10 @@ def test_tables_are_listed_and_runs_reported(workdir, capsys):
 def test_usage_lists_the_verbs(capsys):
     status, _, err = run(capsys, "--help")
     assert status == 0
-    assert all(verb in err for verb in ("record", "train", "eval", "imagine", "table", "report"))
+    assert all(command in err for command in ("record", "train", "eval", "imagine", "table", "report"))
     status, _, err = run(capsys, "dream")
     assert status == 2
-    assert "'dream' is no verb" in err
+    assert "'dream' is no command" in err
 
 
 @pytest.mark.parametrize(

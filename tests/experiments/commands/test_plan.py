@@ -14,7 +14,7 @@ from configs import four_rooms, point_maze
 from configs.two_rooms import get_config
 from experiments.commands.record import record
 from experiments.planning.planners import make_planner
-from experiments.planning.worlds import Planning, by_bin, by_distance, measure, successes, where
+from experiments.planning.worlds import WorldPlanning, by_bin, by_distance, measure, successes, where
 from experiments.runs.loading import load
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
@@ -52,7 +52,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     assert results["flops_per_episode"] > 0
     assert len(results["distance_rank_correlation"]) == len(results["rank_correlation_within_tasks"]) == 2
     assert results["ms_per_plan"] > 0
-    assert set(results["floors"]) == {"random", "straight"}
+    assert set(results["baselines"]) == {"random", "straight"}
     assert [(point["levels"], point["samples"]) for point in results["pareto"]] == [(1, 0.5), (2, 0.5)]
     seeds = results["planner_seeds"]
     assert seeds["success"][0] == results["success"]
@@ -69,7 +69,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     # The same tasks from the file, and the same seeds: the same episodes.
     config = load(workdir).config
     config.plan.task_file = str(workdir / "plan" / "tasks.json")
-    again = Planning(load(workdir, config=config))
+    again = WorldPlanning(load(workdir, config=config))
     assert again.digest == results["tasks_sha256"]
     np.testing.assert_array_equal(again.episodes.positions[:, -1], [one["end"] for one in each])
 
@@ -77,12 +77,12 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
 def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
     config = load(workdir).config
     config.plan.update({"num_tasks": 40, "num_steps": 60})
-    planning = Planning(load(workdir, config=config))
+    planning = WorldPlanning(load(workdir, config=config))
     drawn, layout = planning.tasks, planning.tasks.layout
     along = (layout.wall_x - drawn.start[:, 0]) / (drawn.goal[:, 0] - drawn.start[:, 0])
     height = drawn.start[:, 1] + along * (drawn.goal[:, 1] - drawn.start[:, 1])
     gap = np.abs(height - layout.door_y)
-    reached = planning.floors["straight"].success_any
+    reached = planning.baselines["straight_line"].success_any
     assert reached[gap < 2.5].all()
     assert reached[gap > 8].mean() < 0.2  # noise lets some slide along the wall into the door
     assert (gap < 2.5).any()
@@ -92,7 +92,7 @@ def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
 def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     config = load(workdir).config
     config.plan.update({"num_levels": 1, "cost_level": 2, "num_tasks": 20})
-    planning = Planning(load(workdir, config=config))
+    planning = WorldPlanning(load(workdir, config=config))
     model, world, chosen = planning.run.model, planning.world, planning.tasks
     planner = make_planner(model, planning.settings, 2)
     looks = [np.stack([world.render(world.reset(one)) for one in each(ends)]) for ends in (chosen, swapped(chosen))]
@@ -110,11 +110,11 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
 def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
     run = load(workdir)
     with run.config.unlocked():
-        run.config.upper.update({"distance": 1.0, "farthest": 8.0})
+        run.config.upper.update({"distance": 1.0, "max_distance": 8.0})
     experiment = make_experiment(run.config, run.spec)
     graphdef, *weights = split_model(nnx.jit(lambda: experiment.init(nnx.Rngs(1)))())
     run = dataclasses.replace(run, experiment=experiment, graphdef=graphdef, weights=tuple(weights))
-    planning, model = Planning(run), run.model
+    planning, model = WorldPlanning(run), run.model
     z = jax.random.normal(jax.random.key(0), (5, model.options.levels[1].width))
     planner = make_planner(model, planning.settings)
     expected = ((model.place(2, z) - model.place(2, z[0])) ** 2).mean(axis=-1)
@@ -131,12 +131,12 @@ def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
 
 
 def test_latent_distances_are_compared_among_places_of_one_task(workdir):
-    class Ideal(Planning):
+    class Ideal(WorldPlanning):
         """Latent distances at level 1 grow with the way, those of level 2 shrink with it."""
 
         def distances(self, chosen):
             asked.append(chosen)
-            way = self.world.way(chosen.start, chosen.goal, chosen.layout)
+            way = self.world.path_length(chosen.start, chosen.goal, chosen.layout)
             return [way**2, -way]
 
     asked, config = [], load(workdir).config
@@ -153,7 +153,7 @@ def test_latent_distances_are_compared_among_places_of_one_task(workdir):
 def test_a_level_below_another_looks_no_further_than_its_tick(workdir):
     config = load(workdir).config
     config.search.bottom.horizon = 9
-    planning = Planning(load(workdir, config=config))
+    planning = WorldPlanning(load(workdir, config=config))
     searches = lambda count: [
         level.search.horizon for level in make_planner(planning.run.model, planning.settings[:count]).levels
     ]
@@ -220,7 +220,7 @@ def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
     if value is None:
         del block[name]
     with pytest.raises(UserError, match=message):
-        Planning(load(workdir, config=config))
+        WorldPlanning(load(workdir, config=config))
 
 
 def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
@@ -264,12 +264,12 @@ def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
     }
     config.record.maze = "giant"
     with pytest.raises(UserError, match=r"maze='giant', but .* recorded with 'large': add --config.record.maze=large"):
-        Planning(load(tmp_path, config=config))
+        WorldPlanning(load(tmp_path, config=config))
     config.record.maze = "large"
-    drawn = Planning(load(tmp_path, config=config))
+    drawn = WorldPlanning(load(tmp_path, config=config))
     tasks.save(tmp_path / "tasks.json", drawn.tasks, **where(config))
     config.plan.task_file = str(tmp_path / "tasks.json")
-    assert Planning(load(tmp_path, config=config)).digest == drawn.digest
+    assert WorldPlanning(load(tmp_path, config=config)).digest == drawn.digest
     tasks.save(tmp_path / "tasks.json", drawn.tasks, **{**where(config), "maze": "medium"})
     with pytest.raises(UserError, match=r"config.plan: .*holds tasks of maze='medium', not of 'large'"):
-        Planning(load(tmp_path, config=config))
+        WorldPlanning(load(tmp_path, config=config))

@@ -143,8 +143,8 @@ def test_a_level_need_not_say_that_it_has_no_map_and_a_map_has_an_end():
     assert "distance" not in config.upper
     assert Experiment(config, SPEC).options.levels[1].distance == 0
     with config.unlocked():
-        config.upper.update({"distance": 1.0, "farthest": 0.0})
-    with pytest.raises(UserError, match=r"config.upper.farthest=0.0 must be above 0"):
+        config.upper.update({"distance": 1.0, "max_distance": 0.0})
+    with pytest.raises(UserError, match=r"config.upper.max_distance=0.0 must be above 0"):
         Experiment(config, SPEC)
 
 

@@ -68,7 +68,7 @@ def test_imagine_shows_reconstructions(config, tmp_path, monkeypatch, capsys):
     assert set(metrics["psnr"]) == {"masked", "reconstructed", "mean_frame"}
     assert metrics["num_examples"] == 30
     assert metrics["caveat"] == ""  # pixels say all of it
-    words = ['--config.eval.probes=("ridge", "knn")', "--config.eval.num_train=0", "--config.eval.floors=False"]
+    words = ['--config.eval.probes=("ridge", "knn")', "--config.eval.num_train=0", "--config.eval.baselines=False"]
     assert launch.main(["launch.py", "eval", f"--workdir={tmp_path}", *words]) == 0
     assert "eval/knn/accuracy" in capsys.readouterr().out
 
@@ -83,7 +83,7 @@ def test_video_is_recorded_trained_and_shown_in_motion(tmp_path, monkeypatch, ca
     normalized = ["--config.model.target=patch_normalized"]
     for words in (
         ["record", config, workdir],
-        ["train", config, workdir, *normalized, "--config.eval.probes=('ridge',)", "--config.eval.floors=False"],
+        ["train", config, workdir, *normalized, "--config.eval.probes=('ridge',)", "--config.eval.baselines=False"],
         ["imagine", workdir],
     ):
         assert launch.main(["launch.py", *words]) == 0, capsys.readouterr().err

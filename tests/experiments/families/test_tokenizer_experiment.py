@@ -1,4 +1,4 @@
-"""The causal tokenizer as an experiment: trained, measured beside floors, drawn."""
+"""The causal tokenizer as an experiment: trained, measured beside baselines, drawn."""
 
 import json
 

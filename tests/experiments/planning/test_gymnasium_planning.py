@@ -11,12 +11,12 @@ import toy_environment
 import launch
 from configs.push_t import get_config
 from experiments.commands.record import make_source, record
-from experiments.planning.gymnasium import HostPlanning
+from experiments.planning.gymnasium import GymnasiumPlanning
 from experiments.planning.worlds import make_planning
 from experiments.runs.loading import load
 from experiments.training.loop import train
 from world_models.core.errors import UserError
-from world_models.environments.replay import Retraced, draw
+from world_models.environments.replay import ReplayedTask, draw
 
 
 def dots(**kwargs):
@@ -85,7 +85,7 @@ def test_tasks_are_of_episodes_that_were_not_recorded_and_the_policy_solves_them
         [episode] = source.episodes(task.unit)
         first = len(task.actions)
         np.testing.assert_array_equal(np.reshape(task.actions, (first, 2)), episode.actions[:first])
-        world = Retraced(source, environment, task, toy_environment.near)
+        world = ReplayedTask(source, environment, task, toy_environment.near)
         observed, _ = world.reset()
         np.testing.assert_array_equal(observed, task.start.observed)
         assert not toy_environment.near(observed, task.goal.observed)
@@ -130,28 +130,28 @@ def test_plans_that_cannot_work_are_refused(workdir, options, message):
 def test_tasks_come_from_what_the_data_were_recorded_with_whatever_the_config_says(workdir):
     config, expected = load(workdir).config, changed(workdir)
     config.record.update({"action_repeat": 2, "num_episodes": 1, "policy": "sticky", "seed": 5})
-    found = HostPlanning(load(workdir, config=config))
+    found = GymnasiumPlanning(load(workdir, config=config))
     assert found.digest == expected.digest
     assert [task.unit for task in found.tasks] == [task.unit for task in expected.tasks]
     np.testing.assert_array_equal(found.tasks[0].goal.frame, expected.tasks[0].goal.frame)
     run = load(workdir, config=config)
     run.spec.record["source"] = "two_rooms"
     with pytest.raises(UserError, match=r"source='gymnasium', but this model's data were recorded from 'two_rooms'"):
-        HostPlanning(run)
+        GymnasiumPlanning(run)
     run = load(workdir, config=config)
     run.spec.record["environment_kwargs"] = {"buttons": True}
     with pytest.raises(UserError, match=r"Dot-v0 has actions of space MultiBinary\(2\); planners here search"):
-        HostPlanning(run)
+        GymnasiumPlanning(run)
     del config.plan["offset"]
     with pytest.raises(UserError, match=r"config.plan.offset is missing: configs/push_t.py shows"):
-        HostPlanning(load(workdir, config=config))
+        GymnasiumPlanning(load(workdir, config=config))
 
 
 def test_frames_are_those_that_the_model_was_trained_on(workdir):
     run = load(workdir)
     assert run.spec.frame_shape == (16, 16, 3)
     smaller = dataclasses.replace(run, spec=dataclasses.replace(run.spec, frame_shape=(8, 8, 3)))
-    assert HostPlanning(smaller).tasks[0].goal.frame.shape == (8, 8, 3)  # config.data.image_size
+    assert GymnasiumPlanning(smaller).tasks[0].goal.frame.shape == (8, 8, 3)  # config.data.image_size
 
 
 @pytest.mark.parametrize("kwargs", [{"forgetful": True}, {"noise": 1e-3}])
@@ -160,14 +160,14 @@ def test_an_environment_that_does_not_repeat_itself_is_named(kwargs):
     [task], _ = draw(source, toy_environment.near, 1, 5, 5, 1)
     assert task.actions
     with pytest.raises(UserError, match=r"episode \d+ of Dot-v0 \(seed \d+\) does not repeat itself"):
-        Retraced(source, source.make(), task, toy_environment.near).reset()
+        ReplayedTask(source, source.make(), task, toy_environment.near).reset()
 
 
 def test_worlds_that_draw_from_numpys_global_generator_repeat_themselves():
     source = make_source(dots(shared=True).record)
     tasks, _ = draw(source, toy_environment.near, 3, 5, 5, 1)
     for task in reversed(tasks):
-        Retraced(source, source.make(), task, toy_environment.near).reset()
+        ReplayedTask(source, source.make(), task, toy_environment.near).reset()
     assert len({tuple(task.start.observed) for task in tasks}) == 3
 
 

@@ -1,4 +1,4 @@
-"""The page of the verb `report`: what it finds, says, escapes and survives."""
+"""The page of the command `report`: what it finds, says, escapes and survives."""
 
 import html.parser
 import json

@@ -374,7 +374,7 @@ def test_only_the_first_process_prints_the_path(capsys, monkeypatch):
         assert capsys.readouterr().out == text
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_training_in_two_processes_prints_its_path_once(tmp_path, square_data, capfd):
     words = ["train", "--config=configs/demo.py:debug", f"--config.data.dataset={square_data}", f"--workdir={tmp_path}"]

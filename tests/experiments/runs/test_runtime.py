@@ -10,7 +10,7 @@ import pytest
 CODE = """
 import ctypes, resource
 from experiments.runs import runtime
-print(runtime.keep_memory())
+print(runtime.disable_malloc_trim())
 library = ctypes.CDLL(None)
 library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 library.memset.argtypes, library.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]

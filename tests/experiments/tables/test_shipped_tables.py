@@ -64,12 +64,12 @@ MASKED_AUTOENCODERS = ("few_labels", "mae", "video_data", "video_masks")
 LABELS = np.arange(30) % 10
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", definition.names())
 def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monkeypatch):
     data = long_square_data
-    if definition.load(name).verb == "plan":  # in a world that its data were recorded in
+    if definition.load(name).command == "plan":  # in a world that its data were recorded in
         data = ""
     elif name in ("mae", "few_labels"):
         data = write_stripes(tmp_path / "stripes", {"train": 330, "test": 30})

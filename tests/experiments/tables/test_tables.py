@@ -30,7 +30,7 @@ from world_models.core.errors import UserError
         (('{"fid": 30.0}', '{"is": 30.0}'), "row 'one' has published is=30.0, which is no published column"),
         (('"published": "fid"}', '"published": "is"}'), r"columns\['psnr'\] names published='is'"),
         (('"better": "lower"', '"better": "less"'), "better='less': 'higher' or 'lower' would do"),
-        (('"verb": "imagine"', '"verb": "imagin"'), "no measure 'imagin': did you mean 'imagine'"),
+        (('"command": "imagine"', '"command": "imagin"'), "no measure 'imagin': did you mean 'imagine'"),
         (('"about": "About.",', ""), "needs 'about'; its fields are"),
         (('"number":', '"nummer":'), "has no field 'nummer'"),
     ],
@@ -107,8 +107,8 @@ def test_functions_that_configs_name_are_code_too(tables, tmp_path, monkeypatch)
     ]
     asked = []
     monkeypatch.setattr(plan, "of_code", asked.append)
-    for verb in ("eval", "plan"):
-        plan.measuring_code(configs, verb)
+    for command in ("eval", "plan"):
+        plan.measuring_code(configs, command)
     assert asked[0][3:] == ["world_models.core.errors", "world_models.core.types"]
     assert asked[1][3:] == ["configs.demo", "world_models.core.errors", "world_models.core.types"]
     monkeypatch.setattr(table_module, "record", lambda config, path: path.mkdir(parents=True))

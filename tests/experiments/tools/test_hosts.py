@@ -110,7 +110,7 @@ sys.exit(max(task.returncode % 256 for task in tasks))
 """
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_training_on_two_slurm_nodes_goes_on_after_its_time_limit(tmp_path, monkeypatch, square_data):
     codes = {"sbatch": SBATCH_NODES, "squeue": "", "srun": SRUN_TASKS, "scontrol": SCONTROL}

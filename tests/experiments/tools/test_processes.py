@@ -82,7 +82,7 @@ def test_a_dead_peer_ends_the_others_with_a_word(square_data, tmp_path):
     assert weights(tmp_path / "run")[0] >= 20
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.timeout(1500)  # alone on two cores it takes seven minutes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ten_interruptions_at_random_times_change_nothing(tiny_config, square_data, tmp_path, number):

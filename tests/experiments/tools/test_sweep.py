@@ -35,8 +35,8 @@ import json, math, pathlib, sys
 from absl import flags
 from ml_collections import config_flags
 from experiments.runs import workdir as workdirs
-verb = sys.argv.pop(1)
-assert verb == "train"
+command = sys.argv.pop(1)
+assert command == "train"
 values = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "", flag_values=values)
 config_flags.DEFINE_config_file("config", None, "", flag_values=values)

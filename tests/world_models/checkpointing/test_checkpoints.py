@@ -327,7 +327,7 @@ def test_values_do_not_change_from_eight_devices_to_two_to_one(tmp_path):
     assert done.stdout == "whole\n", done.stderr
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 def test_killed_at_any_moment_the_next_process_finds_a_whole_checkpoint(tmp_path):
     script = """
         import pathlib, sys

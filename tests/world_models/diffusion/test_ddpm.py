@@ -24,23 +24,23 @@ def test_noise_has_the_stated_size_and_is_what_the_network_is_trained_towards():
     process = DDPM(data_std=0.2, offset_noise=0.3)
     rng = np.random.default_rng(0)
     clean = 0.2 * rng.standard_normal((512, 16, 16, 3)).astype(np.float32)
-    noised = jax.jit(process.corrupt)(clean, jax.random.split(jax.random.key(0), 512))
+    noised = jax.jit(process.add_noise)(clean, jax.random.split(jax.random.key(0), 512))
     levels = np.asarray(noised.level)
     assert levels.min() >= 0
     assert levels.max() <= 999
     assert levels.mean() == pytest.approx(499.5, abs=40)
-    assert np.var(noised.wanted) == pytest.approx(1.09, abs=0.02)
+    assert np.var(noised.target) == pytest.approx(1.09, abs=0.02)
     alpha = process.alphas[levels][:, None, None, None]
     np.testing.assert_allclose(
-        noised.noisy, np.sqrt(alpha) * clean / 0.2 + np.sqrt(1 - alpha) * np.asarray(noised.wanted), atol=1e-4
+        noised.noisy, np.sqrt(alpha) * clean / 0.2 + np.sqrt(1 - alpha) * np.asarray(noised.target), atol=1e-4
     )
 
 
 def test_the_right_output_gives_the_clean_target():
     process = DDPM(num_levels=100)
     clean = np.random.default_rng(0).standard_normal((64, 4, 4, 1)).astype(np.float32)
-    noised = process.corrupt(clean, jax.random.split(jax.random.key(1), 64))
-    np.testing.assert_allclose(process.denoised(noised.noisy, noised.wanted, noised.level), clean, atol=2e-3)
+    noised = process.add_noise(clean, jax.random.split(jax.random.key(1), 64))
+    np.testing.assert_allclose(process.denoised(noised.noisy, noised.target, noised.level), clean, atol=2e-3)
     scaled, shown = process.network_input(noised.noisy, noised.level)
     np.testing.assert_array_equal(scaled, noised.noisy)
     np.testing.assert_allclose(shown, (np.asarray(noised.level) + 1) / 100, rtol=1e-6)

@@ -123,7 +123,7 @@ def test_frames_are_the_published_picture_or_its_average(size, closed):
     assert (frame == np.floor(wanted + 1e-3)).mean() > 0.99
 
 
-def ways(start, goal, closed):
+def shortest_paths(start, goal, closed):
     """Doors on the way, by breadth-first search over rooms, and the shortest length over all sequences of doors."""
     joined = {pair: place for i, (pair, place) in enumerate(DOORS.items()) if i != closed}
     near = collections.defaultdict(dict)
@@ -155,12 +155,12 @@ def ways(start, goal, closed):
 def test_tasks_cross_as_many_doors_as_they_say(name):
     made = tasks.make(FourRooms(), name, 1, 40)
     for start, goal, closed, steps in zip(made.start, made.goal, made.layout.closed, made.distance):
-        doors, length = ways(start, goal, closed)
+        doors, length = shortest_paths(start, goal, closed)
         assert doors == int(name[-1])
         assert steps * 2.5 == pytest.approx(length, rel=1e-5)
         assert name == "cross_3" or steps <= 75
     assert (made.layout.closed >= 0).any()
-    np.testing.assert_array_equal(FourRooms().way(made.start, made.goal, made.layout), made.distance)
+    np.testing.assert_array_equal(FourRooms().path_length(made.start, made.goal, made.layout), made.distance)
 
 
 def test_the_expert_without_noise_solves_every_task():

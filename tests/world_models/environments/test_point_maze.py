@@ -25,7 +25,7 @@ def data():
 
 
 def distances(name, goal):
-    """Cells of the shortest way to `goal` from every free cell, in plain Python."""
+    """Cells of the shortest path to `goal` from every free cell, in plain Python."""
     lines = maze_maps.MAPS[name].split()
     far, edge = {goal: 0}, [goal]
     while edge:
@@ -53,7 +53,7 @@ def test_maps_are_closed_connected_and_their_ways_are_shortest(name, shape):
     assert wall.shape == shape
     assert wall[[0, -1]].all()
     assert wall[:, [0, -1]].all()
-    distance, following = maze_maps.ways(name)
+    distance, following = maze_maps.shortest_paths(name)
     for start, goal in maze_maps.TASKS[name]:
         wanted = distances(name, goal)
         assert len(wanted) == (~wall).sum()  # every free cell is reached
@@ -99,7 +99,7 @@ def test_the_navigator_visits_the_maze_and_the_stitcher_stays_near(data):
     collect = worlds.collector({**OPTIONS, "maze": "medium", "policy": "stitch", "num_frames": 201})
     made = np.asarray(collect(np.arange(64)).states.position)
     cells = np.floor((made[..., ::-1] + 6) / 4).astype(int)
-    ends = [maze_maps.ways("medium")[0][*row[0], *row[-1]] for row in cells]
+    ends = [maze_maps.shortest_paths("medium")[0][*row[0], *row[-1]] for row in cells]
     assert np.mean(np.array(ends) == 4) > 0.8  # four cells away, where there are any
     moves = np.abs(np.diff(cells, axis=1)).sum(axis=-1)
     assert moves.max() <= 2

@@ -7,7 +7,7 @@ import pytest
 from configs import reacher
 from world_models.environments import robotics
 from world_models.environments.gymnasium import GymnasiumSource
-from world_models.environments.replay import Retraced, draw
+from world_models.environments.replay import ReplayedTask, draw
 
 # OGBench first: its renderer cannot begin where one of Gymnasium's has been closed in the same process.
 WORLDS = {
@@ -67,7 +67,7 @@ def test_goals_can_be_drawn_and_gone_back_to(name):
     tasks, _ = draw(source, reached, 2, 12, 3, seed=0)
     environment = source.make()
     for task in reversed(tasks):
-        world = Retraced(source, environment, task, reached)
+        world = ReplayedTask(source, environment, task, reached)
         world.reset()  # refuses a world that does not repeat itself
     first, again = (next(iter(source.episodes(5))) for _ in range(2))
     assert first.images == again.images

@@ -176,9 +176,9 @@ def test_tasks_lead_through_the_door(data):
     ways = np.hypot(wall + near - a[:, 0], (y.T - a[:, 1]).T[..., 0].T).T[..., None] + np.hypot(2, y - z)
     ways = ways + np.hypot(wall - near - b[:, 0], (z.T - b[:, 1]).T[:, 0].T).T[:, None]
     np.testing.assert_allclose(made.distance, ways.min(axis=(1, 2)), rtol=2e-4)
-    np.testing.assert_array_equal(world.way(made.start, made.goal, made.layout), made.distance)
+    np.testing.assert_array_equal(world.path_length(made.start, made.goal, made.layout), made.distance)
     within = np.roll(made.start, 1, axis=0) * [0, 1] + made.start * [1, 0]  # other heights, in the same room
     expected = np.abs(within - made.start)[:, 1]
-    np.testing.assert_allclose(world.way(made.start, within, made.layout), expected, rtol=1e-5)
+    np.testing.assert_allclose(world.path_length(made.start, within, made.layout), expected, rtol=1e-5)
     fixed = tasks.make(world, "fixed_wall", 0, 5).layout
     assert set(zip(fixed.wall_x, fixed.door_y)) == {(two_rooms.FIXED)}

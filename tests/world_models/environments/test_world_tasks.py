@@ -155,7 +155,7 @@ def test_recordings_that_cannot_work_are_refused(source, fields, message, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["four_rooms", "point_maze"])
 def test_every_world_is_recorded(source, tmp_path):
     output = record(options(source, image_size=(32, 32)), tmp_path / "data")

@@ -116,7 +116,7 @@ def test_a_level_without_weight_stays_as_it_is():
 
 
 def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
-    level = Level(dataclasses.replace(UPPER, distance=1.0, farthest=4.0), 8, 2, rngs=nnx.Rngs(0))
+    level = Level(dataclasses.replace(UPPER, distance=1.0, max_distance=4.0), 8, 2, rngs=nnx.Rngs(0))
     z, actions = jax.random.normal(jax.random.key(0), (3, 5, 6)), jax.random.uniform(jax.random.key(1), (3, 4, 3))
 
     @nnx.jit
@@ -125,14 +125,14 @@ def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
         predicted, true, _ = level.rollouts(z, actions)
         places = [level.map(x) for x in (z, predicted, true)]
         of_predictor = nnx.grad(lambda level: level.loss(z, actions, jax.random.key(2))[1]["distance"])(level)["cell"]
-        return parts["distance"], places, level.place(z), of_predictor
+        return parts["distance"], places, level.distance_embedding(z), of_predictor
 
     found, (own, predicted, true), placed, of_predictor = look(level)
     missed = np.mean(np.asarray(predicted - true) ** 2)
     np.testing.assert_allclose(found, regularizers.temporal_distance(own, 4.0) + missed / 4, rtol=1e-5)
     np.testing.assert_array_equal(placed, own)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(of_predictor)) > 0
-    np.testing.assert_array_equal(model.place(2, z), z)  # without that term there is none
+    np.testing.assert_array_equal(model.distance_embedding(2, z), z)  # without that term there is none
 
 
 def with_nan(model, keep):
@@ -181,7 +181,7 @@ REACHED = {
 }
 
 
-@pytest.mark.parametrize("detach", [True, pytest.param(False, marks=pytest.mark.drill)])
+@pytest.mark.parametrize("detach", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gradients_stop_at_the_level_below_and_at_the_probe_decoder(model, detach):
     clip, decoder = dots(4, 8), dataclasses.replace(OPTIONS.decoder, detach=detach)
     merge, params, rest = split_two_levels(model, detach_lower=detach, decoder=decoder)

@@ -46,14 +46,14 @@ def test_time_similarity_and_inverse_dynamics():
 
 
 def test_temporal_distance_is_that_of_numpy_in_float64():
-    places, farthest = 3 * latents(), 4.0
+    places, max_distance = 3 * latents(), 4.0
     rows = places.astype(np.float64).reshape(-1, 6)
     apart = lambda a, b: np.sqrt(((a - b) ** 2).mean(axis=-1) + 1e-4)
-    far = np.log1p(np.exp(farthest - apart(rows[:, None], rows))).mean()
+    far = np.log1p(np.exp(max_distance - apart(rows[:, None], rows))).mean()
     steps = apart(places[:, 1:].astype(np.float64), places[:, :-1])
     expected = far + 10 * (np.maximum(steps - 1, 0) ** 2).mean()
-    np.testing.assert_allclose(regularizers.temporal_distance(places, farthest), expected, rtol=1e-5)
-    gradient = jax.grad(regularizers.temporal_distance)(jnp.ones((3, 4, 2)), farthest)
+    np.testing.assert_allclose(regularizers.temporal_distance(places, max_distance), expected, rtol=1e-5)
+    gradient = jax.grad(regularizers.temporal_distance)(jnp.ones((3, 4, 2)), max_distance)
     assert np.isfinite(np.asarray(gradient)).all()
 
 

@@ -83,7 +83,7 @@ TASKS = Task(
 @pytest.fixture(scope="module")
 def played():
     """The jitted function, and what it gave."""
-    keep = lambda thought: thought.plans[0].states
+    keep = lambda plan_info: plan_info.plans[0].states
     one = lambda task, key: episodes.run(WORLD, seen, PLANNER, task, *jax.random.split(key), keep, True)
     function = jax.jit(jax.vmap(one))
     return function, function(TASKS, jax.random.split(jax.random.key(0), 4))
@@ -101,7 +101,7 @@ def test_episodes_reach_their_goals_from_frames_alone(played):
     np.testing.assert_array_equal(looks, np.round(found.positions))
     near = np.linalg.norm(found.positions - np.asarray(TASKS.goal)[:, None], axis=-1) < 0.5
     np.testing.assert_array_equal(found.reached, near)
-    assert found.thoughts.shape == (4, 9, 4, 2)
+    assert found.plan_infos.shape == (4, 9, 4, 2)
 
 
 def test_one_program_plays_all_tasks_and_a_key_fixes_the_episode(played):
@@ -129,7 +129,7 @@ def test_passing_the_goal_is_no_terminal_success():
     found = jax.jit(lambda: episodes.run(WORLD, seen, Right(), task, key, key, watch=lambda left: left))()
     assert found.success_any
     assert not found.success_last
-    np.testing.assert_array_equal(found.thoughts, np.arange(9, 0, -1))
+    np.testing.assert_array_equal(found.plan_infos, np.arange(9, 0, -1))
     assert found.frames is None
 
 
@@ -190,5 +190,5 @@ def test_a_gymnasium_environment_is_played_as_the_compiled_world_is(played):
     short = player.play(GymSquare(task, ends=True), goal, keys[1], WORLD.num_steps)
     assert short.terminated
     np.testing.assert_array_equal(short.actions, found.actions[:first])
-    assert (len(short.frames), short.thoughts[0].shape) == (first + 1, (first, 1))
+    assert (len(short.frames), short.plan_infos[0].shape) == (first + 1, (first, 1))
     assert player._act._cache_size() == 1

@@ -1,4 +1,4 @@
-"""Planning from the top down: a wall with a door that short plans miss, subgoals, priors, clocks, the ledger."""
+"""Planning from the top down: a wall with a door that short plans miss, subgoals, priors, clocks, the planning cost."""
 
 import dataclasses
 
@@ -9,8 +9,7 @@ import pytest
 
 from world_models.core.errors import UserError
 from world_models.nn import ops
-from world_models.planning import costs
-from world_models.planning import planning_cost as ledger
+from world_models.planning import costs, planning_cost
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
 from world_models.planning.search import Search, solve
 
@@ -73,15 +72,15 @@ LIFTED = Level(free, square, dataclasses.replace(SEARCH, dim=1, max_norm=0.5), l
 
 
 def play(planner, starts, goals, key):
-    """Whole episodes with the true world as model: (places [n, steps, 2], thoughts), one program."""
+    """Whole episodes with the true world as model: (places [n, steps, 2], plan_infos), one program."""
 
     def episode(start, goal, key):
         def step(carry, clock):
-            place, mind = carry
+            place, planner_state = carry
             now = jax.random.fold_in(key, clock)
-            action, mind, thought = planner.act(mind, place, goal, clock, STEPS - clock, now)
+            action, planner_state, plan_info = planner.act(planner_state, place, goal, clock, STEPS - clock, now)
             place = move(place, action)
-            return (place, mind), (place, thought)
+            return (place, planner_state), (place, plan_info)
 
         return jax.lax.scan(step, (start, planner.init(start)), jnp.arange(STEPS))[1]
 
@@ -103,16 +102,16 @@ def test_subgoals_lead_the_lower_level_round_a_wall_that_stops_it_alone(solved):
 
 
 def test_subgoals_are_the_upper_levels_predictions_and_stay_until_it_plans_again(solved):
-    _, thought = solved
-    low, high = thought.plans
-    np.testing.assert_array_equal(thought.subgoals[1], np.broadcast_to(GOALS[:, None], thought.subgoals[1].shape))
+    _, plan_info = solved
+    low, high = plan_info.plans
+    np.testing.assert_array_equal(plan_info.subgoals[1], np.broadcast_to(GOALS[:, None], plan_info.subgoals[1].shape))
     for clock in range(STEPS):
         begin = clock - clock % STRIDE
         np.testing.assert_array_equal(high.actions[:, clock], high.actions[:, begin])
         if STEPS - clock > STRIDE:
-            np.testing.assert_array_equal(thought.subgoals[0][:, clock], high.states[:, begin, 0])
+            np.testing.assert_array_equal(plan_info.subgoals[0][:, clock], high.states[:, begin, 0])
         else:  # no whole tick is left: the lower level goes for the goal itself
-            np.testing.assert_array_equal(thought.subgoals[0][:, clock], GOALS)
+            np.testing.assert_array_equal(plan_info.subgoals[0][:, clock], GOALS)
         if clock % 5:
             np.testing.assert_array_equal(low.actions[:, clock], low.actions[:, clock - 1])
     assert not np.array_equal(high.actions[:, 0], high.actions[:, STRIDE])
@@ -124,9 +123,9 @@ def test_lower_plans_are_measured_where_cost_space_says():
     # "above" leaves x alone, which "own" drives to the subgoal's.
     start, goal = jnp.zeros(2), jnp.array([3.0, 4.0])
     planner = HierarchicalPlanner((Level(free, square, SEARCH), LIFTED))
-    action, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
-    np.testing.assert_allclose(thought.subgoals[1], [8.0])
-    np.testing.assert_allclose(thought.subgoals[0], [0.5], atol=1e-3)
+    action, _, plan_info = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
+    np.testing.assert_allclose(plan_info.subgoals[1], [8.0])
+    np.testing.assert_allclose(plan_info.subgoals[0], [0.5], atol=1e-3)
     np.testing.assert_allclose(action[1], 0.25, atol=1e-2)
     assert abs(action[0]) < 0.01
     shared = dataclasses.replace(LIFTED, search=SEARCH, lift=lambda state: state)
@@ -147,9 +146,9 @@ def test_lower_plans_are_measured_where_cost_space_says():
 def test_a_level_leaves_the_goal_to_the_one_below_where_it_will_be_near_or_has_no_time_left(near, steps_left, action):
     planner = HierarchicalPlanner((Level(free, square, SEARCH), dataclasses.replace(LIFTED, near=near)))
     start, goal = jnp.zeros(2), jnp.array([0.3, 0.2])
-    found, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, steps_left, jax.random.key(0))
+    found, _, plan_info = jax.jit(planner.act)(planner.init(start), start, goal, 0, steps_left, jax.random.key(0))
     np.testing.assert_allclose(found, action, atol=1e-2)
-    np.testing.assert_allclose(thought.subgoals[0], [0.4], atol=1e-3)
+    np.testing.assert_allclose(plan_info.subgoals[0], [0.4], atol=1e-3)
     far, *_ = jax.jit(planner.act)(planner.init(start), start, goal + 5, 0, 5, jax.random.key(0))
     np.testing.assert_allclose(far, (0, 0.25), atol=1e-2)  # far off, subgoals lead
 
@@ -162,26 +161,26 @@ def test_the_prior_enters_the_cost():
     for weight in (0.0, 0.5):
         planner = HierarchicalPlanner((dataclasses.replace(level, prior_weight=weight),))
         state = jnp.zeros(1)
-        mind = planner.init(state)
-        np.testing.assert_array_equal(mind.plans[0].actions, -1)
-        action, _, thought = jax.jit(planner.act)(mind, state, jnp.array([3.0]), 0, 9, jax.random.key(0))
+        planner_state = planner.init(state)
+        np.testing.assert_array_equal(planner_state.plans[0].actions, -1)
+        action, _, plan_info = jax.jit(planner.act)(planner_state, state, jnp.array([3.0]), 0, 9, jax.random.key(0))
         pull = weight / (2 * 0.5**2)
         best = (3 - pull) / (1 + pull)
         np.testing.assert_allclose(action, [best], atol=5e-3)
         nats = 0.5 * ((best + 1) / 0.5) ** 2 + np.log(0.5 * np.sqrt(2 * np.pi))
-        np.testing.assert_allclose(thought.costs, [(best - 3) ** 2 + weight * nats], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(plan_info.costs, [(best - 3) ** 2 + weight * nats], rtol=1e-3, atol=1e-4)
 
 
 def test_one_level_is_flat_search_and_an_episode_is_compiled_once():
     planner = HierarchicalPlanner((Level(move, away, LOW, warm_start=False),))
     act = jax.jit(planner.act)
-    start, goal, mind = jnp.array([-3.0, 2.0]), jnp.array([-6.0, 5.0]), planner.init(jnp.zeros(2))
+    start, goal, planner_state = jnp.array([-3.0, 2.0]), jnp.array([-6.0, 5.0]), planner.init(jnp.zeros(2))
     for clock in range(3):
         key = jax.random.key(clock)
-        action, mind, thought = act(mind, start, goal, jnp.int32(clock), jnp.int32(10 - clock), key)
+        action, planner_state, plan_info = act(planner_state, start, goal, jnp.int32(clock), jnp.int32(10 - clock), key)
     alone = solve(LOW, move, costs.to_goal(away, goal), start, jax.random.fold_in(key, 0), steps_left=8)
     np.testing.assert_allclose(action, alone.actions[0], rtol=1e-5)
-    np.testing.assert_allclose(thought.costs[0], alone.cost, rtol=1e-5)
+    np.testing.assert_allclose(plan_info.costs[0], alone.cost, rtol=1e-5)
     assert act._cache_size() == 1
 
 
@@ -205,12 +204,14 @@ def test_the_ledger_counts_what_the_model_is_asked():
         for i, (level, search) in enumerate(zip(LEVELS, searches))
     )
     planner = HierarchicalPlanner(levels)
-    act, mind = jax.jit(planner.act), planner.init(jnp.zeros(2))
+    act, planner_state = jax.jit(planner.act), planner.init(jnp.zeros(2))
     for clock in range(12):
-        _, mind, _ = act(mind, STARTS[0], GOALS[0], jnp.int32(clock), jnp.int32(12 - clock), jax.random.key(0))
-    jax.block_until_ready(mind)
+        _, planner_state, _ = act(
+            planner_state, STARTS[0], GOALS[0], jnp.int32(clock), jnp.int32(12 - clock), jax.random.key(0)
+        )
+    jax.block_until_ready(planner_state)
     jax.effects_barrier()
-    found = ledger.count(planner, 12)
+    found = planning_cost.count(planner, 12)
     assert found.plans == (3, 2)
     assert found.rows == (asked[1], asked[2])
     assert found.depth == (3 * 10 + 2 * 6) * 3  # two iterations and the plan itself
@@ -232,17 +233,17 @@ def test_the_ledger_counts_all_products_of_a_search():
     planner = HierarchicalPlanner(levels)
     fits = 3 * 2 * (2 * 2 * 4 * 2)  # iterations, mean and spread, 2 x elites x horizon x numbers of an action
     lifted = 3 * 7 + 1  # only the last state of every sample, and of the plan
-    lower = ledger.plan_rows(low) * 2 * 64 + lifted * 2 * 32 + fits
-    assert ledger.plan_flops(planner, jnp.zeros(8)) == (lower, 0)
-    assert ledger.count(planner, 8, jnp.zeros(8)).flops == 4 * lower
+    lower = planning_cost.plan_rows(low) * 2 * 64 + lifted * 2 * 32 + fits
+    assert planning_cost.plan_flops(planner, jnp.zeros(8)) == (lower, 0)
+    assert planning_cost.count(planner, 8, jnp.zeros(8)).flops == 4 * lower
     # Back through a model costs as much again as the model: the gradient of its parameters is not asked for.
     climbing = dataclasses.replace(low, horizon=5, method="gradient", choose="best")
     bent = Level(lambda z, a, key: jnp.tanh(z + a @ jnp.ones((2, 8))) @ eight, away, climbing)
     forward = 2 * 64 + 2 * 16
-    (found,) = ledger.plan_flops(HierarchicalPlanner((bent,)), jnp.zeros(8))
+    (found,) = planning_cost.plan_flops(HierarchicalPlanner((bent,)), jnp.zeros(8))
     assert (2 * 3 * 7 * 4 + 1) * forward < found <= (2 * 3 * 7 * 5 + 1 * 5) * forward
     own = dataclasses.replace(bent, step=lambda z, a, key: jnp.tanh(ops.dot_general(z, eight, DIMENSIONS) + a.sum()))
-    (found,) = ledger.plan_flops(HierarchicalPlanner((own,)), jnp.zeros(8))
+    (found,) = planning_cost.plan_flops(HierarchicalPlanner((own,)), jnp.zeros(8))
     assert found <= (2 * 3 * 7 * 5 + 1 * 5) * 2 * 64
 
 
@@ -253,7 +254,7 @@ def test_time_is_measured_apart_from_compilation():
         jax.debug.callback(lambda: calls.append(1))
         return jnp.sin(x)
 
-    timing = ledger.measure(slow, jnp.ones(3), repeats=3)
+    timing = planning_cost.measure(slow, jnp.ones(3), repeats=3)
     jax.effects_barrier()
     assert len(calls) == 4  # once to warm up
     assert timing.compile_seconds > 0
@@ -294,7 +295,7 @@ def test_no_level_looks_further_than_its_subgoal_and_the_episode():
     class Spy(HierarchicalPlanner):
         """Plans nothing and says how many ticks it was told are left."""
 
-        def plan_level(self, i, before, known, target, goal, alone, ticks_left, key):
+        def plan_level(self, i, before, carry, target, goal, alone, ticks_left, key):
             return before._replace(cost=jnp.float32(ticks_left))
 
     search = dataclasses.replace(LOW, horizon=4, samples=8)
@@ -302,12 +303,12 @@ def test_no_level_looks_further_than_its_subgoal_and_the_episode():
         Level(move, away, search, stride=stride, replan=replan) for stride, replan in ((1, 2), (4, 4), (4, 8))
     )
     planner, left = Spy(levels), {}
-    act, mind = jax.jit(planner.act), planner.init(jnp.zeros(2))
+    act, planner_state = jax.jit(planner.act), planner.init(jnp.zeros(2))
     for clock in range(42):
-        _, mind, thought = act(
-            mind, jnp.zeros(2), jnp.ones(2), jnp.int32(clock), jnp.int32(42 - clock), jax.random.key(0)
+        _, planner_state, plan_info = act(
+            planner_state, jnp.zeros(2), jnp.ones(2), jnp.int32(clock), jnp.int32(42 - clock), jax.random.key(0)
         )
-        left[clock] = tuple(np.asarray(thought.costs, int))
+        left[clock] = tuple(np.asarray(plan_info.costs, int))
     # Ticks of 1, 4 and 16 steps, worked out by hand; a level's number stays between its plans.
     expected = {0: (4, 4, 3), 2: (2, 4, 3), 4: (4, 3, 3), 8: (4, 4, 3), 26: (2, 4, 2), 32: (4, 3, 1), 40: (2, 1, 1)}
     assert {clock: left[clock] for clock in expected} == expected
@@ -319,14 +320,14 @@ def test_the_distance_to_the_goal_is_not_that_of_subgoals():
     levels = (Level(free, along(1), SEARCH), Level(free, along(1), dataclasses.replace(SEARCH, max_norm=0.5)))
     planner = HierarchicalPlanner(levels, to_goal=along(0))
     start, goal = jnp.zeros(2), jnp.array([3.0, 4.0])
-    _, _, thought = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
-    np.testing.assert_allclose(thought.subgoals[0], [0.5, 0], atol=1e-2)  # towards the goal's first number
-    np.testing.assert_allclose(thought.costs[0], 0, atol=1e-4)  # reached in the second, whatever the first
+    _, _, plan_info = jax.jit(planner.act)(planner.init(start), start, goal, 0, 5, jax.random.key(0))
+    np.testing.assert_allclose(plan_info.subgoals[0], [0.5, 0], atol=1e-2)  # towards the goal's first number
+    np.testing.assert_allclose(plan_info.costs[0], 0, atol=1e-4)  # reached in the second, whatever the first
 
 
-def coast(known, actions, key=None):
+def coast(carry, actions, key=None):
     """A point that keeps half of its speed: (places, speeds) that it goes on from."""
-    place, speed = known
+    place, speed = carry
     speed = 0.5 * speed + actions
     return place + speed, speed
 
@@ -335,21 +336,23 @@ COASTING = Level(
     coast,
     away,
     Search(2, "gradient", 4, samples=2, iterations=150, std=0.3, choose="best"),
-    begin=lambda place: (place, jnp.zeros(2)),
-    read=lambda known: known[0],
-    follow=lambda known, action, place: (place, place - known[0]),
+    init_carry=lambda place: (place, jnp.zeros(2)),
+    latent=lambda carry: carry[0],
+    observe=lambda carry, action, place: (place, place - carry[0]),
 )
 
 
 def test_a_plan_goes_on_from_what_the_model_knows_beyond_states():
     planner, start, goal = HierarchicalPlanner((COASTING,)), jnp.zeros(2), jnp.array([5.0, -3.0])
-    _, mind, _ = jax.jit(lambda key: planner.act(planner.init(start), start, goal, 0, 4, key))(jax.random.key(0))
-    (plan,), known, places = mind.plans, (np.zeros(2), np.zeros(2)), []
+    _, planner_state, _ = jax.jit(lambda key: planner.act(planner.init(start), start, goal, 0, 4, key))(
+        jax.random.key(0)
+    )
+    (plan,), carry, places = planner_state.plans, (np.zeros(2), np.zeros(2)), []
     for action in np.asarray(plan.actions, np.float64):
-        known = coast(known, action)
-        places.append(known[0])
+        carry = coast(carry, action)
+        places.append(carry[0])
     np.testing.assert_allclose(plan.states, places, atol=1e-4)
-    np.testing.assert_allclose(known[0], goal, atol=0.05)
+    np.testing.assert_allclose(carry[0], goal, atol=0.05)
 
 
 def test_plans_go_on_from_what_was_seen_on_the_way():
@@ -360,19 +363,19 @@ def test_plans_go_on_from_what_was_seen_on_the_way():
         planner = HierarchicalPlanner((level,))
 
         def step(carry, clock):
-            world, mind = carry
+            world, planner_state = carry
             now = jax.random.fold_in(jax.random.key(1), clock)
-            action, mind, _ = planner.act(mind, world[0], goal, clock, steps - clock, now)
-            return (coast(world, action), mind), (world, mind.known)
+            action, planner_state, _ = planner.act(planner_state, world[0], goal, clock, steps - clock, now)
+            return (coast(world, action), planner_state), (world, planner_state.carry)
 
         first = (jnp.zeros(2), jnp.zeros(2))
-        (world, _), (seen, known) = jax.jit(
+        (world, _), (seen, carry) = jax.jit(
             lambda: jax.lax.scan(step, (first, planner.init(first[0])), jnp.arange(steps))
         )()
-        return away(world[0], goal), seen, known
+        return away(world[0], goal), seen, carry
 
-    missed, seen, known = end(COASTING)
-    np.testing.assert_allclose(known[1], seen[1], atol=1e-5)
-    forgetful = dataclasses.replace(COASTING, follow=lambda known, action, place: (place, jnp.zeros(2)))
+    missed, seen, carry = end(COASTING)
+    np.testing.assert_allclose(carry[1], seen[1], atol=1e-5)
+    forgetful = dataclasses.replace(COASTING, observe=lambda carry, action, place: (place, jnp.zeros(2)))
     assert missed < 0.1
     assert missed < end(forgetful)[0] / 4

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from world_models.core.errors import UserError
-from world_models.probes import baselines as floors
+from world_models.probes import baselines as baselines
 from world_models.probes import few_shot, knn, linear, ridge
 
 
@@ -264,7 +264,7 @@ def test_balanced_subset_names_the_classes_that_are_short():
 def test_random_features_are_a_relu_of_standardised_pixels():
     rng = np.random.default_rng(0)
     train, test = rng.integers(0, 256, (2, 50, 1, 6, 5, 3), dtype=np.uint8)
-    got, got_test = floors.random_features(train, test, 16, seed=4)
+    got, got_test = baselines.random_features(train, test, 16, seed=4)
     mean, deviation = train.mean(), train.std()
     weights = np.random.default_rng(4).normal(0, np.sqrt(2 / 90), (90, 16))
     for frames, features in ((train, got), (test, got_test)):
@@ -273,20 +273,20 @@ def test_random_features_are_a_relu_of_standardised_pixels():
         assert features.dtype == np.float32
     # Brighter or paler frames, standardised alike, give the same features.
     paler = (
-        floors.random_features(train // 2 * 2, test, 16, seed=4),
-        floors.random_features(train // 2, test, 16, seed=4),
+        baselines.random_features(train // 2 * 2, test, 16, seed=4),
+        baselines.random_features(train // 2, test, 16, seed=4),
     )
     np.testing.assert_allclose(paler[0][0], paler[1][0], atol=1e-4)
-    assert not np.allclose(got, floors.random_features(train, test, 16, seed=5)[0])
+    assert not np.allclose(got, baselines.random_features(train, test, 16, seed=5)[0])
 
 
 def test_raw_pixels_are_flat_and_in_0_to_1():
     frames = np.arange(24, dtype=np.uint8).reshape(2, 1, 3, 4, 1)
-    np.testing.assert_allclose(floors.raw_pixels(frames), np.arange(24).reshape(2, 12) / 255, rtol=1e-6)
+    np.testing.assert_allclose(baselines.raw_pixels(frames), np.arange(24).reshape(2, 12) / 255, rtol=1e-6)
     for wrong in (frames.astype(np.float32), frames[:0]):
         with pytest.raises(UserError, match="frames are"):
-            floors.raw_pixels(wrong)
+            baselines.raw_pixels(wrong)
     with pytest.raises(UserError, match="width=0"):
-        floors.random_features(frames, frames, 0, seed=0)
+        baselines.random_features(frames, frames, 0, seed=0)
     with pytest.raises(UserError, match="use one size"):
-        floors.random_features(frames, frames[:, :, :2], 4, seed=0)
+        baselines.random_features(frames, frames[:, :, :2], 4, seed=0)

@@ -10,7 +10,7 @@ another colour walks straight on, slides along walls too, and jumps to another p
 steps; nothing that the agent does changes it. Episodes of data are of fixed length; a goal that was reached gives way
 to a new one.
 
-Deviations: which episodes are the expert's is left to chance; tasks are drawn with a shortest way of at most 75 steps
+Deviations: which episodes are the expert's is left to chance; tasks are drawn with a shortest path of at most 75 steps
 instead of cut out of an expert's rollouts of exactly 75; an agent counts as in the room on whose side of the centre
 lines it is. Other sizes than 224 are area averages.
 """
@@ -37,7 +37,7 @@ RED, BLUE = (255, 0, 0), (0, 114, 178)
 GOAL = 16.0  # nearer than this, the agent is there
 JUMPS = 1 - np.exp(-1 / 35)
 TURNS = 1 - np.exp(-1 / 50)
-LIMIT = 75 * SPEED  # of a task's shortest way
+LIMIT = 75 * SPEED  # of a task's shortest path
 CELL = 8.0
 
 
@@ -58,7 +58,7 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FourRooms:
-    """See the module and `World`. Distances are steps of full length along the shortest way through door centres.
+    """See the module and `World`. Distances are steps of full length along the shortest path through door centres.
 
     Attributes:
       image_size: (height, width) of the frames; (224, 224) is published.
@@ -139,7 +139,7 @@ class FourRooms:
         return ""
 
     def sample_tasks(self, name: str, rng: np.random.Generator, number: int) -> Task:
-        """Tasks "cross_n", whose shortest way leads through n doors; "cross_3" only where a door is closed."""
+        """Tasks "cross_n", whose shortest path leads through n doors; "cross_3" only where a door is closed."""
         doors, found, have = int(name[-1]), [], 0
         while have < number:
             closed = np.where(rng.random(1024) < (1 if doors == 3 else 0.5), rng.integers(4, size=1024), -1)
@@ -154,7 +154,7 @@ class FourRooms:
         start, goal, closed, place, heading, steps = columns
         return Task(start, goal, Layout(closed.astype(np.int32), place, heading), steps)
 
-    def way(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
+    def path_length(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
         """In steps, by way of door centres."""
         return np.asarray(_ways(start, goal, layout.closed)[0]) / SPEED
 

@@ -79,7 +79,7 @@ def corners(wall: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def ways(name: str) -> tuple[np.ndarray, np.ndarray]:
+def shortest_paths(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Shortest ways between all cells, by breadth-first search.
 
     Returns:

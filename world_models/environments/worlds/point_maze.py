@@ -47,7 +47,7 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PointMaze:
-    """See the module and `World`. Distances are cells of the shortest way.
+    """See the module and `World`. Distances are cells of the shortest path.
 
     Attributes:
       image_size: (height, width) of the frames; OGBench's have (64, 64).
@@ -154,7 +154,7 @@ class PointMaze:
         Raises:
           UserError: if no two cells of the maze are that far apart.
         """
-        distance, _ = maze_maps.ways(self.maze)
+        distance, _ = maze_maps.shortest_paths(self.maze)
         if name == "navigate":
             pairs = np.array(maze_maps.TASKS[self.maze])[np.arange(number) % 5]
         else:
@@ -170,11 +170,11 @@ class PointMaze:
                 mine[:] = found[rng.integers(len(found), size=len(mine))].reshape(mine.shape)
         places = maze_maps.centre(pairs) + rng.uniform(-NOISE, NOISE, pairs.shape)
         start, goal = np.moveaxis(places.astype(np.float32), 1, 0)
-        return Task(start, goal, Layout(), self.way(start, goal, Layout()))
+        return Task(start, goal, Layout(), self.path_length(start, goal, Layout()))
 
-    def way(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
+    def path_length(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
         """In cells."""
-        distance, _ = maze_maps.ways(self.maze)
+        distance, _ = maze_maps.shortest_paths(self.maze)
         ends = [np.asarray(jax.vmap(_cell)(place)) for place in (start, goal)]
         return distance[tuple(np.concatenate(ends, axis=-1).T)].astype(np.float32)
 
@@ -213,7 +213,7 @@ def collect(key: Array, num_frames: int, maze: str, policy: str, noise: float, a
       action_repeat: see `PointMaze`.
     """
     world, wall = PointMaze(maze=maze, action_repeat=action_repeat), maze_maps.walls(maze)
-    distance, following = (jnp.asarray(table) for table in maze_maps.ways(maze))
+    distance, following = (jnp.asarray(table) for table in maze_maps.shortest_paths(maze))
     free, corners = jnp.asarray(np.argwhere(~wall)), jnp.asarray(maze_maps.corners(wall))
     near = lambda cell, draws: UNIT * cell[::-1] - OFFSET + NOISE * (2 * draws - 1)
     pick = lambda cells, draw: cells[jnp.floor(draw * len(cells)).astype(jnp.int32)]

@@ -147,7 +147,7 @@ class TwoRooms:
         layout = Layout(walls, doors)
         return Task(starts, goals, layout, shortest_way(starts, goals, layout))
 
-    def way(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
+    def path_length(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
         """In pixels."""
         lengths = np.linalg.norm(np.subtract(goal, start), axis=-1).astype(np.float32)
         apart = (start[:, 0] < layout.wall_x) != (goal[:, 0] < layout.wall_x)
@@ -156,7 +156,7 @@ class TwoRooms:
 
 
 def shortest_way(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
-    """Lengths float32 [n] of the shortest ways from one room to the other; starts and goals [n, 2], on the host."""
+    """Lengths float32 [n] of the shortest paths from one room to the other; starts and goals [n, 2], on the host."""
     start, goal = np.asarray(start, float).T, np.asarray(goal, float).T
     side = np.where(start[0] < goal[0], HALF_WALL, -HALF_WALL)
     first, second = layout.wall_x - side, layout.wall_x + side  # faces of the wall, in the order of the way

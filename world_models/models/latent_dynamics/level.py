@@ -42,8 +42,8 @@ class LevelOptions:
       weight: of the level in the loss; at 0 it stays as it is and has no parameters, but constants of those names.
       std, cov, time, inverse, sigreg, distance: weights of `regularizers` beside the prediction's squared error; 0
         leaves one out. "inverse" predicts the action between two neighbouring latents; "distance" learns a map on
-        which latents are as far apart as the way is long, see `Level.place`.
-      farthest: ticks of the longest way, about; of "distance", which tells no longer ways apart.
+        which latents are as far apart as the way is long, see `Level.distance_embedding`.
+      max_distance: ticks of the longest way, about; of "distance", which tells no longer ways apart.
     """
 
     encoder: str
@@ -63,7 +63,7 @@ class LevelOptions:
     inverse: float = 0.0
     sigreg: float = 0.0
     distance: float = 0.0
-    farthest: float = 8.0
+    max_distance: float = 8.0
 
 
 class Level(nnx.Module):
@@ -96,7 +96,7 @@ class Level(nnx.Module):
         inverse = (2 * width, hidden, hidden, action)
         self.inverse = Perceptron(inverse, rngs=rngs) if options.inverse else None
         mapped = (width, hidden, hidden, width)
-        self.map = Perceptron(mapped, rngs=rngs) if options.distance else None
+        self.distance_head = Perceptron(mapped, rngs=rngs) if options.distance else None
         # Exponential averages of actions, of their squares, and of 1.
         self.mean, self.square = Constant(jnp.zeros(action)), Constant(jnp.zeros(action))
         self.seen = Constant(jnp.zeros(()))
@@ -105,56 +105,56 @@ class Level(nnx.Module):
         """What this level makes of features or of latents of the level below: [..., below] -> [..., width]."""
         return below if self.project is None else self.norm(self.project(below).astype(jnp.float32))
 
-    def place(self, z: Array) -> jax.Array:
+    def distance_embedding(self, z: Array) -> jax.Array:
         """Where latents lie when a planner asks how far they are apart: [..., width] -> [..., width].
 
         With a weight of "distance", places on its map: roots of mean squares of their differences are ticks, about.
         Otherwise the latents themselves.
         """
-        return z if self.map is None else self.map(z)
+        return z if self.distance_head is None else self.distance_head(z)
 
     def pool(self, actions: Array) -> jax.Array:
         """The macro-action, in [−1, 1], of the actions in a tick: [..., stride, action_below] -> [..., action]."""
         return jnp.tanh(self.pooler(actions.reshape(*actions.shape[:-2], -1)))
 
-    def begin(self, z: Array) -> Any:
+    def init_carry(self, z: Array) -> Any:
         """What `step` goes on from where no more than a latent [..., width] is known.
 
         That is the latent itself, or, if the predictor looks back, a `Memory`.
         """
-        return self.append(self.nothing(z.shape[:-1]), jnp.zeros((*z.shape[:-1], self.options.action)), z)
+        return self.observe(self.empty_carry(z.shape[:-1]), jnp.zeros((*z.shape[:-1], self.options.action)), z)
 
-    def nothing(self, shape: tuple[int, ...]) -> Any:
+    def empty_carry(self, shape: tuple[int, ...]) -> Any:
         """What is known before the first latent, with leading `shape`."""
         options = self.options
         if options.predictor == "transformer":
             return memory.empty(shape, options.history, options.width, options.action)
         return jnp.zeros((*shape, options.width))
 
-    def append(self, known: Any, action: Array, z: Array) -> Any:
+    def observe(self, carry: Any, action: Array, z: Array) -> Any:
         """What is known after an action [..., action] led to the latent [..., width]."""
-        return memory.append(known, action, z) if self.options.predictor == "transformer" else z
+        return memory.append(carry, action, z) if self.options.predictor == "transformer" else z
 
-    def newest(self, known: Any) -> jax.Array:
+    def latent(self, carry: Any) -> jax.Array:
         """The present latent, [..., width]."""
-        return known.newest if self.options.predictor == "transformer" else known
+        return carry.newest if self.options.predictor == "transformer" else carry
 
-    def step(self, known: Any, action: Array) -> Any:
-        """What is known a tick later: `known` as from `begin`, action [..., action]."""
+    def step(self, carry: Any, action: Array) -> Any:
+        """What is known a tick later: `carry` as from `init_carry`, action [..., action]."""
         if self.options.predictor != "transformer":
-            return self.norm(self.cell(known, action))
-        done = memory.put(known.actions, known.count - 1, action)
-        following = memory.at(self.cell(known.latents, done), known.count - 1)
-        return memory.append(known, action, self.norm(following))
+            return self.norm(self.cell(carry, action))
+        done = memory.put(carry.actions, carry.count - 1, action)
+        following = memory.at(self.cell(carry.latents, done), carry.count - 1)
+        return memory.append(carry, action, self.norm(following))
 
-    def rollout(self, known: Any, actions: Array) -> jax.Array:
-        """The next n latents: `known` as from `begin`, [..., n, action] -> [..., n, width]."""
+    def rollout(self, carry: Any, actions: Array) -> jax.Array:
+        """The next n latents: `carry` as from `init_carry`, [..., n, action] -> [..., n, width]."""
 
-        def body(known: Any, action: Array) -> tuple[Any, jax.Array]:
-            known = self.step(known, action)
-            return known, self.newest(known)
+        def body(carry: Any, action: Array) -> tuple[Any, jax.Array]:
+            carry = self.step(carry, action)
+            return carry, self.latent(carry)
 
-        return jnp.moveaxis(jax.lax.scan(body, known, jnp.moveaxis(actions, -2, 0))[1], 0, -2)
+        return jnp.moveaxis(jax.lax.scan(body, carry, jnp.moveaxis(actions, -2, 0))[1], 0, -2)
 
     def remember(self, actions: Array) -> None:
         """Adds actions [..., action] of a batch to the statistics that `prior` tells of."""
@@ -186,11 +186,11 @@ class Level(nnx.Module):
         index = np.arange(z.shape[1] - len(ticks))[:, None] + ticks
         latents, done = z[:, index[:, :given]], actions[:, index]
         first = self.norm(self.cell(latents, done[..., :given, :]))
-        known = self.begin(latents[..., 0, :])
+        carry = self.init_carry(latents[..., 0, :])
         for i in range(1, given):
-            known = self.append(known, done[..., i - 1, :], latents[..., i, :])
-        known = self.append(known, done[..., given - 1, :], first[..., -1, :])
-        rest = self.rollout(known, done[..., given:, :])
+            carry = self.observe(carry, done[..., i - 1, :], latents[..., i, :])
+        carry = self.observe(carry, done[..., given - 1, :], first[..., -1, :])
+        rest = self.rollout(carry, done[..., given:, :])
         held = z[:, index[:, :1] + np.minimum(ticks, given - 1)]
         return jnp.concatenate([first, rest], axis=-2), z[:, index + 1], held
 
@@ -207,9 +207,11 @@ class Level(nnx.Module):
         terms["sigreg"] = lambda: regularizers.sigreg(z, key)
         # Small errors of latents can be long ways: through a wall, say. So predicted places have to be right too, but
         # not at any price: a level whose ways have many ticks would learn to predict little else.
-        missed = lambda: jnp.mean((self.place(predicted) - jax.lax.stop_gradient(self.place(true))) ** 2)
-        spread = lambda: regularizers.temporal_distance(self.place(z), options.farthest)
-        terms["distance"] = lambda: spread() + missed() / options.farthest
+        missed = lambda: jnp.mean(
+            (self.distance_embedding(predicted) - jax.lax.stop_gradient(self.distance_embedding(true))) ** 2
+        )
+        spread = lambda: regularizers.temporal_distance(self.distance_embedding(z), options.max_distance)
+        terms["distance"] = lambda: spread() + missed() / options.max_distance
         pairs = lambda: jnp.concatenate([z[:, :-1], z[:, 1:]], axis=-1)
         terms["inverse"] = lambda: regularizers.inverse_dynamics(self.inverse(pairs()), actions)
         parts = {"prediction": jnp.mean((predicted - true) ** 2)}

@@ -57,14 +57,14 @@ class State(NamedTuple):
       latents: of each level since its last tick, float32 [batch, width of the level].
       actions: the last whole action of each level, [batch, its size]; zeros before there was one.
       pending: of each upper level, the last `stride` actions of the level below, [batch, stride, their size].
-      known: what level 1 predicts from, see `Level.begin`.
+      carry: what level 1 predicts from, see `Level.init_carry`.
       clock: int32 [batch], frames since the episode began.
     """
 
     latents: tuple[Array, ...]
     actions: tuple[Array, ...]
     pending: tuple[Array, ...]
-    known: Any
+    carry: Any
     clock: Array
 
 
@@ -109,36 +109,36 @@ class MultiLevelDynamics(nnx.Module):
         """
         return below if level == 1 else self.levels[level - 1].lift(below)
 
-    def place(self, level: int, z: Array) -> jax.Array:
-        """Where latents [..., width] of `level` lie for a planner's distances, see `Level.place`."""
-        return self.levels[level - 1].place(z)
+    def distance_embedding(self, level: int, z: Array) -> jax.Array:
+        """Where latents [..., width] of `level` lie for a planner's distances, see `Level.distance_embedding`."""
+        return self.levels[level - 1].distance_embedding(z)
 
     def pool(self, level: int, actions: Array) -> jax.Array:
         """The macro-action of an upper level, of those below in a tick: [..., stride, size below] -> [..., size]."""
         return self.levels[level - 1].pool(self._scaled(level - 1, actions))
 
-    def begin(self, level: int, z: Array) -> Any:
-        """What `step_level` goes on from where a latent [..., width] is all that is known; see `Level.begin`."""
-        return self.levels[level - 1].begin(z)
+    def init_carry(self, level: int, z: Array) -> Any:
+        """What `step_level` goes on from where a latent [..., width] is all that is known; see `Level.init_carry`."""
+        return self.levels[level - 1].init_carry(z)
 
-    def step_level(self, level: int, known: Any, action: Array) -> Any:
-        """What is known of `level` a tick later: from `begin` or the step before, and an action [..., its size]."""
-        return self.levels[level - 1].step(known, self._scaled(level, action))
+    def step_level(self, level: int, carry: Any, action: Array) -> Any:
+        """The carry of `level` a tick later: from `init_carry` or the step before, and an action [..., its size]."""
+        return self.levels[level - 1].step(carry, self._scaled(level, action))
 
-    def follow(self, level: int, known: Any, action: Array, z: Array) -> Any:
+    def observe_latent(self, level: int, carry: Any, action: Array, z: Array) -> Any:
         """What is known of `level` where an action [..., its size] really led to the latent [..., width]."""
-        return self.levels[level - 1].append(known, self._scaled(level, action), z)
+        return self.levels[level - 1].observe(carry, self._scaled(level, action), z)
 
-    def newest(self, level: int, known: Any) -> jax.Array:
+    def latent(self, level: int, carry: Any) -> jax.Array:
         """The latent [..., width] of `level` in what `step_level` goes on from."""
-        return self.levels[level - 1].newest(known)
+        return self.levels[level - 1].latent(carry)
 
     def rollout(self, level: int, z: Array, actions: Array) -> jax.Array:
         """The next n latents of `level`, without a look at any other: [..., width], [..., n, size] -> [..., n, width].
 
         At an upper level this is a jumpy rollout: n predictions for n · (its period) frames.
         """
-        return self.levels[level - 1].rollout(self.begin(level, z), self._scaled(level, actions))
+        return self.levels[level - 1].rollout(self.init_carry(level, z), self._scaled(level, actions))
 
     def prior(self, level: int) -> tuple[jax.Array, jax.Array]:
         """(mean, standard deviation) of recent actions of `level` in training: where a planner's search may begin."""
@@ -215,8 +215,8 @@ class MultiLevelDynamics(nnx.Module):
         levels = self.options.levels
         pending = tuple(zeros(own.stride, below.action) for below, own in itertools.pairwise(levels))
         actions = tuple(zeros(own.action) for own in levels)
-        latents, known = tuple(zeros(own.width) for own in levels), self.levels[0].nothing((batch,))
-        return State(latents, actions, pending, known, jnp.full((batch,), -1, jnp.int32))
+        latents, carry = tuple(zeros(own.width) for own in levels), self.levels[0].empty_carry((batch,))
+        return State(latents, actions, pending, carry, jnp.full((batch,), -1, jnp.int32))
 
     def filter_step(self, state: State, frame: Array, action: Array, is_first: Array | None = None) -> State:
         """Takes in one frame.
@@ -237,7 +237,7 @@ class MultiLevelDynamics(nnx.Module):
         clock = state.clock + 1
         moved = clock > 0
         latents, actions, pending = [z], [_where(moved, self.vectors(action), state.actions[0])], []
-        known = self.follow(1, state.known, self.vectors(action), z)
+        carry = self.observe_latent(1, state.carry, self.vectors(action), z)
         for number, period in list(enumerate(self.options.periods, start=1))[1:]:
             i = number - 1
             below_acted = moved & (clock % self.options.periods[i - 1] == 0)
@@ -246,7 +246,7 @@ class MultiLevelDynamics(nnx.Module):
             ticks = clock % period == 0
             actions.append(_where(ticks & moved, self.pool(number, pending[-1]), state.actions[i]))
             latents.append(_where(ticks, self.lift(number, latents[-1]), state.latents[i]))
-        return State(tuple(latents), tuple(actions), tuple(pending), known, clock)
+        return State(tuple(latents), tuple(actions), tuple(pending), carry, clock)
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> State:
         """Conditions on uint8 frames [batch, time, h, w, c] and the time − 1 actions between them; `rng` is unused."""
@@ -258,8 +258,8 @@ class MultiLevelDynamics(nnx.Module):
 
     def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
         """One frame on under `action` [batch, ...], by level 1; the levels above see what it predicts."""
-        known = self.step_level(1, state.known, self.vectors(action))
-        return self._tick(state, self.newest(1, known), action), Prediction()
+        carry = self.step_level(1, state.carry, self.vectors(action))
+        return self._tick(state, self.latent(1, carry), action), Prediction()
 
     def decode(self, state: State) -> jax.Array:
         """The present frame, uint8 [batch, h, w, c]. Raises UserError if there is no decoder."""

@@ -58,16 +58,16 @@ def inverse_dynamics(predicted: Array, actions: Array) -> jax.Array:
     return jnp.mean((predicted - jax.lax.stop_gradient(actions)) ** 2)
 
 
-def temporal_distance(places: Array, farthest: float) -> jax.Array:
-    """Spreads places of latents as far as steps of one tick allow, so that distances become ticks of a shortest way.
+def temporal_distance(places: Array, max_distance: float) -> jax.Array:
+    """Spreads places of latents as far as steps of one tick allow, so that distances become ticks of a shortest path.
 
     QRL (Wang et al. 2023, arXiv 2304.01203) with a metric for its quasimetric (there and back are as far here) and a
-    fixed weight for its multiplier: the mean of softplus(farthest − d) over all pairs in the batch, and STEEP times
+    fixed weight for its multiplier: the mean of softplus(max_distance − d) over all pairs in the batch, and STEEP times
     that of max(0, d − 1)² over neighbours in time.
 
     Args:
       places: float32 [batch, time, dim]; d is the root mean square of a difference.
-      farthest: ticks, where pushing apart fades.
+      max_distance: ticks, where pushing apart fades.
 
     Returns:
       A scalar, above 0.
@@ -79,7 +79,7 @@ def temporal_distance(places: Array, farthest: float) -> jax.Array:
     products = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST) / rows.shape[-1]
     pairs = lengths[:, None] + lengths - 2 * products
     steps = apart(time_steps(places))
-    far = jnp.mean(jax.nn.softplus(farthest - apart(pairs)))
+    far = jnp.mean(jax.nn.softplus(max_distance - apart(pairs)))
     return far + STEEP * jnp.mean(jax.nn.relu(steps - 1) ** 2)
 
 

@@ -153,10 +153,10 @@ class VideoDiffusion(nnx.Module):
     def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
         """(mean squared error [batch], the frame as denoised, without gradient)."""
         target = frame - context[:, -1] if self.options.target == "change" else frame
-        noisy, level, wanted = self.process.corrupt(target, keys)
+        noisy, level, target = self.process.add_noise(target, keys)
         output = self.network(*self.process.network_input(noisy, level), context, actions)
         denoised = self._quantise(self.process.denoised(noisy, output, level), context)
-        return jnp.mean((output - wanted) ** 2, axis=(1, 2, 3)), jax.lax.stop_gradient(self._frame(denoised, context))
+        return jnp.mean((output - target) ** 2, axis=(1, 2, 3)), jax.lax.stop_gradient(self._frame(denoised, context))
 
     def _context_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         level, pixels = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
