@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import jax
 
 from world_models.core.errors import UserError
-from world_models.nn.transformer import REMAT, TransformerOptions
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import REMAT
 
 
 def check_transformer(block: str, options: TransformerOptions) -> None:

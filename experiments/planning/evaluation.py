@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.planning.planners import LevelSetting, make_planner, make_settings
+from experiments.planning.planners import make_planner, make_settings
 from experiments.runs.loading import LoadedRun
 from world_models.core.errors import UserError
 from world_models.core.types import Array
@@ -15,6 +15,7 @@ from world_models.metrics.intervals import wilson_interval
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
 from world_models.planning import planning_cost
 from world_models.planning.hierarchy import PlanInfo
+from world_models.planning.options import PlannerLevel
 
 
 class PlanOutline(NamedTuple):
@@ -84,7 +85,7 @@ class PlanningEvaluation:
             named = ", ".join(f"{i} is {name}" for i, name in enumerate(run.config.levels, start=1))
             raise UserError(f"config.search ({named}): {error}") from error
 
-    def planning_cost(self, settings: tuple[LevelSetting, ...]) -> planning_cost.PlanningCost:
+    def planning_cost(self, settings: tuple[PlannerLevel, ...]) -> planning_cost.PlanningCost:
         """What one episode costs under some settings."""
         planner = make_planner(self.run.model, settings, self.cost_level)
         state = jax.ShapeDtypeStruct((self.run.model.options.levels[0].width,), jnp.float32)

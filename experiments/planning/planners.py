@@ -10,31 +10,10 @@ from world_models.core.types import Array
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
 from world_models.planning import costs
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
-from world_models.planning.search import Search
+from world_models.planning.options import PlannerLevel, Search
 
 
-@dataclasses.dataclass(frozen=True)
-class LevelSetting:
-    """How one level plans: a block of `config.search`. See `Level` and, for `search`, `Search`.
-
-    Attributes:
-      search: the other fields of the block. Its horizon is that of the highest level that plans; below another it is
-        cut to the ticks after which the subgoal is due.
-      replan, prior_weight, cost, cost_space, near, warm_start: see `Level`.
-      prior: whether a search starts from the mean and spread of the actions that the level saw in training.
-    """
-
-    search: Search
-    replan: int = 1
-    prior: bool = False
-    prior_weight: float = 0.0
-    cost: str = "last"
-    cost_space: str = "above"
-    near: float = 0.0
-    warm_start: bool = True
-
-
-def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) -> tuple[LevelSetting, ...]:
+def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) -> tuple[PlannerLevel, ...]:
     """How each level of a planner searches, from `config.search` and `config.plan`, the lowest first.
 
     Raises:
@@ -45,7 +24,7 @@ def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) 
         raise UserError(
             f"config.plan.num_levels={count} must be from 1 to {len(names)}, the levels of this model, or 0 for all."
         )
-    own = {field.name for field in dataclasses.fields(LevelSetting)} - {"search"}
+    own = {field.name for field in dataclasses.fields(PlannerLevel)} - {"search"}
     known = own | {field.name for field in dataclasses.fields(Search)} - {"dim", "low", "high"}
     found = []
     for i, name in enumerate(names[:count]):
@@ -63,7 +42,7 @@ def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) 
             search = Search(dim=model.options.levels[i].action, low=low, high=high, **options)
         except UserError as error:
             raise UserError(f"config.search.{name}: {error}") from error
-        setting = LevelSetting(search, **{key: value for key, value in numbers.items() if key in own})
+        setting = PlannerLevel(search, **{key: value for key, value in numbers.items() if key in own})
         if setting.cost_space == "own" and i + 1 < count and config[names[i + 1]].encoder != "identity":
             raise UserError(
                 f"config.search.{name}.cost_space='own' takes subgoals of level {names[i + 1]!r} for its own latents, "
@@ -74,13 +53,13 @@ def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) 
 
 
 def make_planner(
-    model: MultiLevelDynamics, settings: tuple[LevelSetting, ...], cost_level: int = 0
+    model: MultiLevelDynamics, settings: tuple[PlannerLevel, ...], cost_level: int = 0
 ) -> HierarchicalPlanner:
     """A planner that steps the lowest levels of a model, one for each setting.
 
     Args:
       model: all of it.
-      settings: from level 1 up; see `LevelSetting` for their horizons.
+      settings: from level 1 up; see `PlannerLevel` for their horizons.
       cost_level: of the latents in which the highest planner's distance to the goal is measured; 0 for its own. A level
         above those that plan gives the others its cost alone (the "cost ladder" of H-JEPA).
     """
@@ -115,7 +94,7 @@ def make_planner(
     return HierarchicalPlanner(tuple(levels), to_goal)
 
 
-def with_samples(setting: LevelSetting, share: float) -> LevelSetting:
+def with_samples(setting: PlannerLevel, share: float) -> PlannerLevel:
     """A search with a share of its samples and of its elites, at least two and one."""
     search = setting.search
     samples = max(2, round(search.samples * share))

@@ -14,7 +14,7 @@ from flax import nnx
 
 from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_outline, successes
 from experiments.planning.gymnasium import GymnasiumPlanning
-from experiments.planning.planners import LevelSetting, make_planner, with_samples
+from experiments.planning.planners import make_planner, with_samples
 from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import Progress, finite_or_none
 from experiments.training.state import merge_model
@@ -25,6 +25,7 @@ from world_models.environments.world import Task, World
 from world_models.environments.worlds import registry
 from world_models.planning import costs
 from world_models.planning.episodes import Episode, costs_only, run
+from world_models.planning.options import PlannerLevel
 
 BINS = 4  # of the shortest path's length, with as many tasks each
 MAPS, PLACES = 20, 100  # tasks, and places of each, whose distances to the goal are compared
@@ -91,7 +92,7 @@ class WorldPlanning(PlanningEvaluation):
         """All tasks played, NumPy arrays with a leading axis [tasks]; no frames."""
         return self.play(self.settings, "planning")
 
-    def play(self, settings: tuple[LevelSetting, ...], text: str, repeat: int = 0) -> Episode:
+    def play(self, settings: tuple[PlannerLevel, ...], text: str, repeat: int = 0) -> Episode:
         """Plays all tasks under some settings, a batch at a time; another repeat changes the planner's keys alone."""
         number, parts = len(self.tasks.start), []
         progress = Progress(number)
@@ -105,7 +106,7 @@ class WorldPlanning(PlanningEvaluation):
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
     def rows(
-        self, settings: tuple[LevelSetting, ...], rows: np.ndarray, *, repeat: int = 0, shown: bool = False
+        self, settings: tuple[PlannerLevel, ...], rows: np.ndarray, *, repeat: int = 0, shown: bool = False
     ) -> Episode:
         """Plays some tasks at once, with frames and what is `PlanOutline` of plan_infos if asked for."""
         task = jax.tree.map(lambda x: jnp.asarray(x)[rows], self.tasks)
@@ -235,7 +236,7 @@ def by_bin(bins: Mapping[str, tuple[float, float]], distance: np.ndarray, played
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _play(
     graphdef: nnx.GraphDef,
-    settings: tuple[LevelSetting, ...],
+    settings: tuple[PlannerLevel, ...],
     cost_level: int,
     world: World,
     steps: int,

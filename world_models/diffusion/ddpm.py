@@ -1,6 +1,5 @@
 """Diffusion in the form of Ho et al. 2020 ("DDPM"): the network predicts the noise; sampled in few steps as DDIM."""
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -8,32 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from world_models.core.types import Array
+from world_models.diffusion.options import DDPMOptions
 from world_models.diffusion.process import Noised, per_pixel, sample_noise
 
 
-@dataclasses.dataclass(frozen=True)
-class DDPM:
-    """A `world_models.diffusion.process.Process` whose level is the index t of ᾱ; DIAMOND's baseline.
-
-    Noisy data are √ᾱ·x/data_std + √(1 − ᾱ)·ε, ε ~ N(0, 1) plus offset noise, and the network predicts ε.
-
-    Attributes:
-      data_std: standard deviation of the diffused quantity, which is divided by it.
-      offset_noise: noise shared by all pixels of a channel, as a part of ε.
-      num_levels: length T of the training schedule; t is uniform in 0..T−1.
-      beta_low, beta_high: ends of the linear schedule of β.
-      num_steps: of the sampler. Its levels lie evenly inside the schedule, t = T·(n − i)/(n + 1) for i = 0..n−1, so
-        that a single step starts in the middle: close to T the network sees nothing but its own answer.
-      eta: 0 for DDIM, 1 for DDPM's ancestral noise (Song et al. 2021, equations 12 and 16).
-    """
-
-    data_std: float = 0.5
-    offset_noise: float = 0.3
-    num_levels: int = 1000
-    beta_low: float = 1e-4
-    beta_high: float = 0.02
-    num_steps: int = 3
-    eta: float = 0.0
+class DDPM(DDPMOptions):
+    """A `Process` whose level is the index t of ᾱ; the network predicts ε."""
 
     @property
     def alphas(self) -> np.ndarray:

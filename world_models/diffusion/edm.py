@@ -1,6 +1,5 @@
 """Diffusion in the form of Karras et al. 2022 ("EDM"), with the offset noise of Alonso et al. 2024 ("DIAMOND")."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,34 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from world_models.core.types import Array
+from world_models.diffusion.options import EDMOptions
 from world_models.diffusion.process import Noised, per_pixel, sample_noise
 
 
-@dataclasses.dataclass(frozen=True)
-class EDM:
-    """A `world_models.diffusion.process.Process` whose level is σ; the defaults are DIAMOND's.
-
-    Attributes:
-      sigma_data: standard deviation of the diffused quantity; frames are scaled to [-1, 1].
-      offset_noise: noise shared by all pixels of a channel.
-      sigma_mean, sigma_std: of ln σ in training; sigma_low, sigma_high: bounds of σ in training.
-      num_steps, order, sigma_min, sigma_max, rho: of the sampler.
-      initial_noise: "sigma_max" starts the sampler from σ_max·N(0, 1); "unit" from N(0, 1), as the released DIAMOND
-        code does, which leaves samples with too little spread.
-    """
-
-    sigma_data: float = 0.5
-    offset_noise: float = 0.3
-    sigma_mean: float = -0.4
-    sigma_std: float = 1.2
-    sigma_low: float = 2e-3
-    sigma_high: float = 20.0
-    num_steps: int = 3
-    order: int = 1
-    sigma_min: float = 2e-3
-    sigma_max: float = 5.0
-    rho: float = 7.0
-    initial_noise: str = "sigma_max"
+class EDM(EDMOptions):
+    """A `Process` whose level is σ."""
 
     def add_noise(self, clean: Array, keys: Array) -> Noised:
         """See `Process`."""

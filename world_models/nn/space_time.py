@@ -10,7 +10,8 @@ from flax import nnx
 
 from world_models.core.sharding import split_batch
 from world_models.core.types import Array
-from world_models.nn.transformer import REMAT, Block, Transformer, TransformerOptions
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import REMAT, Block, Transformer
 
 
 class Cache(NamedTuple):

@@ -1,7 +1,5 @@
 """The transformer that all families share: pre-norm blocks, scanned over depth, with or without a condition."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ from flax import nnx
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import Array
 from world_models.nn import ops
+from world_models.nn.options import TransformerOptions
 
 EPSILON = 1e-6
 REMAT = {
@@ -22,36 +21,6 @@ REMAT = {
 }
 _zeros = nnx.initializers.zeros_init()
 _xavier = nnx.initializers.xavier_uniform()  # of the joint matrix of queries, keys and values, as in MAE and DiT
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerOptions:
-    """Size of a transformer, and how it is computed.
-
-    Attributes:
-      width: of a token.
-      depth: number of blocks.
-      heads: of the attention; divides `width`.
-      mlp_ratio: hidden width of the MLP over `width`.
-      remat: what the backward pass computes again instead of keeping: "none", "dots" (all but the results of matrix
-        products with parameters), "full" (everything inside a block).
-      unroll: blocks an iteration of the scan over depth. `depth` compiles longer and can run faster.
-      attention: "xla", or "cudnn": that implementation of `jax.nn.dot_product_attention` (flash attention; GPUs,
-        bfloat16).
-    """
-
-    width: int
-    depth: int
-    heads: int
-    mlp_ratio: float = 4.0
-    remat: str = "none"
-    unroll: int = 1
-    attention: str = "xla"
-
-    @property
-    def hidden(self) -> int:
-        """Hidden width of the MLP."""
-        return round(self.mlp_ratio * self.width)
 
 
 class Attention(nnx.Module):

@@ -1,31 +1,17 @@
 """The U-Net of DIAMOND (Alonso et al. 2024, appendix): residual blocks with adaptive group norm."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import Array
+from world_models.nn.options import UNetOptions
 
 GROUP_SIZE = 32  # channels of a normalization group
 HEAD_DIM = 8
 EPSILON = 1e-5
 _zeros = nnx.initializers.zeros_init()
-
-
-@dataclasses.dataclass(frozen=True)
-class UNetOptions:
-    """Size of a U-Net; the defaults are the published ones.
-
-    Attributes:
-      channels: width of each level; the image is halved between levels.
-      blocks: residual blocks of a level.
-    """
-
-    channels: tuple[int, ...] = (64, 64, 64, 64)
-    blocks: int = 2
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, init=None, dtype=jnp.float32, rngs: nnx.Rngs) -> nnx.Conv:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from world_models.core.errors import UserError
 from world_models.core.types import Array
 from world_models.planning import costs
+from world_models.planning.options import Search
 from world_models.planning.sampling import Step
-from world_models.planning.search import Plan, Search, shift, solve
+from world_models.planning.search import Plan, shift, solve
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from world_models.core import flops
 from world_models.planning.hierarchy import HierarchicalPlanner
-from world_models.planning.search import Search
+from world_models.planning.options import Search
 
 
 class PlanningCost(NamedTuple):

@@ -4,7 +4,6 @@ Everything is for one state and pure, a scan over iterations around a scan over 
 episodes. Inside `jax.set_mesh` samples are split over the devices (data x fsdp) where their number divides.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,97 +12,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from world_models.core.errors import UserError
 from world_models.core.sharding import split_batch
 from world_models.core.types import Array
 from world_models.planning import costs as cost_terms
 from world_models.planning import sampling
+from world_models.planning.options import Search
 from world_models.planning.sampling import Cost, Step
 
 Distribution = tuple[Array, Array]  # mean and standard deviation of actions, float32 [horizon, dim] each
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """How a plan is searched for. The defaults are the published 300 samples x 30 iterations x 10 steps.
-
-    Attributes:
-      dim: numbers in one action.
-      method: "cem"; "icem", which keeps elites from one iteration to the next; "mppi", which weighs elites by their
-        cost; "gradient", AdamW down the cost from several starts.
-      horizon: actions of a plan.
-      samples: action sequences an iteration; the first is always the mean of the present distribution.
-      iterations: of sampling and refitting, or gradient steps.
-      elites: best samples that the distribution is fitted to. Few where short ways are deceptive.
-      std: of actions at the start, a number or one for each of `dim`.
-      min_std, max_std: bounds of the fitted standard deviation.
-      momentum: share of the old mean and standard deviation in the new ones, in [0, 1).
-      temperature: of "mppi", in units of the cost. Far below the elites' differences in cost, one sample has all of the
-        weight and the standard deviation falls to `min_std`; far above, this is "cem".
-      keep: of "icem", the share of elites that are samples of the next iteration too.
-      colour: exponent of the noise in time, see `sampling.coloured_noise`.
-      choose: what becomes the plan: the "mean" at the end, the "best" sample ever, or a "sample" of the last elites,
-        drawn by weight. "gradient" knows only the best.
-      low, high: bounds of actions, a number or one for each of `dim`.
-      max_norm: length that actions are scaled down to, 0 for none.
-      learning_rate, weight_decay: of "gradient".
-
-    Raises:
-      UserError: on values that cannot work, naming the field.
-    """
-
-    dim: int
-    method: str = "cem"
-    horizon: int = 10
-    samples: int = 300
-    iterations: int = 30
-    elites: int = 30
-    std: float | tuple[float, ...] = 1.0
-    min_std: float = 0.0
-    max_std: float = math.inf
-    momentum: float = 0.0
-    temperature: float = 1.0
-    keep: float = 0.3
-    colour: float = 0.0
-    choose: str = "mean"
-    low: float | tuple[float, ...] = -math.inf
-    high: float | tuple[float, ...] = math.inf
-    max_norm: float = 0.0
-    learning_rate: float = 0.1
-    weight_decay: float = 0.0
-
-    def __post_init__(self):
-        """Refuses what cannot work."""
-        each = lambda value: value if isinstance(value, tuple) else (value,) * self.dim
-        gradient = self.method == "gradient"
-        limit = self.samples if self.method != "icem" else self.samples - 1  # kept elites stand beside the mean
-        rules = {
-            "method": (self.method in METHODS, f"be one of {', '.join(METHODS)}"),
-            **{
-                name: (isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "be at least 1, and whole")
-                for name in ("dim", "horizon", "samples", "iterations")
-            },
-            "elites": (gradient or 1 <= self.elites <= limit, f"lie in 1..{limit} (samples={self.samples})"),
-            "std": (min(each(self.std), default=0) > 0, "be above 0"),
-            "min_std": (0 <= self.min_std <= self.max_std, f"lie in [0, max_std={self.max_std}]"),
-            "momentum": (0 <= self.momentum < 1, "lie in [0, 1)"),
-            "temperature": (self.temperature > 0, "be above 0"),
-            "keep": (0 <= self.keep <= 1, "lie in [0, 1]"),
-            "colour": (self.colour >= 0, "be 0 or more"),
-            "choose": (self.choose in (("best",) if gradient else CHOICES), f"be one of {', '.join(CHOICES)}"),
-            "low": (all(a < b for a, b in zip(each(self.low), each(self.high))), f"lie below high={self.high}"),
-            "max_norm": (self.max_norm >= 0, "be 0 (none) or more"),
-            "learning_rate": (self.learning_rate > 0, "be above 0"),
-            "weight_decay": (self.weight_decay >= 0, "be 0 or more"),
-        }
-        if gradient:
-            rules["choose"] = (rules["choose"][0], "be 'best' with method='gradient'")
-        for name in ("std", "low", "high"):
-            if len(each(getattr(self, name))) != self.dim:
-                rules[name] = (False, f"be a number or a tuple of dim={self.dim}")
-        for name, (good, would_do) in rules.items():
-            if not good:
-                raise UserError(f"{name}={getattr(self, name)!r} of a search must {would_do}.")
 
 
 class Plan(NamedTuple):
@@ -237,7 +153,6 @@ def gradient(search: Search, evaluate: Callable[[Array, Array], Array], start: D
 
 
 METHODS = {"cem": cem, "icem": icem, "mppi": mppi, "gradient": gradient}
-CHOICES = ("mean", "best", "sample")
 
 
 def _refine(search, evaluate, start, key, weigh, keep=0) -> Found:

@@ -19,12 +19,20 @@ from world_models.core.errors import UserError
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
 from world_models.data.dataset import DataSpec
-from world_models.models.latent_dynamics.decoder import DecoderOptions
-from world_models.models.latent_dynamics.encoders import CNNOptions, ViTOptions
-from world_models.models.latent_dynamics.level import ENCODERS, PREDICTORS, TERMS, LevelOptions
-from world_models.models.latent_dynamics.model import MultiLevelDynamics, Options
-from world_models.models.latent_dynamics.pixels import COLORS, Pixels
-from world_models.nn.transformer import TransformerOptions
+from world_models.models.latent_dynamics.model import MultiLevelDynamics
+from world_models.models.latent_dynamics.options import (
+    COLORS,
+    ENCODERS,
+    PREDICTORS,
+    TERMS,
+    CNNOptions,
+    DecoderOptions,
+    LevelOptions,
+    Options,
+    ViTOptions,
+)
+from world_models.models.latent_dynamics.pixels import Pixels
+from world_models.nn.options import TransformerOptions
 
 MOST_LEVELS = 4
 MAY_LACK = {"distance", "max_distance"}  # fields of a level that configs need not have

@@ -18,9 +18,10 @@ from world_models.core.errors import UserError
 from world_models.core.types import Array, Clip
 from world_models.data.dataset import DataSpec
 from world_models.models.masked_autoencoder import masking, targets
-from world_models.models.masked_autoencoder.model import POSITIONS, MaskedAutoencoder, Options
+from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+from world_models.models.masked_autoencoder.options import POSITIONS, Options
+from world_models.nn.options import TransformerOptions
 from world_models.nn.patches import grid_of
-from world_models.nn.transformer import TransformerOptions
 
 
 class Experiment:

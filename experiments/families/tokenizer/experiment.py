@@ -22,8 +22,9 @@ from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
 from world_models.data.dataset import DataSpec
 from world_models.metrics import image
-from world_models.models.tokenizer.model import CausalTokenizer, Options
-from world_models.nn.transformer import TransformerOptions
+from world_models.models.tokenizer.model import CausalTokenizer
+from world_models.models.tokenizer.options import Options
+from world_models.nn.options import TransformerOptions
 
 SHOWN_RATIO = 0.75  # of the patches are masked where masked frames are measured or shown
 SATURATED = 0.99

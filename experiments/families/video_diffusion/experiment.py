@@ -17,9 +17,9 @@ from world_models.data.dataset import DataSpec
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
 from world_models.diffusion.process import Process
-from world_models.models.video_diffusion.model import Options, VideoDiffusion
-from world_models.nn.transformer import TransformerOptions
-from world_models.nn.unet import UNetOptions
+from world_models.models.video_diffusion.model import VideoDiffusion
+from world_models.models.video_diffusion.options import Options
+from world_models.nn.options import TransformerOptions, UNetOptions
 
 PROCESSES = {"edm": EDM, "ddpm": DDPM}
 NETWORKS = {"unet": UNetOptions, "transformer": TransformerOptions}

@@ -61,9 +61,10 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     from experiments.training import state
     from world_models.core.flops import count_flops
     from world_models.models.masked_autoencoder import targets
-    from world_models.models.masked_autoencoder.model import MaskedAutoencoder, Options
+    from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+    from world_models.models.masked_autoencoder.options import Options
+    from world_models.nn.options import TransformerOptions
     from world_models.nn.patches import patchify
-    from world_models.nn.transformer import TransformerOptions
 
     runtime.setup()
     frames = images(size, batch)[:, None]

@@ -23,9 +23,11 @@ from experiments.tools.benchmarks import common
 from experiments.tools.benchmarks.mae import ratio
 from world_models.core.errors import UserError
 from world_models.core.flops import count_flops
-from world_models.models.latent_dynamics.level import Level, LevelOptions
+from world_models.models.latent_dynamics.level import Level
+from world_models.models.latent_dynamics.options import LevelOptions
 from world_models.planning import costs
-from world_models.planning.search import Plan, Search, solve
+from world_models.planning.options import Search
+from world_models.planning.search import Plan, solve
 
 ACTION = 2
 

@@ -24,8 +24,8 @@ from world_models.core.errors import UserError
 from world_models.core.types import ActionSpec
 from world_models.data.dataset import DataSpec
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.model import Options as PatchOptions
-from world_models.nn.transformer import TransformerOptions
+from world_models.models.masked_autoencoder.options import Options as PatchOptions
+from world_models.nn.options import TransformerOptions
 
 SPEC = DataSpec((16, 16, 3), ActionSpec("discrete", 2))
 VIT = {"kind": "vit", "patch": 8, "class_token": True, "frozen": True}

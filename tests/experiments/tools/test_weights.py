@@ -9,8 +9,9 @@ from flax import nnx
 from experiments.tools import weights
 from world_models.checkpointing.parts import restore_parts
 from world_models.models.masked_autoencoder import hugging_face
-from world_models.models.masked_autoencoder.model import MaskedAutoencoder, Options
-from world_models.nn.transformer import TransformerOptions
+from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+from world_models.models.masked_autoencoder.options import Options
+from world_models.nn.options import TransformerOptions
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="pip install -e '.[huggingface]' to test weight files")
 

@@ -11,7 +11,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 from world_models.core.errors import UserError
 from world_models.core.flops import count_flops
-from world_models.nn.transformer import Transformer, TransformerOptions
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import Transformer
 
 
 def shape(*sizes):

@@ -139,7 +139,7 @@ def test_tasks_are_the_benchmarks_or_as_far_as_they_say():
     cells = lambda places: [tuple(c) for c in np.floor((places[:, ::-1] + 6) / 4).astype(int).tolist()]
     wanted = [distances("large", goal)[start] for start, goal in zip(cells(far.start), cells(far.goal))]
     assert far.distance.tolist() == wanted
-    np.testing.assert_array_equal(PointMaze(maze="large").way(far.goal, far.start, far.layout), wanted)
+    np.testing.assert_array_equal(PointMaze(maze="large").path_length(far.goal, far.start, far.layout), wanted)
     assert set(wanted) <= {9, 10, 11, 12}
     assert len(set(wanted)) > 2
     assert point_maze.BINS.keys() < set(PointMaze.TASKS)

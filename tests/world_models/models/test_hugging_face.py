@@ -12,8 +12,9 @@ from flax import nnx
 from world_models.core.errors import UserError
 from world_models.models.masked_autoencoder import hugging_face, targets
 from world_models.models.masked_autoencoder.hugging_face_layout import canonical, to_tensors
-from world_models.models.masked_autoencoder.model import MaskedAutoencoder, Options
-from world_models.nn.transformer import TransformerOptions
+from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+from world_models.models.masked_autoencoder.options import Options
+from world_models.nn.options import TransformerOptions
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="pip install -e '.[huggingface]' to test weight files")
 

@@ -16,12 +16,11 @@ from world_models.core.errors import UserError
 from world_models.core.imagination import imagine
 from world_models.core.types import ActionSpec, Clip
 from world_models.models.latent_dynamics import regularizers
-from world_models.models.latent_dynamics.decoder import DecoderOptions
-from world_models.models.latent_dynamics.encoders import CNNOptions, ViTOptions
-from world_models.models.latent_dynamics.level import Level, LevelOptions
-from world_models.models.latent_dynamics.model import MultiLevelDynamics, Options
+from world_models.models.latent_dynamics.level import Level
+from world_models.models.latent_dynamics.model import MultiLevelDynamics
+from world_models.models.latent_dynamics.options import CNNOptions, DecoderOptions, LevelOptions, Options, ViTOptions
 from world_models.models.latent_dynamics.pixels import Pixels
-from world_models.nn.transformer import TransformerOptions
+from world_models.nn.options import TransformerOptions
 
 SIZE = 8
 SPEC = ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))

@@ -6,8 +6,10 @@ import pytest
 from flax import nnx
 
 from world_models.core.flops import count_flops
-from world_models.models.masked_autoencoder.model import MaskedAutoencoder, Options
-from world_models.nn.transformer import Transformer, TransformerOptions
+from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+from world_models.models.masked_autoencoder.options import Options
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import Transformer
 
 
 def forward(encoder, decoder, shape, *, dense, **options):

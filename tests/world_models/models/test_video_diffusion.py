@@ -12,9 +12,9 @@ from world_models.core.imagination import imagine
 from world_models.core.types import ActionSpec, Clip
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
-from world_models.models.video_diffusion.model import Options, VideoDiffusion, fold, from_unit, to_unit, unfold
-from world_models.nn.transformer import TransformerOptions
-from world_models.nn.unet import UNetOptions
+from world_models.models.video_diffusion.model import VideoDiffusion, fold, from_unit, to_unit, unfold
+from world_models.models.video_diffusion.options import Options
+from world_models.nn.options import TransformerOptions, UNetOptions
 
 DISCRETE = ActionSpec("discrete", 3)
 CONTINUOUS = ActionSpec("continuous", 2, (-1.0, 0.0), (1.0, 10.0))

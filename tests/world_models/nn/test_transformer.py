@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from world_models.nn.transformer import DiffusionTransformer, Transformer, TransformerOptions, sincos_positions
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import DiffusionTransformer, Transformer, sincos_positions
 
 OPTIONS = TransformerOptions(width=24, depth=3, heads=4, mlp_ratio=2.0)
 

@@ -12,7 +12,7 @@ from world_models.core.types import ActionSpec
 from world_models.planning import episodes
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
 from world_models.planning.host import Player
-from world_models.planning.search import Search
+from world_models.planning.options import Search
 
 
 class Task(NamedTuple):

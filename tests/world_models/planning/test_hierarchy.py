@@ -11,7 +11,8 @@ from world_models.core.errors import UserError
 from world_models.nn import ops
 from world_models.planning import costs, planning_cost
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
-from world_models.planning.search import Search, solve
+from world_models.planning.options import Search
+from world_models.planning.search import solve
 
 # A point moves in the square [-10, 10]² by at most 1 a step. A wall at x = 0 has a door around y = 6.
 DOOR, HALF = 6.0, 2.0

@@ -9,7 +9,7 @@ from world_models.environments import tasks
 from world_models.environments.worlds import registry
 from world_models.planning import episodes
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
-from world_models.planning.search import Search
+from world_models.planning.options import Search
 
 TICK = 10  # steps of the world in one of the upper level, whose macro-action is one action kept up
 

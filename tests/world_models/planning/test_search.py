@@ -15,7 +15,8 @@ import scipy.stats
 
 from world_models.core.errors import UserError
 from world_models.planning import costs, sampling
-from world_models.planning.search import Search, shift, solve
+from world_models.planning.options import Search
+from world_models.planning.search import shift, solve
 
 # A point in the plane that spirals inwards, pushed by two numbers. (Of an ill-conditioned system, a double integrator
 # say, CEM's diagonal Gaussian misses the optimum by some per cent: so does the same in NumPy.)
@@ -228,7 +229,8 @@ SHARDED = """
     import json, jax, jax.numpy as jnp, numpy as np
     from world_models.core import sharding as parallel
     from world_models.planning import costs
-    from world_models.planning.search import Search, solve
+    from world_models.planning.options import Search
+from world_models.planning.search import solve
 
     step = lambda states, actions, key: jnp.tanh(states + actions @ jnp.array([[0.5, 0.1, 0.0], [0.0, 0.2, 0.4]]))
     cost = costs.to_goal(costs.squared_error, jnp.array([0.5, 0.3, -0.2]), "sum")

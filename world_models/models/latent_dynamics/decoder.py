@@ -1,29 +1,11 @@
 """A probe decoder: shows people what latents hold. By default it learns behind a stopped gradient."""
 
-import dataclasses
-
 import jax
 from flax import nnx
 
 from world_models.core.sharding import axes
 from world_models.core.types import Array
-
-
-@dataclasses.dataclass(frozen=True)
-class DecoderOptions:
-    """A decoder of single frames, one a level.
-
-    Attributes:
-      channels: from coarse to fine; between two of them, and after the last, the image doubles. Empty: no decoder.
-      frames: of a clip, evenly apart from a random one, that it learns from in a step; at most the ticks of a level.
-      weight: of its squared error, over normalized pixels, in the loss.
-      detach: whether its gradient stops at the latents. If not, latents are shaped by reconstruction.
-    """
-
-    channels: tuple[int, ...] = (32, 16)
-    frames: int = 2
-    weight: float = 1.0
-    detach: bool = True
+from world_models.models.latent_dynamics.options import DecoderOptions
 
 
 class Decoder(nnx.Module):

@@ -1,52 +1,16 @@
 """From single frames to features: a small residual CNN, or the encoder of this project's masked autoencoder."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from world_models.core.sharding import axes
 from world_models.core.types import Array
+from world_models.models.latent_dynamics.options import CNNOptions, ViTOptions
 from world_models.models.masked_autoencoder.model import Encoder as PatchEncoder
-from world_models.models.masked_autoencoder.model import Options as PatchOptions
+from world_models.models.masked_autoencoder.options import Options as PatchOptions
 from world_models.nn.embeddings import Constant
 from world_models.nn.patches import grid_of, patchify
-from world_models.nn.transformer import TransformerOptions
-
-
-@dataclasses.dataclass(frozen=True)
-class CNNOptions:
-    """The encoder of IMPALA (Espeholt et al. 2018, figure 3).
-
-    Attributes:
-      channels: of its stacks, each of which halves the image.
-      blocks: residual blocks of a stack.
-      frozen: whether its weights stay as they are; the projection to latents is trained all the same.
-    """
-
-    channels: tuple[int, ...] = (16, 32, 32)
-    blocks: int = 2
-    frozen: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class ViTOptions:
-    """A vision transformer: the encoder of `masked_autoencoder.model`, shown all patches of a frame.
-
-    Its parameters have the names that they have there, below "encoder": a trained one can be begun with.
-
-    Attributes:
-      transformer: its size.
-      patch: pixels of a patch along height and width.
-      class_token: whether it has one; it sees, but is no part of the features.
-      frozen: see `CNNOptions`.
-    """
-
-    transformer: TransformerOptions
-    patch: int = 8
-    class_token: bool = True
-    frozen: bool = False
 
 
 class CNN(nnx.Module):

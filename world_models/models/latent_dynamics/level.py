@@ -1,6 +1,5 @@
 """One level of latent dynamics: what its latents are, what its actions are, and how it predicts."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -11,59 +10,12 @@ from flax import nnx
 from world_models.core.types import Array
 from world_models.models.latent_dynamics import history as memory
 from world_models.models.latent_dynamics import regularizers
+from world_models.models.latent_dynamics.options import TERMS, LevelOptions
 from world_models.models.latent_dynamics.predictors import GRU, CausalTransformer, Perceptron, Residual
 from world_models.nn.embeddings import Constant
 from world_models.nn.transformer import LayerNorm
 
-ENCODERS = ("frames", "mlp", "identity")
-PREDICTORS = ("gru", "mlp", "transformer")
-TERMS = ("std", "cov", "time", "inverse", "sigreg", "distance")
 MEMORY = 0.99  # of the statistics of macro-actions: the last hundred batches
-
-
-@dataclasses.dataclass(frozen=True)
-class LevelOptions:
-    """What a level is made of.
-
-    Attributes:
-      encoder: "frames" (level 1 alone: features of a frame), "mlp" on the latents of the level below (H-JEPA), or
-        "identity" (HWM: both levels share one space).
-      stride: ticks of the level below in one of this; 1 at level 1.
-      width: of a latent; at an identity, that of the level below.
-      action: numbers of an action: the environment's at level 1, above it of a macro-action in [−1, 1].
-      predictor: "gru", whose hidden state is the latent (eb_jepa), "mlp", two residual blocks that the action modulates
-        (adaLN-zero), or "transformer", which does the same and sees the latents before this one too (LeWM).
-      history: of a "transformer", the latents that it sees at most; 1 of the others. In acting, level 1 has those that
-        were seen; what is planned or imagined at a level above begins with one.
-      depth, heads: of a "transformer": blocks, and attention heads of each.
-      hidden: width of all MLPs.
-      rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before, a
-        "transformer" is given `history` true latents, and predicts one tick on from each but the last, too.
-      weight: of the level in the loss; at 0 it stays as it is and has no parameters, but constants of those names.
-      std, cov, time, inverse, sigreg, distance: weights of `regularizers` beside the prediction's squared error; 0
-        leaves one out. "inverse" predicts the action between two neighbouring latents; "distance" learns a map on
-        which latents are as far apart as the way is long, see `Level.distance_embedding`.
-      max_distance: ticks of the longest way, about; of "distance", which tells no longer ways apart.
-    """
-
-    encoder: str
-    stride: int
-    width: int
-    action: int
-    predictor: str = "gru"
-    history: int = 1
-    depth: int = 1
-    heads: int = 1
-    hidden: int = 256
-    rollout: int = 8
-    weight: float = 1.0
-    std: float = 0.0
-    cov: float = 0.0
-    time: float = 0.0
-    inverse: float = 0.0
-    sigreg: float = 0.0
-    distance: float = 0.0
-    max_distance: float = 8.0
 
 
 class Level(nnx.Module):

@@ -5,9 +5,7 @@ below at that tick, its action, a macro-action, of the actions below since the t
 it, so that what training does level by level and acting does frame by frame is the same.
 """
 
-import dataclasses
 import itertools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -17,37 +15,11 @@ from flax import nnx
 
 from world_models.core.errors import UserError
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
-from world_models.models.latent_dynamics.decoder import Decoder, DecoderOptions
-from world_models.models.latent_dynamics.encoders import CNNOptions, ViTOptions, freeze, make_encoder
-from world_models.models.latent_dynamics.level import Level, LevelOptions
-from world_models.models.latent_dynamics.pixels import Pixels
+from world_models.models.latent_dynamics.decoder import Decoder
+from world_models.models.latent_dynamics.encoders import freeze, make_encoder
+from world_models.models.latent_dynamics.level import Level
+from world_models.models.latent_dynamics.options import Options
 from world_models.nn.embeddings import normalize_actions
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a model is made of.
-
-    Attributes:
-      levels: from the bottom up, 1 to 4 of them.
-      encoder: of frames.
-      decoder: of latents, for people to look at.
-      detach_lower: whether an upper level's loss leaves what is below it as it is. If not, all is trained end to end.
-      pixels: how frames become numbers.
-      dtype: in which frames are encoded; all else is float32.
-    """
-
-    levels: tuple[LevelOptions, ...]
-    encoder: CNNOptions | ViTOptions
-    decoder: DecoderOptions
-    detach_lower: bool = True
-    pixels: Pixels = dataclasses.field(default_factory=Pixels)
-    dtype: str = "float32"
-
-    @property
-    def periods(self) -> tuple[int, ...]:
-        """Frames in a tick, by level."""
-        return tuple(math.prod(level.stride for level in self.levels[: i + 1]) for i in range(len(self.levels)))
 
 
 class State(NamedTuple):

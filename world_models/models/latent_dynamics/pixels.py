@@ -1,31 +1,18 @@
 """Frames as a model sees them: in colours and units in which small things are not lost beside large ones."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from world_models.core.types import Array
+from world_models.models.latent_dynamics.options import PixelOptions
 
-COLORS = ("rgb", "opponent")
 # Rows: the mean of the channels, red against green, green against blue. Whatever is gray is 0 in the last two.
 OPPONENT = np.array([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0, 1, -1]], np.float32)
 
 
-@dataclasses.dataclass(frozen=True)
-class Pixels:
-    """How uint8 frames become numbers, and back.
-
-    Attributes:
-      mean, std: of the training data's channels, a number each or one for all, in units of 1 for byte 255.
-      color: "rgb" takes the channels as they are; "opponent" their mean, R − G and G − B, which parts coloured things
-        from gray surroundings, so that `std` can enlarge them. It is for frames of three channels.
-    """
-
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
-    color: str = "rgb"
+class Pixels(PixelOptions):
+    """How uint8 frames become numbers, and back."""
 
     def normalize(self, frames: Array) -> jax.Array:
         """Uint8 frames [..., h, w, c] -> float32 of that shape, in standard deviations from the mean."""

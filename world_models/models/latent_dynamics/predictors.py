@@ -9,7 +9,8 @@ from flax import nnx
 
 from world_models.core.sharding import axes
 from world_models.core.types import Array
-from world_models.nn.transformer import LayerNorm, Transformer, TransformerOptions, modulation
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import LayerNorm, Transformer, modulation
 
 
 class Perceptron(nnx.Module):

@@ -29,8 +29,10 @@ from world_models.models.masked_autoencoder.hugging_face_layout import (
     leaves,
     to_tensors,
 )
-from world_models.models.masked_autoencoder.model import MaskedAutoencoder, Options
-from world_models.nn.transformer import EPSILON, TransformerOptions, sincos_positions
+from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+from world_models.models.masked_autoencoder.options import Options
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import EPSILON, sincos_positions
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 SHOWN = 5  # tensors that a sentence names before it counts the rest

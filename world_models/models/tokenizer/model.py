@@ -5,8 +5,6 @@ a frame all tokens attend to all, and the loss is the squared error alone, witho
 network.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,40 +12,14 @@ from flax import nnx
 
 from world_models.core.sharding import axes
 from world_models.core.types import Array, Clip
+from world_models.models.tokenizer.options import Options
+from world_models.nn.options import TransformerOptions
 from world_models.nn.patches import patchify, unpatchify
 from world_models.nn.space_time import Cache, SpaceTimeTransformer
-from world_models.nn.transformer import EPSILON, TransformerOptions, sincos_positions
+from world_models.nn.transformer import EPSILON, sincos_positions
 
 _small = nnx.initializers.normal(0.02)
 _xavier = nnx.initializers.xavier_uniform()
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a causal tokenizer is made of.
-
-    Attributes:
-      encoder, decoder: the two transformers.
-      patch: pixels of a patch along height and width.
-      latents, latent_channels: a frame becomes `latents` tokens of so many numbers.
-      time_every: every so manieth block attends over time, the others within a frame; divides both depths.
-      window: frames that a block sees over time, itself included; at most as many as the clips in training.
-      mask_ratio_max: the share of patches that are masked is drawn from U(0, this) for every frame.
-      pixel_mean, pixel_std: of the training data, a number a channel or one for all, in 0..1.
-      dtype: of the computation; parameters, latents and losses are float32.
-    """
-
-    encoder: TransformerOptions
-    decoder: TransformerOptions
-    patch: int = 8
-    latents: int = 16
-    latent_channels: int = 16
-    time_every: int = 4
-    window: int = 16
-    mask_ratio_max: float = 0.9
-    pixel_mean: tuple[float, ...] = (0.5,)
-    pixel_std: tuple[float, ...] = (0.5,)
-    dtype: str = "float32"
 
 
 def _linear(

@@ -1,6 +1,5 @@
 """Next-frame diffusion from a stack of past frames and actions: the world model of DIAMOND (Alonso et al. 2024)."""
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -11,42 +10,13 @@ from flax import nnx
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.diffusion.process import Process
+from world_models.models.video_diffusion.options import Options
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
-from world_models.nn.transformer import DiffusionTransformer, TransformerOptions
-from world_models.nn.unet import UNet, UNetOptions
+from world_models.nn.options import TransformerOptions
+from world_models.nn.transformer import DiffusionTransformer
+from world_models.nn.unet import UNet
 
 FRAME_STD = 0.5  # of frames in [-1, 1]; context frames are divided by it
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Options of the model; the defaults are the published ones.
-
-    Attributes:
-      context_offsets: which past frames (and actions) the next frame is predicted from, as steps before it: falling,
-        and 1, the newest, last. (4, 3, 2, 1) are the four most recent.
-      network: of the U-Net or of the transformer; which one it is says which is built.
-      condition: width of the embedding of noise level and actions.
-      patch: the network works on patches of this side, folded into channels; 2 makes it four times cheaper.
-      target: "frame" diffuses the next frame; "change" its difference from the last one, so that an untrained
-        network already copies the last frame. The process's data are then the changes.
-      context_noise: in training every context gets noise of a level drawn from U(0, context_noise), so that the model
-        learns to mend the errors of its own frames.
-      dtype: of the network's computation.
-    """
-
-    context_offsets: tuple[int, ...] = (4, 3, 2, 1)
-    network: UNetOptions | TransformerOptions = dataclasses.field(default_factory=UNetOptions)
-    condition: int = 256
-    patch: int = 1
-    target: str = "frame"
-    context_noise: float = 0.0
-    dtype: str = "float32"
-
-    @property
-    def context_frames(self) -> int:
-        """Frames that must be known, used or not, to predict the next one."""
-        return max(self.context_offsets)
 
 
 class State(NamedTuple):
