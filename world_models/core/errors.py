@@ -1,10 +1,35 @@
-"""The one exception that reaches the user as a sentence instead of a traceback."""
+"""Errors whose message reaches the user as one sentence instead of a traceback."""
 
 import errno
+from typing import Any
 
 
 class UserError(ValueError):
-    """Input that cannot work. The message is one sentence naming the field, the value and what would do."""
+    """Input that cannot work. The message is one sentence: what was given, and what is valid."""
+
+
+class ConfigError(UserError):
+    """A field of a config that cannot work.
+
+    Attributes:
+      field: its dotted name, such as "config.train.batch_size".
+    """
+
+    def __init__(self, field: str, message: str):
+        """`message` names the field itself."""
+        super().__init__(message)
+        self.field = field
+
+
+def config_error(field: str, value: Any, valid: str) -> ConfigError:
+    """The error for a field: "<field>=<value> must <valid>."
+
+    Args:
+      field: dotted name, beginning with "config.".
+      value: what it is.
+      valid: what it must be, beginning with a verb: "be at least 1", "divide config.model.width=64".
+    """
+    return ConfigError(field, f"{field}={value!r} must {valid}.")
 
 
 def is_disk_full(error: BaseException | None) -> bool:
