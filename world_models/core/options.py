@@ -30,7 +30,18 @@ class OneOf:
         raise TypeError(f"{type(options).__name__} is none of {[cls.__name__ for cls in self.types.values()]}")
 
 
-Schema = type | OneOf
+@dataclasses.dataclass(frozen=True)
+class MapOf:
+    """A block whose fields have any names and hold one dataclass each.
+
+    Attributes:
+      type: the dataclass.
+    """
+
+    type: type
+
+
+Schema = type | OneOf | MapOf
 
 
 def config_fields(cls: type) -> Iterator[dataclasses.Field]:
@@ -38,14 +49,22 @@ def config_fields(cls: type) -> Iterator[dataclasses.Field]:
     return (field for field in dataclasses.fields(cls) if field.metadata.get("config", True))
 
 
+def schema_of(field: dataclasses.Field) -> Schema | None:
+    """The schema that a field names with metadata {"schema": …}, where its type alone does not say it."""
+    return field.metadata.get("schema")
+
+
 def to_dict(options: Any, schema: Schema | None = None) -> dict[str, Any]:
     """The fields of an option dataclass as a nested dictionary; the tag of a `OneOf` comes first."""
+    if isinstance(schema, MapOf):
+        return {name: to_dict(value) for name, value in options.items()}
     tag = {schema.tag: schema.name_of(options)} if isinstance(schema, OneOf) else {}
-    return tag | {field.name: _plain(getattr(options, field.name)) for field in config_fields(type(options))}
+    fields = config_fields(type(options))
+    return tag | {field.name: _plain(getattr(options, field.name), schema_of(field)) for field in fields}
 
 
-def _plain(value: Any) -> Any:
-    return to_dict(value) if dataclasses.is_dataclass(value) else value
+def _plain(value: Any, schema: Schema | None) -> Any:
+    return to_dict(value, schema) if schema or dataclasses.is_dataclass(value) else value
 
 
 def from_dict(schema: Schema, values: Mapping[str, Any], field: str) -> Any:
@@ -63,6 +82,8 @@ def from_dict(schema: Schema, values: Mapping[str, Any], field: str) -> Any:
       ConfigError: naming a field that is unknown, missing or of another type.
     """
     values = dict(values)
+    if isinstance(schema, MapOf):
+        return {name: from_dict(schema.type, value, f"{field}.{name}") for name, value in values.items()}
     if isinstance(schema, OneOf):
         name = values.pop(schema.tag, None)
         if name not in schema.types:
@@ -81,13 +102,18 @@ def from_dict(schema: Schema, values: Mapping[str, Any], field: str) -> Any:
     ]
     if missing:
         raise ConfigError(f"{field}.{missing[0]}", f"{field}.{missing[0]} is missing and has no default.")
-    return schema(**{name: _coerced(hints[name], value, f"{field}.{name}") for name, value in values.items()})
+    read = lambda name, value: _coerced(schema_of(fields[name]) or hints[name], value, f"{field}.{name}")
+    return schema(**{name: read(name, value) for name, value in values.items()})
 
 
 def _coerced(hint: Any, value: Any, field: str) -> Any:
-    """`value` as the type that a field declares."""
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else from_dict(hint, value, field)
+    """`value` as the type or schema that a field declares."""
+    if isinstance(hint, OneOf | MapOf) or dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(value):
+            return value
+        if not isinstance(value, Mapping):
+            raise config_error(field, value, "be a block of fields")
+        return from_dict(hint, value, field)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         errors = []

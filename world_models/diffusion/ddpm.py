@@ -1,5 +1,6 @@
 """Diffusion in the form of Ho et al. 2020 ("DDPM"): the network predicts the noise; sampled in few steps as DDIM."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -7,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from world_models.core.types import Array
-from world_models.diffusion.options import DDPMOptions
+from world_models.diffusion.options import DDPMOptions, DDPMSamplerOptions
 from world_models.diffusion.process import Noised, per_pixel, sample_noise
 
 
-class DDPM(DDPMOptions):
+@dataclasses.dataclass(frozen=True)
+class DDPM(DDPMSamplerOptions, DDPMOptions):
     """A `Process` whose level is the index t of ᾱ; the network predicts ε."""
 
     @property

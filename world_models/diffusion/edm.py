@@ -1,5 +1,6 @@
 """Diffusion in the form of Karras et al. 2022 ("EDM"), with the offset noise of Alonso et al. 2024 ("DIAMOND")."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from world_models.core.types import Array
-from world_models.diffusion.options import EDMOptions
+from world_models.diffusion.options import EDMOptions, EDMSamplerOptions
 from world_models.diffusion.process import Noised, per_pixel, sample_noise
 
 
-class EDM(EDMOptions):
+@dataclasses.dataclass(frozen=True)
+class EDM(EDMSamplerOptions, EDMOptions):
     """A `Process` whose level is σ."""
 
     def add_noise(self, clean: Array, keys: Array) -> Noised:

@@ -4,6 +4,23 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
+class ComputeOptions:
+    """How a transformer is computed: what concerns the machine, not the result.
+
+    Attributes:
+      remat: what the backward pass computes again instead of keeping: "none", "dots" (all but the results of matrix
+        products with parameters), "full" (everything inside a block).
+      unroll: blocks an iteration of the scan over depth; -1 for all, which compiles longer and can run faster.
+      attention: "xla", or "cudnn": that implementation of `jax.nn.dot_product_attention` (flash attention; GPUs,
+        bfloat16).
+    """
+
+    remat: str = "none"
+    unroll: int = 1
+    attention: str = "xla"
+
+
+@dataclasses.dataclass(frozen=True)
 class TransformerOptions:
     """Size of a transformer, and how it is computed.
 

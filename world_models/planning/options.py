@@ -38,7 +38,7 @@ class Search:
       UserError: on values that cannot work, naming the field.
     """
 
-    dim: int
+    dim: int = dataclasses.field(default=1, metadata={"config": False})
     method: str = "cem"
     horizon: int = 10
     samples: int = 300
@@ -52,8 +52,8 @@ class Search:
     keep: float = 0.3
     colour: float = 0.0
     choose: str = "mean"
-    low: float | tuple[float, ...] = -math.inf
-    high: float | tuple[float, ...] = math.inf
+    low: float | tuple[float, ...] = dataclasses.field(default=-math.inf, metadata={"config": False})
+    high: float | tuple[float, ...] = dataclasses.field(default=math.inf, metadata={"config": False})
     max_norm: float = 0.0
     learning_rate: float = 0.1
     weight_decay: float = 0.0
@@ -93,17 +93,14 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannerLevel:
-    """How one level plans: a block of `config.search`. See `Level` and, for `search`, `Search`.
+class PlannerLevel(Search):
+    """How one level plans: its search, with a horizon that is cut to the subgoal's deadline below another level.
 
     Attributes:
-      search: the other fields of the block. Its horizon is that of the highest level that plans; below another it is
-        cut to the ticks after which the subgoal is due.
-      replan, prior_weight, cost, cost_space, near, warm_start: see `Level`.
+      replan, prior_weight, cost, cost_space, near, warm_start: as of `world_models.planning.hierarchy.Level`.
       prior: whether a search starts from the mean and spread of the actions that the level saw in training.
     """
 
-    search: Search
     replan: int = 1
     prior: bool = False
     prior_weight: float = 0.0
@@ -111,3 +108,8 @@ class PlannerLevel:
     cost_space: str = "above"
     near: float = 0.0
     warm_start: bool = True
+
+    @property
+    def search(self) -> Search:
+        """The search alone."""
+        return Search(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Search)})

@@ -19,7 +19,7 @@ from world_models.core.types import Array, Clip
 from world_models.data.dataset import DataSpec
 from world_models.models.masked_autoencoder import masking, targets
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import POSITIONS, Options
+from world_models.models.masked_autoencoder.options import POSITIONS, MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 from world_models.nn.patches import grid_of
 
@@ -71,22 +71,24 @@ class Experiment:
         return {"original": frames, "masked": jnp.where(removed, grey, frames), "reconstructed": filled}
 
 
-def make_options(config: ml_collections.ConfigDict) -> Options:
+def make_options(config: ml_collections.ConfigDict) -> MaskedAutoencoderOptions:
     """The model's options, of the numbers in `config.model`, `config.encoder` and `config.decoder`."""
     numbers = config.model.to_dict()
-    fields = {field.name for field in dataclasses.fields(Options)} - {"encoder", "decoder"}
+    fields = {field.name for field in dataclasses.fields(MaskedAutoencoderOptions)} - {"encoder", "decoder"}
     if set(numbers) != fields:
         raise UserError(f"config.model has {sorted(numbers)}; a masked autoencoder has {sorted(fields)}.")
     for name in ("pixel_mean", "pixel_std"):
         numbers[name] = tuple(numbers[name])
-    return Options(
+    return MaskedAutoencoderOptions(
         encoder=TransformerOptions(**config.encoder.to_dict()),
         decoder=TransformerOptions(**config.decoder.to_dict()),
         **numbers,
     )
 
 
-def _check(options: Options, config: ml_collections.ConfigDict, frames_shape: tuple[int, int, int, int]) -> None:
+def _check(
+    options: MaskedAutoencoderOptions, config: ml_collections.ConfigDict, frames_shape: tuple[int, int, int, int]
+) -> None:
     time, *_, channels = frames_shape
     check_patches(options.patch, frames_shape[1:])
     if options.tubelet < 1 or time % options.tubelet:

@@ -23,7 +23,7 @@ from world_models.data.clips import Windows
 from world_models.data.dataset import DataSpec
 from world_models.metrics import image
 from world_models.models.tokenizer.model import CausalTokenizer
-from world_models.models.tokenizer.options import Options
+from world_models.models.tokenizer.options import TokenizerOptions
 from world_models.nn.options import TransformerOptions
 
 SHOWN_RATIO = 0.75  # of the patches are masked where masked frames are measured or shown
@@ -127,22 +127,22 @@ class Fidelity:
         return found | {"latents": model.encode(original)}
 
 
-def make_options(config: ml_collections.ConfigDict) -> Options:
+def make_options(config: ml_collections.ConfigDict) -> TokenizerOptions:
     """The model's options, of the numbers in `config.model`, `config.encoder` and `config.decoder`."""
     numbers = config.model.to_dict()
-    fields = {field.name for field in dataclasses.fields(Options)} - {"encoder", "decoder"}
+    fields = {field.name for field in dataclasses.fields(TokenizerOptions)} - {"encoder", "decoder"}
     if set(numbers) != fields:
         raise UserError(f"config.model has {sorted(numbers)}; a tokenizer has {sorted(fields)}.")
     for name in ("pixel_mean", "pixel_std"):
         numbers[name] = tuple(numbers[name])
-    return Options(
+    return TokenizerOptions(
         encoder=TransformerOptions(**config.encoder.to_dict()),
         decoder=TransformerOptions(**config.decoder.to_dict()),
         **numbers,
     )
 
 
-def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
+def _check(options: TokenizerOptions, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
     check_patches(options.patch, spec.frame_shape)
     for name in ("latents", "latent_channels"):
         if getattr(options, name) < 1:

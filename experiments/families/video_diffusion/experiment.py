@@ -18,7 +18,7 @@ from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
 from world_models.diffusion.process import Process
 from world_models.models.video_diffusion.model import VideoDiffusion
-from world_models.models.video_diffusion.options import Options
+from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.options import TransformerOptions, UNetOptions
 
 PROCESSES = {"edm": EDM, "ddpm": DDPM}
@@ -32,7 +32,7 @@ class Experiment:
         """Checks `config.model`, `config.sampler` and `config.data` against each other and the data."""
         self._config, self._spec = config, spec
         tuples = {"context_offsets": tuple(config.model.context_offsets)}
-        self.options = Options(network=make_network(config), **config.model.to_dict() | tuples)
+        self.options = VideoDiffusionOptions(network=make_network(config), **config.model.to_dict() | tuples)
         self.process = make_process(config)
         _check(self.options, config, spec)
 
@@ -93,7 +93,7 @@ def make_network(config: ml_collections.ConfigDict) -> UNetOptions | Transformer
     return NETWORKS[kind](**numbers)
 
 
-def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
+def _check(options: VideoDiffusionOptions, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
     if isinstance(options.network, UNetOptions):
         _check_unet(options, spec)
     else:
@@ -125,7 +125,7 @@ def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) 
             )
 
 
-def _check_unet(options: Options, spec: DataSpec) -> None:
+def _check_unet(options: VideoDiffusionOptions, spec: DataSpec) -> None:
     height, width, _ = spec.frame_shape
     channels = options.network.channels
     shrink = options.patch * 2 ** (len(channels) - 1)

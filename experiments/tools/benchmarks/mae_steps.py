@@ -62,7 +62,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     from world_models.core.flops import count_flops
     from world_models.models.masked_autoencoder import targets
     from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-    from world_models.models.masked_autoencoder.options import Options
+    from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
     from world_models.nn.options import TransformerOptions
     from world_models.nn.patches import patchify
 
@@ -85,7 +85,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
         return jnp.mean((predictions.astype(jnp.float32) - goal) ** 2)
 
     def masking() -> Callable[[], float]:
-        options = Options(part(*size.encoder), part(*size.decoder), patch=size.patch, dtype=dtype)
+        options = MaskedAutoencoderOptions(part(*size.encoder), part(*size.decoder), patch=size.patch, dtype=dtype)
         model = nnx.jit(lambda: MaskedAutoencoder(options, frames.shape[1:], rngs=nnx.Rngs(0)))()
         graphdef, params, constants = state.split_model(model)
 
@@ -108,7 +108,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
         return step
 
     def program(dense: bool, loss_of: Callable, prepare: Callable) -> tuple[Callable[[], float], int, int]:
-        options = Options(
+        options = MaskedAutoencoderOptions(
             part(*size.encoder), part(*size.decoder), patch=size.patch, encode_mask_tokens=dense, dtype=dtype
         )
         model = nnx.jit(lambda: MaskedAutoencoder(options, frames.shape[1:], rngs=nnx.Rngs(0)))()

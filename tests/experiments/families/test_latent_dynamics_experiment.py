@@ -24,7 +24,7 @@ from world_models.core.errors import UserError
 from world_models.core.types import ActionSpec
 from world_models.data.dataset import DataSpec
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import Options as PatchOptions
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 
 SPEC = DataSpec((16, 16, 3), ActionSpec("discrete", 2))
@@ -191,7 +191,9 @@ def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config,
 
 def test_a_frozen_encoder_begins_with_that_of_a_masked_autoencoder(tmp_path):
     network = TransformerOptions(8, 1, 2, 2.0)
-    taught = MaskedAutoencoder(PatchOptions(network, network, patch=8), (1, *SPEC.frame_shape), rngs=nnx.Rngs(7))
+    taught = MaskedAutoencoder(
+        MaskedAutoencoderOptions(network, network, patch=8), (1, *SPEC.frame_shape), rngs=nnx.Rngs(7)
+    )
     weights = nnx.as_pure(nnx.state(taught, nnx.Param))
     saver = Checkpoints(tmp_path)
     saver.save(0, {"weights": {"ema": weights, "constants": {}}}, {})

@@ -10,7 +10,7 @@ from experiments.tools import weights
 from world_models.checkpointing.parts import restore_parts
 from world_models.models.masked_autoencoder import hugging_face
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import Options
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="pip install -e '.[huggingface]' to test weight files")
@@ -18,7 +18,7 @@ safetensors = pytest.importorskip("safetensors.numpy", reason="pip install -e '.
 
 def build(width=16):
     sizes = TransformerOptions(width=width, depth=2, heads=2)
-    options = Options(sizes, TransformerOptions(width=8, depth=1, heads=2), patch=4)
+    options = MaskedAutoencoderOptions(sizes, TransformerOptions(width=8, depth=1, heads=2), patch=4)
     return nnx.jit(lambda: MaskedAutoencoder(options, (1, 16, 16, 3), rngs=nnx.Rngs(0)))()
 
 

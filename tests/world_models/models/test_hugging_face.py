@@ -13,7 +13,7 @@ from world_models.core.errors import UserError
 from world_models.models.masked_autoencoder import hugging_face, targets
 from world_models.models.masked_autoencoder.hugging_face_layout import canonical, to_tensors
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import Options
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="pip install -e '.[huggingface]' to test weight files")
@@ -21,7 +21,7 @@ safetensors = pytest.importorskip("safetensors.numpy", reason="pip install -e '.
 REASON = "pip install torch transformers to compare with Hugging Face's models"
 CLIP = (4, 16, 16, 3)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which Hugging Face's VideoMAE knows by heart
-IMAGE = Options(
+IMAGE = MaskedAutoencoderOptions(
     TransformerOptions(width=32, depth=2, heads=4),
     TransformerOptions(width=24, depth=3, heads=3),
     patch=4,

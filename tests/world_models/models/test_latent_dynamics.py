@@ -18,7 +18,13 @@ from world_models.core.types import ActionSpec, Clip
 from world_models.models.latent_dynamics import regularizers
 from world_models.models.latent_dynamics.level import Level
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
-from world_models.models.latent_dynamics.options import CNNOptions, DecoderOptions, LevelOptions, Options, ViTOptions
+from world_models.models.latent_dynamics.options import (
+    CNNOptions,
+    DecoderOptions,
+    LatentDynamicsOptions,
+    LevelOptions,
+    ViTOptions,
+)
 from world_models.models.latent_dynamics.pixels import Pixels
 from world_models.nn.options import TransformerOptions
 
@@ -29,7 +35,7 @@ BOTTOM = LevelOptions("frames", 1, 8, 2, hidden=16, rollout=3, **TERMS)
 UPPER = LevelOptions("mlp", 2, 6, 3, hidden=16, rollout=2, **TERMS)
 TOP = LevelOptions("identity", 2, 6, 2, predictor="mlp", hidden=8, rollout=1)
 PIXELS = Pixels((0.1,), (0.3,))
-OPTIONS = Options((BOTTOM, UPPER, TOP), CNNOptions((4,), 0), DecoderOptions((4,)), pixels=PIXELS)
+OPTIONS = LatentDynamicsOptions((BOTTOM, UPPER, TOP), CNNOptions((4,), 0), DecoderOptions((4,)), pixels=PIXELS)
 
 
 def build(options=OPTIONS):
@@ -335,7 +341,7 @@ def test_a_model_without_a_decoder_says_so():
 
 def test_a_transformer_tells_frames_apart_by_place_and_a_frozen_one_has_no_parameters():
     vit = ViTOptions(TransformerOptions(8, 1, 2), patch=4, frozen=True)
-    model = build(Options((BOTTOM,), vit, DecoderOptions(())))
+    model = build(LatentDynamicsOptions((BOTTOM,), vit, DecoderOptions(())))
     frames = np.zeros((1, 2, SIZE, SIZE, 1), np.uint8)
     frames[0, 0, :4, :4], frames[0, 1, 4:, 4:] = 255, 255
     z = np.asarray(nnx.jit(lambda model, frames: model.encode(frames))(model, frames))

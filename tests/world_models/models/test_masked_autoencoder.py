@@ -13,13 +13,13 @@ from world_models.core.types import Clip
 from world_models.models.masked_autoencoder import masking, targets
 from world_models.models.masked_autoencoder.classifier import Classifier, learning_rate_factors
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import Options
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 from world_models.nn.patches import line_positions, patchify, unpatchify
 from world_models.nn.transformer import drop_path
 
 SMALL = TransformerOptions(width=16, depth=2, heads=2)
-IMAGE = Options(SMALL, SMALL, patch=4, pixel_mean=(0.3, 0.4, 0.5), pixel_std=(0.2, 0.3, 0.25))
+IMAGE = MaskedAutoencoderOptions(SMALL, SMALL, patch=4, pixel_mean=(0.3, 0.4, 0.5), pixel_std=(0.2, 0.3, 0.25))
 VIDEO = dataclasses.replace(IMAGE, tubelet=2, masking="tube", class_token=False, positions="line", mask_ratio=0.5)
 
 

@@ -7,14 +7,16 @@ from flax import nnx
 
 from world_models.core.flops import count_flops
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import Options
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import Transformer
 
 
 def forward(encoder, decoder, shape, *, dense, **options):
     """FLOPs of the loss of one clip, forward; with `dense` the encoder is given mask tokens too."""
-    options = Options(TransformerOptions(*encoder), TransformerOptions(*decoder), encode_mask_tokens=dense, **options)
+    options = MaskedAutoencoderOptions(
+        TransformerOptions(*encoder), TransformerOptions(*decoder), encode_mask_tokens=dense, **options
+    )
     model = nnx.eval_shape(lambda: MaskedAutoencoder(options, shape, rngs=nnx.Rngs(0)))
     graphdef, params = nnx.split(model)
     frames = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)

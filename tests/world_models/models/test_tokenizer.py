@@ -12,13 +12,13 @@ from jax.sharding import PartitionSpec
 from world_models.core import sharding as parallel
 from world_models.core.types import Clip
 from world_models.models.tokenizer.model import CausalTokenizer
-from world_models.models.tokenizer.options import Options
+from world_models.models.tokenizer.options import TokenizerOptions
 from world_models.nn.options import TransformerOptions
 from world_models.nn.patches import patchify
 from world_models.nn.space_time import Group, rotate
 
 SMALL = TransformerOptions(width=16, depth=4, heads=2)
-OPTIONS = Options(
+OPTIONS = TokenizerOptions(
     SMALL,
     dataclasses.replace(SMALL, width=12),
     patch=4,

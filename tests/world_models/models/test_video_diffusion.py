@@ -13,7 +13,7 @@ from world_models.core.types import ActionSpec, Clip
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
 from world_models.models.video_diffusion.model import VideoDiffusion, fold, from_unit, to_unit, unfold
-from world_models.models.video_diffusion.options import Options
+from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.options import TransformerOptions, UNetOptions
 
 DISCRETE = ActionSpec("discrete", 3)
@@ -23,7 +23,9 @@ TRANSFORMER = {"network": TransformerOptions(width=16, depth=2, heads=2), "patch
 
 
 def _model(actions=DISCRETE, trained=True, process=None, **options):
-    make = lambda: VideoDiffusion(Options(**SMALL | options), process or EDM(), (8, 8, 3), actions, rngs=nnx.Rngs(0))
+    make = lambda: VideoDiffusion(
+        VideoDiffusionOptions(**SMALL | options), process or EDM(), (8, 8, 3), actions, rngs=nnx.Rngs(0)
+    )
     model = nnx.jit(make)()
     if trained:  # zero-initialised layers would hide what depends on what
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
@@ -53,7 +55,7 @@ def _keys(batch):
 
 def test_published_size():
     model = nnx.eval_shape(
-        lambda: VideoDiffusion(Options(), EDM(), (64, 64, 3), ActionSpec("discrete", 4), rngs=nnx.Rngs(0))
+        lambda: VideoDiffusion(VideoDiffusionOptions(), EDM(), (64, 64, 3), ActionSpec("discrete", 4), rngs=nnx.Rngs(0))
     )
     assert sum(x.size for x in jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param)))) == 4_405_955
 

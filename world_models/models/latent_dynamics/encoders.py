@@ -8,7 +8,7 @@ from world_models.core.sharding import axes
 from world_models.core.types import Array
 from world_models.models.latent_dynamics.options import CNNOptions, ViTOptions
 from world_models.models.masked_autoencoder.model import Encoder as PatchEncoder
-from world_models.models.masked_autoencoder.options import Options as PatchOptions
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.embeddings import Constant
 from world_models.nn.patches import grid_of, patchify
 
@@ -42,7 +42,9 @@ class ViT(PatchEncoder):
     def __init__(self, options: ViTOptions, frame_shape: tuple[int, int, int], *, dtype, rngs: nnx.Rngs):
         """Builds it for frames of (height, width, channel)."""
         same = options.transformer  # a masked autoencoder has a decoder as well, which is not built
-        made = PatchOptions(same, same, patch=options.patch, class_token=options.class_token, dtype=str(dtype))
+        made = MaskedAutoencoderOptions(
+            same, same, patch=options.patch, class_token=options.class_token, dtype=str(dtype)
+        )
         grid = grid_of((1, *frame_shape), options.patch, 1)
         super().__init__(made, grid, options.patch**2 * frame_shape[-1], rngs=rngs)
         self.patch = options.patch

@@ -18,7 +18,7 @@ from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.models.latent_dynamics.decoder import Decoder
 from world_models.models.latent_dynamics.encoders import freeze, make_encoder
 from world_models.models.latent_dynamics.level import Level
-from world_models.models.latent_dynamics.options import Options
+from world_models.models.latent_dynamics.options import LatentDynamicsOptions
 from world_models.nn.embeddings import normalize_actions
 
 
@@ -48,7 +48,7 @@ class MultiLevelDynamics(nnx.Module):
     """
 
     def __init__(
-        self, options: Options, frame_shape: tuple[int, int, int], actions: ActionSpec, *, rngs: nnx.Rngs
+        self, options: LatentDynamicsOptions, frame_shape: tuple[int, int, int], actions: ActionSpec, *, rngs: nnx.Rngs
     ):  # fmt: skip
         """Builds the model for frames of (height, width, channel) and an action space."""
         self.options, self.actions, self.frame_shape = options, actions, frame_shape

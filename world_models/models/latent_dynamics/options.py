@@ -39,15 +39,15 @@ class LevelOptions:
       max_distance: ticks of the longest way, about; of "distance", which tells no longer ways apart.
     """
 
-    encoder: str
-    stride: int
-    width: int
-    action: int
-    predictor: str = "gru"
+    encoder: str = "mlp"
+    stride: int = 4
+    width: int = 64
+    action: int = 4
+    predictor: str = "mlp"
     history: int = 1
     depth: int = 1
     heads: int = 1
-    hidden: int = 256
+    hidden: int = 128
     rollout: int = 8
     weight: float = 1.0
     std: float = 0.0
@@ -75,21 +75,19 @@ class CNNOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class ViTOptions:
+class ViTOptions(TransformerOptions):
     """A vision transformer: the encoder of `masked_autoencoder.model`, shown all patches of a frame.
 
     Its parameters have the names that they have there, below "encoder": a trained one can be begun with.
 
     Attributes:
-      transformer: its size.
       patch: pixels of a patch along height and width.
       class_token: whether it has one; it sees, but is no part of the features.
-      frozen: see `CNNOptions`.
+      frozen: as of `CNNOptions`.
     """
 
-    transformer: TransformerOptions
     patch: int = 8
-    class_token: bool = True
+    class_token: bool = False
     frozen: bool = False
 
 
@@ -129,7 +127,7 @@ class PixelOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class LatentDynamicsOptions:
     """What a model is made of.
 
     Attributes:

@@ -8,7 +8,7 @@ Three things are not the same there and here, none of which a file can say:
 - VideoMAE's keys have no bias, ours have. It does nothing: it adds the same number to all scores of a query, which the
   softmax takes away again. It is zero after `read`, and `write` leaves it out.
 - Frames must be normalized by the mean and standard deviation that the weights were trained with:
-  `Options.pixel_mean` and `pixel_std`; those of ImageNet for the public weights.
+  `MaskedAutoencoderOptions.pixel_mean` and `pixel_std`; those of ImageNet for the public weights.
 """
 
 import json
@@ -30,7 +30,7 @@ from world_models.models.masked_autoencoder.hugging_face_layout import (
     to_tensors,
 )
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import Options
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import EPSILON, sincos_positions
 
@@ -109,7 +109,7 @@ def described(path: str | pathlib.Path) -> MaskedAutoencoder:
     try:
         image, kind = theirs["model_type"] == "vit_mae", theirs["model_type"]
         frames, tubelet = (1, 1) if image else (theirs["num_frames"], theirs["tubelet_size"])
-        options = Options(
+        options = MaskedAutoencoderOptions(
             sized(""),
             sized("decoder_"),
             theirs["patch_size"],
@@ -229,7 +229,7 @@ def _make_config(model: MaskedAutoencoder) -> dict[str, Any]:
     """The contents of config.json.
 
     Hugging Face's only targets are plain and normalized pixels, `norm_pix_loss`, and its VideoMAE's plain pixels are
-    in 0..1 where ours are normalized by `Options.pixel_mean` and `pixel_std`.
+    in 0..1 where ours are normalized by `MaskedAutoencoderOptions.pixel_mean` and `pixel_std`.
     """
     options, kind = model.options, architecture(model)
     encoder, decoder = options.encoder, options.decoder

@@ -12,7 +12,7 @@ from flax import nnx
 from world_models.core.sharding import axes
 from world_models.core.types import Array, Clip
 from world_models.models.masked_autoencoder import masking, targets
-from world_models.models.masked_autoencoder.options import Options
+from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.patches import Grid, grid_of, line_positions, patchify, unpatchify
 from world_models.nn.transformer import EPSILON, Transformer, sincos_positions
 
@@ -24,7 +24,7 @@ class Positions(nnx.Module):
     """The position of every patch of a grid, and of the class token, which has none."""
 
     def __init__(self, kind: str, grid: Grid, width: int, *, rngs: nnx.Rngs):
-        """See `Options.positions`."""
+        """See `MaskedAutoencoderOptions.positions`."""
         time, rows, columns = grid
         self.grid, self.kind, self.width = grid, kind, width
         if kind == "separable":
@@ -62,7 +62,7 @@ def _new_token(width: int, rngs: nnx.Rngs) -> nnx.Param:
 class Encoder(nnx.Module):
     """A vision transformer over any subset of the patches (MAE, section 3)."""
 
-    def __init__(self, options: Options, grid: Grid, pixels: int, *, rngs: nnx.Rngs):
+    def __init__(self, options: MaskedAutoencoderOptions, grid: Grid, pixels: int, *, rngs: nnx.Rngs):
         """`pixels` is the number of values of a patch."""
         width, self.dtype = options.encoder.width, jnp.dtype(options.dtype)
         self.embed = _linear(pixels, width, (None, "width"), dtype=self.dtype, rngs=rngs)
@@ -100,7 +100,7 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """A narrow transformer from encoded tokens to the content of the patches that were removed."""
 
-    def __init__(self, options: Options, grid: Grid, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, options: MaskedAutoencoderOptions, grid: Grid, outputs: int, *, rngs: nnx.Rngs):
         """`outputs` is the number of values to predict of a patch."""
         width, self.dtype = options.decoder.width, jnp.dtype(options.dtype)
         bias = options.decoder_input_bias
@@ -134,7 +134,7 @@ class Decoder(nnx.Module):
 class MaskedAutoencoder(nnx.Module):
     """Learns to see by filling in what it was not shown."""
 
-    def __init__(self, options: Options, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs):
+    def __init__(self, options: MaskedAutoencoderOptions, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs):
         """Builds the model for clips of `frames_shape` = (time, height, width, channel)."""
         self.options, self.channels = options, frames_shape[-1]
         self.grid = grid_of(frames_shape, options.patch, options.tubelet)

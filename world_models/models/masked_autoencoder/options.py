@@ -8,7 +8,7 @@ POSITIONS = ("grid", "line", "separable")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class MaskedAutoencoderOptions:
     """What a masked autoencoder is made of.
 
     Attributes:

@@ -12,7 +12,7 @@ from flax import nnx
 
 from world_models.core.sharding import axes
 from world_models.core.types import Array, Clip
-from world_models.models.tokenizer.options import Options
+from world_models.models.tokenizer.options import TokenizerOptions
 from world_models.nn.options import TransformerOptions
 from world_models.nn.patches import patchify, unpatchify
 from world_models.nn.space_time import Cache, SpaceTimeTransformer
@@ -43,7 +43,9 @@ def _learned(count: int, width: int, rngs: nnx.Rngs) -> nnx.Param:
 class Half(nnx.Module):
     """One half of the tokenizer: from one kind of token in a frame to the other, which starts as learned queries."""
 
-    def __init__(self, transformer: TransformerOptions, options: Options, inputs: int, outputs: int, rngs: nnx.Rngs):
+    def __init__(
+        self, transformer: TransformerOptions, options: TokenizerOptions, inputs: int, outputs: int, rngs: nnx.Rngs
+    ):
         """Maps tokens of `inputs` numbers to tokens of `outputs` numbers."""
         self.dtype = jnp.dtype(options.dtype)
         width = transformer.width
@@ -69,10 +71,10 @@ class CausalTokenizer(nnx.Module):
     """Frames to latents in [-1, 1] and back, both causal in time: an `Encoder` and a `Decoder` of `types`.
 
     Clips may have any length: positions in time are relative, and each block looks back no further than
-    `Options.window` frames. All methods that take a time axis have a twin that takes a frame at a time.
+    `TokenizerOptions.window` frames. All methods that take a time axis have a twin that takes a frame at a time.
     """
 
-    def __init__(self, options: Options, frame_shape: tuple[int, int, int], *, rngs: nnx.Rngs):
+    def __init__(self, options: TokenizerOptions, frame_shape: tuple[int, int, int], *, rngs: nnx.Rngs):
         """Builds the model for frames of `frame_shape` = (height, width, channel), multiples of the patch."""
         self.options, self.frame_shape = options, frame_shape
         height, width, channels = frame_shape

@@ -6,7 +6,7 @@ from world_models.nn.options import TransformerOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class TokenizerOptions:
     """What a causal tokenizer is made of.
 
     Attributes:

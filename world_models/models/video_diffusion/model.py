@@ -10,7 +10,7 @@ from flax import nnx
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.diffusion.process import Process
-from world_models.models.video_diffusion.options import Options
+from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
 from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import DiffusionTransformer
@@ -31,7 +31,7 @@ class VideoDiffusion(nnx.Module):
 
     def __init__(
         self,
-        options: Options,
+        options: VideoDiffusionOptions,
         process: Process,
         frame_shape: tuple[int, int, int],
         actions: ActionSpec,

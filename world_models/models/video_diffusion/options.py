@@ -2,11 +2,14 @@
 
 import dataclasses
 
+from world_models.core.options import OneOf
 from world_models.nn.options import TransformerOptions, UNetOptions
+
+NETWORK = OneOf("kind", {"unet": UNetOptions, "transformer": TransformerOptions})
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class VideoDiffusionOptions:
     """Options of the model; the defaults are the published ones.
 
     Attributes:
@@ -23,7 +26,7 @@ class Options:
     """
 
     context_offsets: tuple[int, ...] = (4, 3, 2, 1)
-    network: UNetOptions | TransformerOptions = dataclasses.field(default_factory=UNetOptions)
+    network: UNetOptions | TransformerOptions = dataclasses.field(default=UNetOptions(), metadata={"schema": NETWORK})
     condition: int = 256
     patch: int = 1
     target: str = "frame"

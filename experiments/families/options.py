@@ -1,0 +1,35 @@
+"""What the configs of all families share. No JAX here."""
+
+import dataclasses
+from typing import Any
+
+from experiments.evaluation.options import EvalOptions
+from experiments.training.options import InitFromOptions, RuntimeOptions, TrainOptions
+from world_models.data.options import RECORDING, ClipDataOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """A whole config; families add what their models are made of.
+
+    On resuming a run `eval`, `runtime` and `record` may change, and `train.num_steps`; nothing else.
+
+    Attributes:
+      experiment: dotted path of the module with the family's class `Experiment`.
+      seed: of initial weights, the order of the data and all noise.
+      record: what the command `record` records; None where the data are only read.
+      data: what is trained on.
+      init_from: weights of another run to begin with.
+      train: what training makes of the weights.
+      eval: all that happens after training, or beside it.
+      runtime: what concerns the machine alone.
+    """
+
+    experiment: str
+    seed: int = 0
+    record: Any = dataclasses.field(default=None, metadata={"schema": RECORDING})
+    data: Any = ClipDataOptions()
+    init_from: InitFromOptions = InitFromOptions()
+    train: TrainOptions = TrainOptions()
+    eval: EvalOptions = EvalOptions()
+    runtime: RuntimeOptions = RuntimeOptions()

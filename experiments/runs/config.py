@@ -1,0 +1,159 @@
+"""Configs: reading a file with overrides, and where every value comes from. No JAX here."""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import pathlib
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from world_models.core.errors import ConfigError, UserError
+from world_models.core.options import MapOf, config_fields, from_dict, schema_of
+
+MAY_CHANGE = ("eval", "runtime", "record", "train.num_steps")
+"""What may differ when a run is resumed: blocks without a part in the weights, and how long to train."""
+
+
+def load_module(path: pathlib.Path) -> types.ModuleType:
+    """The module in a file, whether or not it can be imported by name."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_file(file: str) -> ml_collections.ConfigDict:
+    """The config of a file.
+
+    Args:
+      file: its path, perhaps with ":variant".
+
+    Raises:
+      UserError: if there is no such file, or it fails.
+    """
+    path, _, variant = file.partition(":")
+    if not pathlib.Path(path).is_file():
+        there = ", ".join(sorted(str(p) for p in pathlib.Path("configs").glob("*.py") if p.name != "__init__.py"))
+        raise UserError(f"--config={file} is no file; configs here: {there}.")
+    try:
+        return load_module(pathlib.Path(path)).get_config(variant)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"--config={file} cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def override(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
+    """Sets fields from words "--config.some.field=value", typed as the fields are, in place.
+
+    Raises:
+      ConfigError: for a field that the config does not have, naming the nearest.
+      UserError: for a value of another type.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values)
+    known = list(_flat(config))
+    for word in words:
+        field = word.lstrip("-").partition("=")[0].removeprefix("config.")
+        if field not in known and not field.endswith(".") and not isinstance(_get(config, field), tuple | Mapping):
+            near = difflib.get_close_matches(field, known, 1, 0.0)
+            raise ConfigError(f"config.{field}", f"The config has no field {field}: did you mean config.{near[0]}?")
+    try:
+        values(["config", *words])
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as error:
+        raise UserError(str(error).strip().splitlines()[-1]) from error
+
+
+def _get(config: Any, field: str) -> Any:
+    for part in field.split("."):
+        config = config.get(part) if isinstance(config, ml_collections.ConfigDict) else None
+    return config
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def config_class(experiment: str) -> type | None:
+    """The dataclass of a family's configs: in the module `options` beside that of its experiment; None without one."""
+    name = f"{experiment.rpartition('.')[0]}.options"
+    try:
+        module = sys.modules.get(name) or importlib.import_module(name)
+    except ImportError:
+        return None
+    for found in vars(module).values():
+        if dataclasses.is_dataclass(found) and getattr(found, "experiment", None) == experiment:
+            return found
+    return None
+
+
+def read(config: ml_collections.ConfigDict, cls: type) -> Any:
+    """The options of a config, checked.
+
+    Raises:
+      ConfigError: for a field that is unknown, missing or of another type.
+    """
+    return from_dict(cls, config.to_dict(), "config")
+
+
+def describe(file: str, words: Sequence[str] = ()) -> list[tuple[str, Any, str]]:
+    """Every resolved value of a config file with overrides, and where it comes from.
+
+    Returns:
+      (dotted field, value, origin): "default of <dataclass>", the file's path, or "command line".
+    """
+    config = load_file(file)
+    before = _values(config)
+    override(config, words)
+    cls = config_class(config.experiment)
+    defaults = dict(_defaults(read(config, cls), None, "")) if cls else {}
+    found = []
+    for field, value in _values(config).items():
+        default, owner = defaults.get(field, (dataclasses.MISSING, ""))
+        if value != before.get(field):
+            origin = "command line"
+        else:
+            origin = f"default of {owner}" if default == value else file
+        found.append((field, value, origin))
+    return found
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: _get(config, field) for field in _flat(config)}
+
+
+def _defaults(options: Any, parent: Any, prefix: str, owner: str = "") -> Iterator[tuple[str, tuple[Any, str]]]:
+    """(dotted field, (default, dataclass that says it)) of all fields of some options.
+
+    Args:
+      options: an instance.
+      parent: the default that the dataclass above has for the whole of it, or None.
+      prefix: dotted name of the block, ending with a dot.
+      owner: the dataclass above.
+    """
+    cls = type(options)
+    own = f"{cls.__module__}.{cls.__name__}"
+    for field in config_fields(cls):
+        value, name = getattr(options, field.name), f"{prefix}{field.name}"
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        says = own
+        if type(parent) is cls and getattr(parent, field.name) != default:
+            default, says = getattr(parent, field.name), owner
+        if isinstance(schema_of(field), MapOf):
+            for key, entry in value.items():
+                yield from _defaults(entry, None, f"{name}.{key}.", own)
+        elif dataclasses.is_dataclass(value):
+            yield from _defaults(value, default, f"{name}.", says)
+        else:
+            yield name, (default, says)

@@ -1,0 +1,251 @@
+"""Options of recordings and of data sets: the blocks `config.record` and `config.data`. No JAX here."""
+
+import dataclasses
+from typing import Any
+
+from world_models.core.options import OneOf
+
+
+def _splits(train: float, validation: float, test: float) -> Any:
+    shares = {"train": train, "validation": validation, "test": test}
+    return dataclasses.field(default_factory=lambda: {name: share for name, share in shares.items() if share})
+
+
+@dataclasses.dataclass(frozen=True)
+class GymnasiumRecording:
+    """Episodes of a Gymnasium environment.
+
+    Attributes:
+      environment: its id.
+      environment_kwargs: for `gymnasium.make`.
+      modules: modules to import first, which register it.
+      observation: "render" records rendered frames, "observation" the environment's own image observations.
+      image_size: (height, width) of the recorded frames.
+      action_repeat: environment steps for which each action is held.
+      policy: "random", "sticky" (repeats its action with `repeat_probability`), or "package.module:function".
+      repeat_probability: of the policy "sticky".
+      num_episodes: how many.
+      max_episode_steps: recorded steps after which an episode is cut.
+      skip_steps: recorded steps at the beginning of an episode that are played and not kept.
+      num_workers: processes that record; 0 for one a core.
+      splits: share of the episodes by split; they add up to 1.
+      seed: of the first episode; each has its own.
+    """
+
+    environment: str
+    environment_kwargs: dict = dataclasses.field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    observation: str = "render"
+    image_size: tuple[int, int] = (64, 64)
+    action_repeat: int = 1
+    policy: str = "random"
+    repeat_probability: float = 0.0
+    num_episodes: int = 400
+    max_episode_steps: int = 1000
+    skip_steps: int = 0
+    num_workers: int = 0
+    splits: dict = _splits(0.9, 0.05, 0.05)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class VideosRecording:
+    """A folder of video files, each with a table of actions beside it or without.
+
+    Attributes:
+      videos: the folder.
+      image_size: (height, width) of the recorded frames.
+      frame_stride: every so manieth frame is kept.
+      max_episode_steps: a longer video becomes several episodes; 0 for no limit.
+      num_workers, splits, seed: as of `GymnasiumRecording`.
+    """
+
+    videos: str
+    image_size: tuple[int, int] = (64, 64)
+    frame_stride: int = 1
+    max_episode_steps: int = 0
+    num_workers: int = 0
+    splits: dict = _splits(0.9, 0.05, 0.05)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitsRecording:
+    """All images of MNIST, from a package.
+
+    Attributes:
+      image_size: (height, width); 28x28 is the original.
+      num_episodes: images a split; 0 for all.
+      seed: of the choice.
+    """
+
+    image_size: tuple[int, int] = (28, 28)
+    num_episodes: int = 0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class FashionRecording(DigitsRecording):
+    """All images of Fashion-MNIST, from a package."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EmojiRecording:
+    """Pictures of emoji with their groups as labels, from a package.
+
+    Attributes:
+      image_size, num_episodes, seed: as of `DigitsRecording`.
+      splits: share of the images by split.
+    """
+
+    image_size: tuple[int, int] = (64, 64)
+    num_episodes: int = 0
+    splits: dict = _splits(0.9, 0.0, 0.1)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagesRecording:
+    """A folder of image files, one subfolder a class.
+
+    Attributes:
+      images: the folder.
+      image_size, num_episodes, splits, seed: as of `EmojiRecording`.
+    """
+
+    images: str
+    image_size: tuple[int, int] = (64, 64)
+    num_episodes: int = 0
+    splits: dict = _splits(0.9, 0.0, 0.1)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MovingDigitsRecording:
+    """Procedural clips of moving digits with labels of what moves and where to.
+
+    Attributes:
+      digits: "mnist" or "fashion_mnist", whose images move.
+      num_objects: in a clip.
+      num_frames: of a clip.
+      speed: pixels a frame: the slower, the more redundant in time.
+      image_size: (height, width).
+      num_episodes: clips.
+      splits: share of the clips by split.
+      seed: of all clips.
+    """
+
+    digits: str = "mnist"
+    num_objects: int = 1
+    num_frames: int = 8
+    speed: float = 1.0
+    image_size: tuple[int, int] = (32, 32)
+    num_episodes: int = 6000
+    splits: dict = _splits(0.667, 0.0, 0.333)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldRecording:
+    """Episodes of a world written in JAX; what its data policy does is added by the subclasses.
+
+    Attributes:
+      num_episodes: how many.
+      num_frames: of an episode.
+      image_size: (height, width).
+      splits: share of the episodes by split.
+      seed: of all episodes.
+    """
+
+    num_episodes: int = 1000
+    num_frames: int = 128
+    image_size: tuple[int, int] = (32, 32)
+    splits: dict = _splits(0.9, 0.05, 0.05)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoRoomsRecording(WorldRecording):
+    """Random walks in two rooms.
+
+    Attributes:
+      cross_rate: share of the episodes that are built to lead through the door.
+      wall: "fixed", or "random" as published, which takes a larger model and a longer training.
+    """
+
+    cross_rate: float = 0.35
+    wall: str = "fixed"
+
+
+@dataclasses.dataclass(frozen=True)
+class FourRoomsRecording(WorldRecording):
+    """Episodes in four rooms with a distractor.
+
+    Attributes:
+      expert_share: share of the episodes that a noisy expert plays; an explorer plays the others.
+    """
+
+    expert_share: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PointMazeRecording(WorldRecording):
+    """Episodes in one of OGBench's point mazes.
+
+    Attributes:
+      maze: "medium", "large", "giant" or "teleport"'s map without teleports.
+      policy: "navigate", an expert that goes from goal to goal.
+      noise: standard deviation of the noise on the expert's actions.
+      action_repeat: steps of the benchmark in one step here.
+    """
+
+    maze: str = "medium"
+    policy: str = "navigate"
+    noise: float = 0.5
+    action_repeat: int = 5
+
+
+RECORDING = OneOf(
+    "source",
+    {
+        "gymnasium": GymnasiumRecording,
+        "videos": VideosRecording,
+        "fashion_mnist": FashionRecording,
+        "mnist": DigitsRecording,
+        "emoji": EmojiRecording,
+        "images": ImagesRecording,
+        "moving_digits": MovingDigitsRecording,
+        "two_rooms": TwoRoomsRecording,
+        "four_rooms": FourRoomsRecording,
+        "point_maze": PointMazeRecording,
+    },
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipDataOptions:
+    """Clips of a data set of episodes, images or videos.
+
+    Attributes:
+      dataset: directory or TFDS name; empty for `<workdir>/data`, where `record` writes.
+      train_split, validation_split, test_split: TFDS splits, slices such as "train[:10%]" included.
+      image_key: path of the frames inside a step, or inside an example of an image data set.
+      action_key: path of the action inside a step; several paths, comma-separated, are concatenated.
+      image_size: (height, width) that frames are resized to; () leaves them.
+      num_actions: size of a discrete action space that the data set does not declare; 0 for the largest seen + 1.
+      clip_length: frames of a training clip.
+      stride: frames between the starts of neighbouring clips.
+      across_episodes: whether clips may run over the end of an episode into the next.
+    """
+
+    dataset: str = ""
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str = "test"
+    image_key: str = "observation/image"
+    action_key: str = "action"
+    image_size: tuple[int, ...] = ()
+    num_actions: int = 0
+    clip_length: int = 16
+    stride: int = 1
+    across_episodes: bool = False
