@@ -55,18 +55,21 @@ def override(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
       ConfigError: for a field that the config does not have, naming the nearest.
       UserError: for a value of another type.
     """
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values)
     known = list(_flat(config))
     for word in words:
         field = word.lstrip("-").partition("=")[0].removeprefix("config.")
         if field not in known and not field.endswith(".") and not isinstance(_get(config, field), tuple | Mapping):
             near = difflib.get_close_matches(field, known, 1, 0.0)
             raise ConfigError(f"config.{field}", f"The config has no field {field}: did you mean config.{near[0]}?")
+    values, before = flags.FlagValues(), sys.argv
+    sys.argv = ["config", *words]  # where config_flags looks for the fields that it defines flags for
     try:
-        values(["config", *words])
+        config_flags.DEFINE_config_dict("config", config, flag_values=values)
+        values(sys.argv)
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as error:
         raise UserError(str(error).strip().splitlines()[-1]) from error
+    finally:
+        sys.argv = before
 
 
 def _get(config: Any, field: str) -> Any:
