@@ -1,8 +1,8 @@
 """DIAMOND's question: does EDM drift less than DDPM over long imagined futures, at few denoising steps?
 
 Question: Alonso et al. 2024, figure 3: the same network trained as EDM or as DDPM, rolled out with 1 to 10 steps.
-Ours: both are trained once a seed; the rows of one process differ only in `config.sampler.num_steps`. DDPM predicts the
-noise and is sampled as DDIM; its one-step mode starts in the middle of the schedule, as in the released baseline.
+Ours: both are trained once a seed; the rows of one process differ only in `config.eval.sampler.num_steps`. DDPM
+predicts the noise and is sampled as DDIM; its one-step mode starts in the middle of the schedule, as in the released baseline.
 Number to expect: results/drift/.
 Command: python launch.py table drift --scale=cpu --seeds=3
 """
@@ -26,17 +26,17 @@ EDM = {
     "sigma_low": 2e-3,
     "sigma_high": 20.0,
 }
-EULER = {"order": 1, "sigma_min": 2e-3, "sigma_max": 5.0, "rho": 7.0, "initial_noise": "sigma_max"}
+EULER = {"process": "edm", "order": 1, "sigma_min": 2e-3, "sigma_max": 5.0, "rho": 7.0, "initial_noise": "sigma_max"}
 
 
 def get_table() -> dict:
     """The table."""
     rows = {}
-    for name, process, sampler in (("EDM", EDM, EULER), ("DDPM", DDPM, {"eta": 0.0})):
+    for name, process, sampler in (("EDM", EDM, EULER), ("DDPM", DDPM, {"process": "ddpm", "eta": 0.0})):
         for n in STEPS:
-            overrides = {"diffusion": process, "sampler": {"num_steps": n, **sampler}}
+            overrides = {"diffusion": process, "eval.sampler": {"num_steps": n, **sampler}}
             rows[f"{name} n={n}"] = {"overrides": overrides}
-    paper_like = {"model.target": "frame", "model.context_noise": 0.0, "train.eval_every": 1_000_000}
+    paper_like = {"model.target": "frame", "model.context_noise": 0.0, "eval.every": 1_000_000}
     about = "mean absolute error of all pixels, in thousandths of the range, {} ahead, mean over held-out contexts"
     drift = {"unit": "1/1000", "better": "lower", "scale": 1000.0, "digits": 1}
     return {
@@ -91,13 +91,17 @@ def get_table() -> dict:
                 "about": "stand-in data, CarRacing at 32x32, 6 episodes of 40 steps, two training steps: only shows "
                 "that the table runs",
                 "config": "configs/demo.py:debug",
-                "overrides": {"record.max_episode_steps": 40, "imagine.num_contexts": 2, "imagine.horizon": 32},
+                "overrides": {
+                    "record.max_episode_steps": 40,
+                    "eval.imagine.num_contexts": 2,
+                    "eval.imagine.horizon": 32,
+                },
             },
             "cpu": {
                 "about": "stand-in data, CarRacing-v3 at 32x32 driven by configs/demo.py:drive, 1.3 M parameters, 300 "
                 "steps of 32; 16 contexts of 8 held-out episodes",
                 "config": "configs/demo.py",
-                "overrides": {**paper_like, "imagine.num_contexts": 16, "imagine.horizon": 32},
+                "overrides": {**paper_like, "eval.imagine.num_contexts": 16, "eval.imagine.horizon": 32},
             },
             "gpu": {
                 "about": "stand-in policy: Breakout at 64x64 under random actions, DIAMOND's published size, 20,000 "
@@ -107,8 +111,8 @@ def get_table() -> dict:
                     **paper_like,
                     "data.clip_length": 5,
                     "train.num_steps": 20_000,
-                    "imagine.num_contexts": 256,
-                    "imagine.horizon": 128,
+                    "eval.imagine.num_contexts": 256,
+                    "eval.imagine.horizon": 128,
                 },
             },
             "paper": {
@@ -119,8 +123,8 @@ def get_table() -> dict:
                     **paper_like,
                     "data.clip_length": 5,
                     "train.num_steps": 120_000,
-                    "imagine.num_contexts": 400,
-                    "imagine.horizon": 1000,
+                    "eval.imagine.num_contexts": 400,
+                    "eval.imagine.horizon": 1000,
                 },
             },
         },

@@ -75,7 +75,7 @@ def get_table() -> dict:
     }
 
 
-PROBES = {"train.eval_every": 0, "eval.probes": ("ridge", "linear", "fine_tune"), "eval.shots": (10, 100)}
+PROBES = {"eval.every": 0, "eval.probes.names": ("ridge", "linear", "fine_tune"), "eval.probes.shots": (10, 100)}
 SCALES = {
     "smoke": {
         "about": "Fashion-MNIST, 2,000 images, two training steps of a tiny encoder: only shows that the table runs",
@@ -91,10 +91,10 @@ SCALES = {
             **PROBES,
             "model.patch": 7,
             "train.num_steps": 23_450,
-            "train.warmup_steps": 1_175,
-            "eval.num_train": 0,
+            "train.optimizer.warmup_steps": 1_175,
+            "eval.probes.num_train": 0,
             "eval.num_pictures": 0,
-            "fine_tune.num_steps": 150,
+            "eval.fine_tune.num_steps": 150,
         },
     },
     "gpu": {
@@ -103,13 +103,13 @@ SCALES = {
         "config": "configs/fashion_mae.py",
         "overrides": {
             **PROBES,
-            "encoder.depth": 12,
-            "decoder.width": 96,
+            "model.encoder.depth": 12,
+            "model.decoder.width": 96,
             "train.batch_size": 1024,
             "train.num_steps": 23_440,
-            "train.warmup_steps": 1160,
-            "eval.num_train": 0,
-            "fine_tune.num_steps": 1000,
+            "train.optimizer.warmup_steps": 1160,
+            "eval.probes.num_train": 0,
+            "eval.fine_tune.num_steps": 1000,
         },
     },
     "paper": {"about": "ImageNet-1K with ViT-L/16 for 800 epochs: 42 hours of 64 V100s"},

@@ -13,27 +13,27 @@ Command: python launch.py table four_rooms --scale=cpu --seeds=3
 """
 
 # Searches that reach 80 steps ahead, past every goal; the third level reaches 128.
-ONE = {"plan.num_levels": 1, "search.bottom.horizon": 80, "search.bottom.replan": 4}
-TWO = {"plan.num_levels": 2, "search.middle.horizon": 20}
+ONE = {"eval.plan.num_levels": 1, "eval.search.bottom.horizon": 80, "eval.search.bottom.replan": 4}
+TWO = {"eval.plan.num_levels": 2, "eval.search.middle.horizon": 20}
 # Level 1 alone, and then those above on it.
-FIRST = {"levels": ("bottom",)}
-ABOVE = {"encoder.frozen": True, "bottom.weight": 0.0}
+FIRST = {"model.levels": ("bottom",)}
+ABOVE = {"model.encoder.frozen": True, "model.level.bottom.weight": 0.0}
 LARGE = {
     "record.image_size": (112, 112),
     "record.num_episodes": 4_000,
     "record.num_frames": 401,
-    "encoder.patch": 14,
-    "encoder.width": 192,
-    "encoder.heads": 3,
-    "encoder.depth": 12,
-    "encoder.mlp_ratio": 4.0,
-    **{f"{level}.width": 192 for level in ("bottom", "middle", "top")},
-    **{f"{level}.hidden": 384 for level in ("bottom", "middle", "top")},
+    "model.encoder.patch": 14,
+    "model.encoder.width": 192,
+    "model.encoder.heads": 3,
+    "model.encoder.depth": 12,
+    "model.encoder.mlp_ratio": 4.0,
+    **{f"model.level.{level}.width": 192 for level in ("bottom", "middle", "top")},
+    **{f"model.level.{level}.hidden": 384 for level in ("bottom", "middle", "top")},
     "model.dtype": "bfloat16",
     "train.batch_size": 64,
     "train.num_steps": 50_000,
-    "train.warmup_steps": 2_500,
-    "train.eval_every": 0,
+    "train.optimizer.warmup_steps": 2_500,
+    "eval.every": 0,
 }
 DEPTH = "H-JEPA, FourRooms by depth"
 LADDER = "H-JEPA, cost ladder of three levels, which has 43.3 for one level"
@@ -95,19 +95,19 @@ def get_table() -> dict:
             name: {"begin": "level 1", **row}
             for name, row in {
                 "one level": {"overrides": ONE, "published": {"success": 40.7}, "source": DEPTH},
-                "one level by the sum of distances": {"overrides": {**ONE, "search.bottom.cost": "sum"}},
+                "one level by the sum of distances": {"overrides": {**ONE, "eval.search.bottom.cost": "sum"}},
                 "one level and the cost of level 2": {
-                    "overrides": {**ONE, "plan.cost_level": 2},
+                    "overrides": {**ONE, "eval.plan.cost_level": 2},
                     "published": {"success": 65.3},
                     "source": LADDER,
                 },
                 "one level and the cost of level 3": {
-                    "overrides": {**ONE, "plan.cost_level": 3},
+                    "overrides": {**ONE, "eval.plan.cost_level": 3},
                     "published": {"success": 71.3},
                     "source": LADDER,
                 },
                 "two levels": {"overrides": TWO, "published": {"success": 81.3}, "source": DEPTH},
-                "two levels and the cost of level 3": {"overrides": {**TWO, "plan.cost_level": 3}},
+                "two levels and the cost of level 3": {"overrides": {**TWO, "eval.plan.cost_level": 3}},
                 "three levels": {"overrides": {}, "published": {"success": 96.0}, "source": DEPTH},
             }.items()
         },
@@ -149,9 +149,9 @@ def get_table() -> dict:
             "smoke": {
                 "about": "two training steps of a tiny model: only shows that the table runs",
                 "config": "configs/four_rooms.py:debug",
-                "overrides": {**ABOVE, "train.eval_every": 0},
+                "overrides": {**ABOVE, "eval.every": 0},
                 "begins": {
-                    "level 1": {"config": "configs/four_rooms.py:debug", "overrides": {**FIRST, "train.eval_every": 0}}
+                    "level 1": {"config": "configs/four_rooms.py:debug", "overrides": {**FIRST, "eval.every": 0}}
                 },
             },
             "cpu": {
@@ -160,15 +160,15 @@ def get_table() -> dict:
                 "config": "configs/four_rooms.py",
                 "overrides": {
                     **ABOVE,
-                    "train.eval_every": 0,
-                    "train.checkpoint_every": 3_000,
-                    "plan.num_tasks": 50,
-                    "plan.num_shown": 0,
+                    "eval.every": 0,
+                    "runtime.checkpoint_every": 3_000,
+                    "eval.plan.num_tasks": 50,
+                    "eval.plan.num_shown": 0,
                 },
                 "begins": {
                     "level 1": {
                         "config": "configs/four_rooms.py",
-                        "overrides": {**FIRST, "train.eval_every": 0, "train.checkpoint_every": 3_000},
+                        "overrides": {**FIRST, "eval.every": 0, "runtime.checkpoint_every": 3_000},
                     }
                 },
             },
@@ -179,9 +179,9 @@ def get_table() -> dict:
                 "overrides": {
                     **LARGE,
                     **ABOVE,
-                    "plan.num_tasks": 500,
-                    "plan.batch": 100,
-                    "plan.num_shown": 0,
+                    "eval.plan.num_tasks": 500,
+                    "eval.plan.batch": 100,
+                    "eval.plan.num_shown": 0,
                 },
                 "begins": {"level 1": {"config": "configs/four_rooms.py", "overrides": {**LARGE, **FIRST}}},
             },

@@ -13,15 +13,15 @@ Command: python launch.py table four_rooms_map --scale=cpu --seeds=3
 from configs.tables import four_rooms
 
 WHOLE = "end to end"
-MAPS = {"model.detach_lower": False, "middle.distance": 1.0, "top.distance": 1.0}
+MAPS = {"model.detach_lower": False, "model.level.middle.distance": 1.0, "model.level.top.distance": 1.0}
 CPU = {
-    "middle.hidden": 256,
-    "top.hidden": 256,
-    "search.top.iterations": 4,
+    "model.level.middle.hidden": 256,
+    "model.level.top.hidden": 256,
+    "eval.search.top.iterations": 4,
     "train.batch_size": 32,
 }
-BEGIN = {"train.num_steps": 4_500, "train.warmup_steps": 225, "train.checkpoint_every": 4_500}
-GO_ON = {"train.num_steps": 2_500, "train.warmup_steps": 125, "train.checkpoint_every": 2_500}
+BEGIN = {"train.num_steps": 4_500, "train.optimizer.warmup_steps": 225, "runtime.checkpoint_every": 4_500}
+GO_ON = {"train.num_steps": 2_500, "train.optimizer.warmup_steps": 125, "runtime.checkpoint_every": 2_500}
 ROWS = ("one level", "one level and the cost of level 3", "two levels", "three levels")
 
 

@@ -15,11 +15,11 @@ def get_table() -> dict:
     """The table."""
     psnr = "PSNR over the pixels that changed since the context, {} ahead, mean over held-out contexts"
     cpu = {
-        "train.eval_every": 1_000_000,
-        "eval.num_context": 8,
-        "imagine.num_context": 8,
-        "imagine.num_contexts": 64,
-        "imagine.horizon": 16,
+        "eval.every": 1_000_000,
+        "eval.open_loop.num_context": 8,
+        "eval.imagine.num_context": 8,
+        "eval.imagine.num_contexts": 64,
+        "eval.imagine.horizon": 16,
     }
     return {
         "title": "Which past frames to condition on",
@@ -110,9 +110,9 @@ def get_table() -> dict:
                 "config": "configs/demo.py:debug",
                 "overrides": {
                     "record.max_episode_steps": 40,
-                    "eval.num_context": 8,
-                    "imagine.num_context": 8,
-                    "imagine.horizon": 8,
+                    "eval.open_loop.num_context": 8,
+                    "eval.imagine.num_context": 8,
+                    "eval.imagine.horizon": 8,
                 },
             },
             "cpu": {
@@ -134,11 +134,11 @@ def get_table() -> dict:
                     "record.max_episode_steps": 300,
                     "record.skip_steps": 20,
                     "train.num_steps": 20_000,
-                    "train.eval_every": 1_000_000,
-                    "eval.num_context": 8,
-                    "imagine.num_context": 8,
-                    "imagine.num_contexts": 256,
-                    "imagine.horizon": 16,
+                    "eval.every": 1_000_000,
+                    "eval.open_loop.num_context": 8,
+                    "eval.imagine.num_context": 8,
+                    "eval.imagine.num_contexts": 256,
+                    "eval.imagine.horizon": 16,
                 },
             },
             "paper": {"about": "Ego4D with text actions at 5.6 B parameters: no such data or text encoder here"},

@@ -14,22 +14,22 @@ from configs.tables import ogbench_mazes
 
 GIANT = {"record.maze": "giant", "record.image_size": ogbench_mazes.MAZES["giant"]}
 MAPS = {
-    "middle.distance": 1.0,
-    "middle.max_distance": 48.0,
-    "top.distance": 1.0,
-    "top.max_distance": 12.0,
-    "search.middle.near": 1.0,
-    "search.top.near": 1.0,
+    "model.level.middle.distance": 1.0,
+    "model.level.middle.max_distance": 48.0,
+    "model.level.top.distance": 1.0,
+    "model.level.top.max_distance": 12.0,
+    "eval.search.middle.near": 1.0,
+    "eval.search.top.near": 1.0,
 }
 LONGER = {
-    **{f"{level}.hidden": 256 for level in ("bottom", "middle", "top")},
+    **{f"model.level.{level}.hidden": 256 for level in ("bottom", "middle", "top")},
     "train.num_steps": 6_000,
-    "train.warmup_steps": 300,
-    "train.checkpoint_every": 3_000,
+    "train.optimizer.warmup_steps": 300,
+    "runtime.checkpoint_every": 3_000,
 }
 LEVELS = {
     "one level": ogbench_mazes.FLAT,
-    "one level and the cost of level 3": {**ogbench_mazes.FLAT, "plan.cost_level": 3},
+    "one level and the cost of level 3": {**ogbench_mazes.FLAT, "eval.plan.cost_level": 3},
     "two levels": ogbench_mazes.TWO,
     "three levels": {},
 }
@@ -45,7 +45,7 @@ def get_table() -> dict:
         table["scales"][name] = {
             "about": f"{sizes}, 6,000 steps of {batch} clips of 64 frames; 50 episodes a seed",
             "config": cpu["config"],
-            "overrides": {**cpu["overrides"], **LONGER, "train.batch_size": batch, "data.num_threads": threads},
+            "overrides": {**cpu["overrides"], **LONGER, "train.batch_size": batch, "runtime.data.num_threads": threads},
         }
     for name in ("smoke", "cpu", "gpu"):
         scale = table["scales"][name]

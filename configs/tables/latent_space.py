@@ -8,15 +8,15 @@ collapse; a masked autoencoder is first trained on the row's frames, as it sees 
 Command: python launch.py table latent_space --scale=cpu --seeds=3
 """
 
-NONE = {f"bottom.{term}": 0.0 for term in ("std", "cov", "time", "inverse", "sigreg")}
-RGB = {"model.color": "rgb", "model.pixel_mean": (0.3,), "model.pixel_std": (0.25,)}
+NONE = {f"model.level.bottom.{term}": 0.0 for term in ("std", "cov", "time", "inverse", "sigreg")}
+RGB = {"model.pixels.color": "rgb", "model.pixels.mean": (0.3,), "model.pixels.std": (0.25,)}
 SOURCE = "a reproduction of JEPA regularizers on visual pointmaze-medium, n = 125"
 FLAT = {
-    "levels": ("bottom",),
+    "model.levels": ("bottom",),
     "data.clip_length": 16,
-    "plan.num_levels": 1,
-    "search.bottom.horizon": 48,
-    "search.bottom.replan": 4,
+    "eval.plan.num_levels": 1,
+    "eval.search.bottom.horizon": 48,
+    "eval.search.bottom.replan": 4,
 }
 MASKED = {  # over configs/fashion_mae.py: the encoder of configs/point_maze.py, on its frames
     "data.train_split": "train",
@@ -26,11 +26,11 @@ MASKED = {  # over configs/fashion_mae.py: the encoder of configs/point_maze.py,
     "model.class_token": False,
     "model.pixel_mean": (0.3,),
     "model.pixel_std": (0.25,),
-    "encoder.mlp_ratio": 2.0,
-    "encoder.heads": 4,
+    "model.encoder.mlp_ratio": 2.0,
+    "model.encoder.heads": 4,
     "augment.flip": False,
-    "train.eval_every": 0,
-    "eval.probes": (),
+    "eval.every": 0,
+    "eval.probes.names": (),
 }
 
 
@@ -79,18 +79,20 @@ def get_table() -> dict:
         "rows": {
             "all terms": {"overrides": {}},
             "variance and covariance": {
-                "overrides": {"bottom.time": 0.0, "bottom.inverse": 0.0},
+                "overrides": {"model.level.bottom.time": 0.0, "model.level.bottom.inverse": 0.0},
                 **published(21.6),
             },
-            "inverse dynamics": {"overrides": {**NONE, "bottom.inverse": 6.0}, **published(63.2)},
-            "SIGReg": {"overrides": {**NONE, "bottom.sigreg": 0.1}, **published(36.8)},
-            "SIGReg and inverse dynamics": {"overrides": {**NONE, "bottom.sigreg": 0.1, "bottom.inverse": 6.0}},
-            "reconstruction": {"overrides": {**NONE, "decoder.detach": False}},
+            "inverse dynamics": {"overrides": {**NONE, "model.level.bottom.inverse": 6.0}, **published(63.2)},
+            "SIGReg": {"overrides": {**NONE, "model.level.bottom.sigreg": 0.1}, **published(36.8)},
+            "SIGReg and inverse dynamics": {
+                "overrides": {**NONE, "model.level.bottom.sigreg": 0.1, "model.level.bottom.inverse": 6.0}
+            },
+            "reconstruction": {"overrides": {**NONE, "model.decoder.detach": False}},
             "masked autoencoder": {
-                "overrides": {**RGB, "encoder.frozen": True, "init_from.parts": ("encoder",)},
+                "overrides": {**RGB, "model.encoder.frozen": True, "init_from.parts": ("encoder",)},
                 "begin": "masked autoencoder",
             },
-            "random encoder": {"overrides": {**RGB, "encoder.frozen": True}},
+            "random encoder": {"overrides": {**RGB, "model.encoder.frozen": True}},
         },
         "conclusions": [
             {
@@ -114,13 +116,18 @@ def get_table() -> dict:
                 "about": "two training steps of a tiny model: only shows that the table runs",
                 "config": "configs/point_maze.py:debug",
                 "overrides": {
-                    "train.eval_every": 0,
-                    **{**FLAT, "data.clip_length": 8, "search.bottom.horizon": 2, "search.bottom.replan": 2},
+                    "eval.every": 0,
+                    **{**FLAT, "data.clip_length": 8, "eval.search.bottom.horizon": 2, "eval.search.bottom.replan": 2},
                 },
                 "begins": {
                     "masked autoencoder": {
                         "config": "configs/fashion_mae.py:debug",
-                        "overrides": {**MASKED, "encoder.width": 8, "encoder.heads": 2, "encoder.depth": 1},
+                        "overrides": {
+                            **MASKED,
+                            "model.encoder.width": 8,
+                            "model.encoder.heads": 2,
+                            "model.encoder.depth": 1,
+                        },
                     }
                 },
             },
@@ -131,22 +138,21 @@ def get_table() -> dict:
                 "overrides": {
                     **FLAT,
                     "train.batch_size": 32,
-                    "train.eval_every": 0,
-                    "train.checkpoint_every": 3_000,
-                    "plan.num_tasks": 50,
-                    "plan.num_shown": 0,
+                    "eval.every": 0,
+                    "runtime.checkpoint_every": 3_000,
+                    "eval.plan.num_tasks": 50,
+                    "eval.plan.num_shown": 0,
                 },
                 "begins": {
                     "masked autoencoder": {
                         "config": "configs/fashion_mae.py",
                         "overrides": {
                             **MASKED,
-                            "encoder.width": 64,
-                            "encoder.depth": 1,
-                            "encoder.unroll": 1,
+                            "model.encoder.width": 64,
+                            "model.encoder.depth": 1,
                             "train.num_steps": 3_000,
-                            "train.warmup_steps": 150,
-                            "train.checkpoint_every": 3_000,
+                            "train.optimizer.warmup_steps": 150,
+                            "runtime.checkpoint_every": 3_000,
                         },
                     }
                 },
@@ -159,31 +165,29 @@ def get_table() -> dict:
                 "overrides": {
                     **FLAT,
                     "record.image_size": (64, 64),
-                    "encoder.width": 192,
-                    "encoder.depth": 12,
-                    "encoder.unroll": 12,
-                    "bottom.width": 192,
-                    "bottom.hidden": 384,
+                    "model.encoder.width": 192,
+                    "model.encoder.depth": 12,
+                    "model.level.bottom.width": 192,
+                    "model.level.bottom.hidden": 384,
                     "model.dtype": "bfloat16",
                     "train.batch_size": 128,
                     "train.num_steps": 50_000,
-                    "train.warmup_steps": 2_500,
-                    "train.eval_every": 0,
-                    "plan.num_tasks": 250,
-                    "plan.batch": 125,
-                    "plan.num_shown": 0,
+                    "train.optimizer.warmup_steps": 2_500,
+                    "eval.every": 0,
+                    "eval.plan.num_tasks": 250,
+                    "eval.plan.batch": 125,
+                    "eval.plan.num_shown": 0,
                 },
                 "begins": {
                     "masked autoencoder": {
                         "config": "configs/fashion_mae.py",
                         "overrides": {
                             **MASKED,
-                            "encoder.depth": 12,
-                            "encoder.unroll": 12,
+                            "model.encoder.depth": 12,
                             "model.dtype": "bfloat16",
                             "train.batch_size": 256,
                             "train.num_steps": 50_000,
-                            "train.warmup_steps": 2_500,
+                            "train.optimizer.warmup_steps": 2_500,
                         },
                     }
                 },

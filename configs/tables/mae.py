@@ -18,7 +18,7 @@ ROWS = {
     "block 75": ({"model.masking": "block"}, (82.8, 63.9)),
     "block 50": ({"model.masking": "block", "model.mask_ratio": 0.5}, (83.9, 72.3)),
     "grid 75": ({"model.masking": "grid"}, (84.0, 66.0)),
-    "decoder of 1 block": ({"decoder.depth": 1, "decoder.unroll": 1}, (84.8, 65.5)),
+    "decoder of 1 block": ({"model.decoder.depth": 1}, (84.8, 65.5)),
     "crops": ({"augment.crop_scale": (0.2, 1.0)}, ()),
     "random 25": ({"model.mask_ratio": 0.25}, ()),
     "random 50": ({"model.mask_ratio": 0.5}, ()),
@@ -110,12 +110,12 @@ def get_table() -> dict:
     }
 
 
-COMMON = {"model.target": "pixels", "train.eval_every": 0}
+COMMON = {"model.target": "pixels", "eval.every": 0}
 SCALES = {
     "smoke": {
         "about": "Fashion-MNIST, 200 images, two training steps of a tiny encoder: only shows that the table runs",
         "config": "configs/fashion_mae.py:debug",
-        "overrides": {**COMMON, "record.num_episodes": 200, "eval.probes": ("ridge",), "decoder.depth": 2},
+        "overrides": {**COMMON, "record.num_episodes": 200, "eval.probes.names": ("ridge",), "model.decoder.depth": 2},
     },
     "cpu": {
         "about": "Fashion-MNIST, 28x28, patches of 4x4, encoder 96 wide with 6 blocks, decoder 64 wide with 2, "
@@ -123,13 +123,13 @@ SCALES = {
         "config": "configs/fashion_mae.py",
         "overrides": {
             **COMMON,
-            "encoder.width": 96,
+            "model.encoder.width": 96,
             "augment.flip": False,
             "train.batch_size": 64,
             "train.num_steps": 938,
-            "train.warmup_steps": 50,
-            "train.checkpoint_every": 938,
-            "eval.num_train": 10_000,
+            "train.optimizer.warmup_steps": 50,
+            "runtime.checkpoint_every": 938,
+            "eval.probes.num_train": 10_000,
             "eval.num_pictures": 0,
         },
     },
@@ -139,12 +139,12 @@ SCALES = {
         "config": "configs/fashion_mae.py",
         "overrides": {
             **COMMON,
-            "encoder.depth": 12,
-            "decoder.width": 96,
+            "model.encoder.depth": 12,
+            "model.decoder.width": 96,
             "train.batch_size": 1024,
             "train.num_steps": 11_720,
-            "train.warmup_steps": 580,
-            "eval.num_train": 0,
+            "train.optimizer.warmup_steps": 580,
+            "eval.probes.num_train": 0,
         },
     },
     "paper": {"about": "ImageNet-1K with ViT-L/16 for 800 epochs: 42 hours of 64 V100s a row"},

@@ -10,10 +10,10 @@ Command: python launch.py table maze_distance --scale=cpu --seeds=3
 """
 
 # A search of level 1 alone that reaches past the farthest goal, 16 cells of 4 steps away.
-FLAT = {"plan.num_levels": 1, "search.bottom.horizon": 80, "search.bottom.replan": 4}
-TWO = {"plan.num_levels": 2, "search.middle.horizon": 24, "search.middle.cost": "sum"}
+FLAT = {"eval.plan.num_levels": 1, "eval.search.bottom.horizon": 80, "eval.search.bottom.replan": 4}
+TWO = {"eval.plan.num_levels": 2, "eval.search.middle.horizon": 24, "eval.search.middle.cost": "sum"}
 # With so many samples, three levels take a third of one level's compute.
-THREE = {"search.bottom.samples": 48}
+THREE = {"eval.search.bottom.samples": 48}
 BINS = {"near": "cells_5_8", "middle": "cells_9_12", "far": "cells_13_16"}
 SOURCE = "HWM, diverse mazes"
 
@@ -83,11 +83,11 @@ def get_table() -> dict:
                 "published": {"near": 100.0, "middle": 63.0, "far": 44.0},
                 "source": f"{SOURCE}: PLDM, flat",
             },
-            "one level by the sum of distances": {"overrides": {**FLAT, "search.bottom.cost": "sum"}},
+            "one level by the sum of distances": {"overrides": {**FLAT, "eval.search.bottom.cost": "sum"}},
             "one level with twice the samples": {
-                "overrides": {**FLAT, "search.bottom.samples": 128, "search.bottom.elites": 16}
+                "overrides": {**FLAT, "eval.search.bottom.samples": 128, "eval.search.bottom.elites": 16}
             },
-            "one level and the cost of level 3": {"overrides": {**FLAT, "plan.cost_level": 3}},
+            "one level and the cost of level 3": {"overrides": {**FLAT, "eval.plan.cost_level": 3}},
             "two levels": {
                 "overrides": TWO,
                 "published": {"near": 100.0, "middle": 95.0, "far": 83.0},
@@ -122,8 +122,8 @@ def get_table() -> dict:
                 "overrides": {
                     "record.maze": "large",
                     "record.image_size": (40, 48),
-                    "train.eval_every": 0,
-                    "plan.tasks": "cells_5_16",
+                    "eval.every": 0,
+                    "eval.plan.tasks": "cells_5_16",
                 },
             },
             "cpu": {
@@ -133,13 +133,13 @@ def get_table() -> dict:
                 "overrides": {
                     "record.maze": "large",
                     "record.image_size": (40, 48),
-                    "train.eval_every": 0,
-                    "train.checkpoint_every": 3_000,
-                    "plan.tasks": "cells_5_16",
-                    "plan.num_tasks": 60,
-                    "plan.num_steps": 125,
-                    "plan.batch": 30,
-                    "plan.num_shown": 0,
+                    "eval.every": 0,
+                    "runtime.checkpoint_every": 3_000,
+                    "eval.plan.tasks": "cells_5_16",
+                    "eval.plan.num_tasks": 60,
+                    "eval.plan.num_steps": 125,
+                    "eval.plan.batch": 30,
+                    "eval.plan.num_shown": 0,
                 },
             },
             "gpu": {
@@ -149,22 +149,22 @@ def get_table() -> dict:
                 "overrides": {
                     "record.maze": "large",
                     "record.image_size": (72, 96),
-                    "encoder.width": 192,
-                    "encoder.heads": 3,
-                    "encoder.depth": 12,
-                    "encoder.mlp_ratio": 4.0,
-                    **{f"{level}.width": 192 for level in ("bottom", "middle", "top")},
-                    **{f"{level}.hidden": 384 for level in ("bottom", "middle", "top")},
+                    "model.encoder.width": 192,
+                    "model.encoder.heads": 3,
+                    "model.encoder.depth": 12,
+                    "model.encoder.mlp_ratio": 4.0,
+                    **{f"model.level.{level}.width": 192 for level in ("bottom", "middle", "top")},
+                    **{f"model.level.{level}.hidden": 384 for level in ("bottom", "middle", "top")},
                     "model.dtype": "bfloat16",
                     "train.batch_size": 64,
                     "train.num_steps": 50_000,
-                    "train.warmup_steps": 2_500,
-                    "train.eval_every": 0,
-                    "plan.tasks": "cells_5_16",
-                    "plan.num_tasks": 600,
-                    "plan.num_steps": 125,
-                    "plan.batch": 100,
-                    "plan.num_shown": 0,
+                    "train.optimizer.warmup_steps": 2_500,
+                    "eval.every": 0,
+                    "eval.plan.tasks": "cells_5_16",
+                    "eval.plan.num_tasks": 600,
+                    "eval.plan.num_steps": 125,
+                    "eval.plan.batch": 100,
+                    "eval.plan.num_shown": 0,
                 },
             },
             "paper": {"about": "HWM: 25 mazes for training, 40 others for planning, in d4rl's simulator"},

@@ -10,8 +10,8 @@ Command: python launch.py table ogbench_mazes --scale=cpu --seeds=3
 MAZES = {"medium": (32, 32), "large": (40, 48), "giant": (48, 64)}  # 4 pixels a cell
 HIQL = {"medium": 79.0, "large": 58.0, "giant": 46.0}
 QRL = {"medium": 82.0, "large": 86.0, "giant": 68.0}
-FLAT = {"plan.num_levels": 1, "search.bottom.horizon": 120, "search.bottom.replan": 8}
-TWO = {"plan.num_levels": 2, "search.middle.horizon": 32, "search.middle.cost": "sum"}
+FLAT = {"eval.plan.num_levels": 1, "eval.search.bottom.horizon": 120, "eval.search.bottom.replan": 8}
+TWO = {"eval.plan.num_levels": 2, "eval.search.middle.horizon": 32, "eval.search.middle.cost": "sum"}
 SOURCE = "OGBench, table 2, pointmaze-navigate"
 
 
@@ -96,18 +96,18 @@ def get_table() -> dict:
             "smoke": {
                 "about": "two training steps of a tiny model: only shows that the table runs",
                 "config": "configs/point_maze.py:debug",
-                "overrides": {"train.eval_every": 0},
+                "overrides": {"eval.every": 0},
             },
             "cpu": {
                 "about": "frames with 4 pixels a cell, 1,000 episodes of 201 frames, three levels of 64 numbers, 3,000 "
                 "steps of 16 clips of 64 frames; 50 episodes a seed",
                 "config": "configs/point_maze.py",
                 "overrides": {
-                    "train.eval_every": 0,
-                    "train.checkpoint_every": 3_000,
-                    "plan.num_tasks": 50,
-                    "plan.batch": 25,
-                    "plan.num_shown": 0,
+                    "eval.every": 0,
+                    "runtime.checkpoint_every": 3_000,
+                    "eval.plan.num_tasks": 50,
+                    "eval.plan.batch": 25,
+                    "eval.plan.num_shown": 0,
                 },
             },
             "gpu": {
@@ -115,20 +115,20 @@ def get_table() -> dict:
                 "of 192 numbers, 50,000 steps of 64 clips; 250 episodes a seed",
                 "config": "configs/point_maze.py",
                 "overrides": {
-                    "encoder.width": 192,
-                    "encoder.heads": 3,
-                    "encoder.depth": 12,
-                    "encoder.mlp_ratio": 4.0,
-                    **{f"{level}.width": 192 for level in ("bottom", "middle", "top")},
-                    **{f"{level}.hidden": 384 for level in ("bottom", "middle", "top")},
+                    "model.encoder.width": 192,
+                    "model.encoder.heads": 3,
+                    "model.encoder.depth": 12,
+                    "model.encoder.mlp_ratio": 4.0,
+                    **{f"model.level.{level}.width": 192 for level in ("bottom", "middle", "top")},
+                    **{f"model.level.{level}.hidden": 384 for level in ("bottom", "middle", "top")},
                     "model.dtype": "bfloat16",
                     "train.batch_size": 64,
                     "train.num_steps": 50_000,
-                    "train.warmup_steps": 2_500,
-                    "train.eval_every": 0,
-                    "plan.num_tasks": 250,
-                    "plan.batch": 125,
-                    "plan.num_shown": 0,
+                    "train.optimizer.warmup_steps": 2_500,
+                    "eval.every": 0,
+                    "eval.plan.num_tasks": 250,
+                    "eval.plan.batch": 125,
+                    "eval.plan.num_shown": 0,
                 },
             },
             "paper": {"about": "OGBench: coordinates as observations, a million steps of offline RL"},

@@ -8,13 +8,13 @@ Command: python launch.py table planner_seeds --scale=cpu
 """
 
 FEW, MANY = 50, 500
-FLAT = {"train.eval_every": 0, "plan.num_levels": 1, "plan.num_shown": 0, "plan.repeats": 20}
+FLAT = {"eval.every": 0, "eval.plan.num_levels": 1, "eval.plan.num_shown": 0, "eval.plan.repeats": 20}
 
 
 def get_table() -> dict:
     """The table."""
     percent = {"unit": "%", "digits": 1, "scale": 100.0}
-    sized = lambda number: {"plan.num_tasks": number, "plan.batch": min(number, 100)}
+    sized = lambda number: {"eval.plan.num_tasks": number, "eval.plan.batch": min(number, 100)}
     column = lambda name, title, about, better: {
         "title": title,
         "about": about,
@@ -52,17 +52,17 @@ def get_table() -> dict:
             "smoke": {
                 "about": "two training steps of a tiny model: only shows that the table runs",
                 "config": "configs/two_rooms.py:debug",
-                "overrides": {**FLAT, "plan.repeats": 2, "plan.num_steps": 2},
+                "overrides": {**FLAT, "eval.plan.repeats": 2, "eval.plan.num_steps": 2},
             },
             "cpu": {
                 "about": "the model of the table two_rooms, flat and cheap, in frames of 32x32; 20 planner seeds",
                 "config": "configs/two_rooms.py",
                 "overrides": {  # so far from 100 % that luck shows
                     **FLAT,
-                    "train.checkpoint_every": 2_500,
-                    "search.bottom.horizon": 48,
-                    "search.bottom.samples": 32,
-                    "search.bottom.replan": 8,
+                    "runtime.checkpoint_every": 2_500,
+                    "eval.search.bottom.horizon": 48,
+                    "eval.search.bottom.samples": 32,
+                    "eval.search.bottom.replan": 8,
                 },
             },
             "gpu": {
@@ -70,13 +70,13 @@ def get_table() -> dict:
                 "config": "configs/two_rooms.py",
                 "overrides": {
                     **FLAT,
-                    "search.bottom.method": "cem",
-                    "search.bottom.horizon": 90,
-                    "search.bottom.samples": 200,
-                    "search.bottom.iterations": 20,
-                    "search.bottom.elites": 20,
-                    "search.bottom.replan": 1,
-                    "search.bottom.cost": "sum",
+                    "eval.search.bottom.method": "cem",
+                    "eval.search.bottom.horizon": 90,
+                    "eval.search.bottom.samples": 200,
+                    "eval.search.bottom.iterations": 20,
+                    "eval.search.bottom.elites": 20,
+                    "eval.search.bottom.replan": 1,
+                    "eval.search.bottom.cost": "sum",
                 },
             },
             "paper": {"about": "LeWM's PushT and its weights, which cannot be had here"},

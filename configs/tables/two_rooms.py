@@ -12,26 +12,26 @@ Command: python launch.py table two_rooms --scale=cpu --seeds=3
 """
 
 FLAT = {  # at more compute than two levels
-    "plan.num_levels": 1,
-    "search.bottom.horizon": 48,
-    "search.bottom.samples": 64,
-    "search.bottom.iterations": 4,
-    "search.bottom.elites": 8,
-    "search.bottom.replan": 4,
+    "eval.plan.num_levels": 1,
+    "eval.search.bottom.horizon": 48,
+    "eval.search.bottom.samples": 64,
+    "eval.search.bottom.iterations": 4,
+    "eval.search.bottom.elites": 8,
+    "eval.search.bottom.replan": 4,
 }
-SUM = {"search.bottom.cost": "sum"}
+SUM = {"eval.search.bottom.cost": "sum"}
 FLATS = ("flat", "flat by CEM and the sum of distances", "flat by MPPI and the sum of distances")
 SCALES = {
     "smoke": {
         "about": "two training steps of a tiny model: only shows that the table runs",
         "config": "configs/two_rooms.py:debug",
-        "overrides": {"train.eval_every": 0},
+        "overrides": {"eval.every": 0},
     },
     "cpu": {
         "about": "frames of 32x32, fixed wall, 2,000 walks of 64 frames, latents of 64 numbers, 2,500 steps "
         "of 32 clips; 100 tasks a seed",
         "config": "configs/two_rooms.py",
-        "overrides": {"train.eval_every": 0, "train.checkpoint_every": 2_500, "plan.num_shown": 0},
+        "overrides": {"eval.every": 0, "runtime.checkpoint_every": 2_500, "eval.plan.num_shown": 0},
     },
     "gpu": {
         "about": "frames of 65x65, random walls, 20,000 walks of 91 frames, latents of 512 numbers, 50,000 "
@@ -42,24 +42,23 @@ SCALES = {
             "record.image_size": (65, 65),
             "record.num_frames": 91,
             "record.num_episodes": 20_000,
-            "encoder.patch": 5,
-            "encoder.width": 192,
-            "encoder.heads": 3,
-            "encoder.depth": 6,
-            "encoder.unroll": 1,
-            "bottom.width": 512,
-            "bottom.hidden": 512,
-            "upper.width": 512,
-            "upper.hidden": 512,
+            "model.encoder.patch": 5,
+            "model.encoder.width": 192,
+            "model.encoder.heads": 3,
+            "model.encoder.depth": 6,
+            "model.level.bottom.width": 512,
+            "model.level.bottom.hidden": 512,
+            "model.level.upper.width": 512,
+            "model.level.upper.hidden": 512,
             "train.batch_size": 128,
             "train.num_steps": 50_000,
-            "train.warmup_steps": 2_500,
-            "train.eval_every": 0,
+            "train.optimizer.warmup_steps": 2_500,
+            "eval.every": 0,
             "model.dtype": "bfloat16",
-            "plan.tasks": "random_wall",
-            "plan.num_tasks": 500,
-            "plan.batch": 100,
-            "plan.num_shown": 0,
+            "eval.plan.tasks": "random_wall",
+            "eval.plan.num_tasks": 500,
+            "eval.plan.batch": 100,
+            "eval.plan.num_shown": 0,
         },
     },
     "paper": {"about": "eb_jepa: frames of 65x65, random walls, 1.2 M walks, an IMPALA encoder and a GRU of 512"},
@@ -131,17 +130,22 @@ def get_table() -> dict:
                 "source": "eb_jepa, MPPI on the last state alone; ours is iCEM",
             },
             "flat by CEM and the sum of distances": {
-                "overrides": {**FLAT, **SUM, "search.bottom.method": "cem", "search.bottom.choose": "mean"},
+                "overrides": {**FLAT, **SUM, "eval.search.bottom.method": "cem", "eval.search.bottom.choose": "mean"},
                 "published": {"terminal": 96.0},
                 "source": "eb_jepa, CEM",
             },
             "flat by MPPI and the sum of distances": {
-                "overrides": {**FLAT, **SUM, "search.bottom.method": "mppi", "search.bottom.choose": "sample"},
+                "overrides": {
+                    **FLAT,
+                    **SUM,
+                    "eval.search.bottom.method": "mppi",
+                    "eval.search.bottom.choose": "sample",
+                },
                 "published": {"terminal": 97.0},
                 "source": "eb_jepa, MPPI",
             },
-            "flat with the cost of level 2": {"overrides": {**FLAT, "plan.cost_level": 2}},
-            "two levels as fast": {"overrides": {"upper.time": 2.0}},
+            "flat with the cost of level 2": {"overrides": {**FLAT, "eval.plan.cost_level": 2}},
+            "two levels as fast": {"overrides": {"model.level.upper.time": 2.0}},
         },
         "conclusions": [
             {

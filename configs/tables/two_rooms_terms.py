@@ -21,7 +21,7 @@ def get_table() -> dict:
     percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
     ablations = {
         f"without {term}": {
-            "overrides": {**FLAT, "levels": ("bottom",), f"bottom.{field}": 0.0},
+            "overrides": {**FLAT, "model.levels": ("bottom",), f"model.level.bottom.{field}": 0.0},
             "published": {"terminal": published},
             "source": "eb_jepa, ablations",
         }

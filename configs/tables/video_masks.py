@@ -9,7 +9,7 @@ Command: python launch.py table video_masks --scale=cpu --seeds=3
 
 SPEEDS = {"slow": 1.0, "fast": 4.0}  # pixels a frame; at half a pixel few labels teach nothing
 MASKS = {"tube": "tube", "agnostic": "random"}
-FEW = {"train.eval_every": 0, "eval.probes": ("fine_tune",), "eval.shots": (25,)}
+FEW = {"eval.every": 0, "eval.probes.names": ("fine_tune",), "eval.probes.shots": (25,)}
 
 
 def get_table() -> dict:
@@ -82,9 +82,9 @@ def get_table() -> dict:
                 "config": "configs/moving_mae.py",
                 "overrides": {
                     **FEW,
-                    "train.checkpoint_every": 4000,
+                    "runtime.checkpoint_every": 4000,
                     "eval.num_pictures": 0,
-                    "fine_tune.num_steps": 200,
+                    "eval.fine_tune.num_steps": 200,
                 },
             },
             "gpu": {
@@ -98,16 +98,16 @@ def get_table() -> dict:
                     "record.num_episodes": 25_000,
                     "record.splits": {"train": 0.8, "test": 0.2},
                     "data.clip_length": 16,
-                    "encoder.width": 384,
-                    "encoder.heads": 6,
-                    "encoder.depth": 12,
-                    "decoder.width": 192,
-                    "decoder.depth": 4,
+                    "model.encoder.width": 384,
+                    "model.encoder.heads": 6,
+                    "model.encoder.depth": 12,
+                    "model.decoder.width": 192,
+                    "model.decoder.depth": 4,
                     "train.batch_size": 256,
                     "train.num_steps": 20_000,
-                    "train.warmup_steps": 1000,
+                    "train.optimizer.warmup_steps": 1000,
                     **FEW,
-                    "fine_tune.num_steps": 1000,
+                    "eval.fine_tune.num_steps": 1000,
                 },
             },
             "paper": {

@@ -23,7 +23,7 @@ def imagine(run: LoadedRun) -> pathlib.Path:
     results, metrics = futures(run)
     folder = run.workdir / "imagine"
     workdirs.write_json(folder / "metrics.json", metrics)
-    report.write_media(folder, _futures(run, results), fps=run.config.imagine.fps)
+    report.write_media(folder, _futures(run, results), fps=run.config.eval.imagine.fps)
     return report.write_report(
         folder,
         title=f"Imagined futures: {run.workdir.name}",
@@ -31,13 +31,13 @@ def imagine(run: LoadedRun) -> pathlib.Path:
         provenance=metrics["provenance"],
         metrics=metrics,
         history=read_metrics(run.workdir),
-        fps=run.config.imagine.fps,
+        fps=run.config.eval.imagine.fps,
     )
 
 
 def _futures(run: LoadedRun, results: rollouts.Rollouts) -> report.Futures:
     """What the report shows: some of the measured futures, branches under different actions, and samples."""
-    options, clip = run.config.imagine, results.clip
+    options, clip = run.config.eval.imagine, results.clip
     shown = rollouts.spread(results.imagined, options.num_shown)
     effect = np.abs(results.imagined.astype(np.int16) - results.shuffled)
     liveliest = int(np.argmax(effect.mean(axis=(1, 2, 3, 4))))  # where actions matter most

@@ -17,7 +17,7 @@ ORDERS = {"distance_rank_correlation": "over tasks", "rank_correlation_within_ta
 
 
 def plan(run: LoadedRun) -> pathlib.Path:
-    """Plays the tasks of `config.plan` and writes plan/ anew: results.json, every episode, a video.
+    """Plays the tasks of `config.eval.plan` and writes plan/ anew: results.json, every episode, a video.
 
     Of a JAX-native world also the tasks as a file, and plots of success over distance and over FLOPs.
 

@@ -6,70 +6,35 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 from flax import nnx
 
+from experiments.evaluation.options import FineTuneOptions
 from experiments.training.state import merge_model, split_model
 from world_models.core import sharding as parallel
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.models.masked_autoencoder.classifier import Classifier, learning_rate_factors
 from world_models.probes.augment import mixup_cutmix, random_flip, random_resized_crop
 from world_models.probes.rand_augment import RandAugment
 
 
-@dataclasses.dataclass(frozen=True)
-class FineTuning:
-    """How to fine-tune: the fields of `config.fine_tune`.
+def check(options: FineTuneOptions) -> None:
+    """Raises ConfigError for a value of `config.eval.fine_tune` that cannot work."""
+    for name, least in (("batch_size", 1), ("num_steps", 1), ("trained_blocks", -1)):
+        if getattr(options, name) < least:
+            raise config_error(f"config.eval.fine_tune.{name}", getattr(options, name), f"be at least {least}")
 
-    Attributes:
-      batch_size, num_steps: of the training.
-      learning_rate, warmup_steps, weight_decay: AdamW's; the rate warms up and falls to 0 along half a cosine.
-      layer_decay, trained_blocks: see `learning_rate_factors`; -1 trains all blocks.
-      drop_path, label_smoothing: see `transformer.drop_path` and `mixup_cutmix`.
-      mixup, cutmix: their alphas; 0 for none.
-      crop_scale, flip: see `cropped`.
-      randaugment_ops, randaugment_magnitude: see `RandAugment`; 0 operations for none.
-    """
 
-    batch_size: int
-    num_steps: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    layer_decay: float
-    trained_blocks: int
-    drop_path: float
-    label_smoothing: float
-    mixup: float
-    cutmix: float
-    crop_scale: tuple[float, ...]
-    flip: bool
-    randaugment_ops: int
-    randaugment_magnitude: float
-
-    @classmethod
-    def of(cls, config: ml_collections.ConfigDict) -> "FineTuning":
-        """Reads and checks `config.fine_tune`."""
-        numbers, fields = config.fine_tune.to_dict(), {field.name for field in dataclasses.fields(cls)}
-        if set(numbers) != fields:
-            raise UserError(f"config.fine_tune has {sorted(numbers)}; fine-tuning has {sorted(fields)}.")
-        options = cls(**numbers | {"crop_scale": tuple(numbers["crop_scale"])})
-        for name, least in (("batch_size", 1), ("num_steps", 1), ("trained_blocks", -1)):
-            if numbers[name] < least:
-                raise UserError(f"config.fine_tune.{name}={numbers[name]} must be at least {least}.")
-        return options
-
-    def from_scratch(self) -> "FineTuning":
-        """The same for new weights, which `layer_decay` and `trained_blocks` would hold back."""
-        return dataclasses.replace(self, layer_decay=1.0, trained_blocks=-1)
+def from_scratch(options: FineTuneOptions) -> FineTuneOptions:
+    """The same for new weights, which `layer_decay` and `trained_blocks` would hold back."""
+    return dataclasses.replace(options, layer_decay=1.0, trained_blocks=-1)
 
 
 def fine_tune(
     model: nnx.Module,
-    options: FineTuning,
+    options: FineTuneOptions,
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     num_classes: int,
@@ -105,7 +70,7 @@ def fine_tune(
 
 
 @functools.cache
-def _programs(graphdef: nnx.GraphDef, options: FineTuning, num_classes: int, depth: int) -> tuple[Any, Any, Any]:
+def _programs(graphdef: nnx.GraphDef, options: FineTuneOptions, num_classes: int, depth: int) -> tuple[Any, Any, Any]:
     """The optimizer, the step and the prediction, compiled once for all trainings that are alike."""
     warmup = min(options.warmup_steps, options.num_steps - 1)
     rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warmup, options.num_steps)

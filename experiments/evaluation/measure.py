@@ -10,10 +10,12 @@ from experiments.runs.progress import finite_or_none
 
 
 def futures(run: LoadedRun) -> tuple[rollouts.Rollouts, dict[str, Any]]:
-    """Futures imagined from held-out contexts as `config.imagine` says, and the content of imagine/metrics.json."""
-    options, data = run.config.imagine, run.config.data
+    """Futures imagined from held-out contexts as `config.eval.imagine` says, and the content of imagine/metrics.json."""
+    options, data = run.config.eval.imagine, run.config.data
     length = options.num_context + options.horizon
-    windows = run.windows(data.test_split, length, field="config.imagine.num_context + config.imagine.horizon")
+    windows = run.windows(
+        data.test_split, length, field="config.eval.imagine.num_context + config.eval.imagine.horizon"
+    )
     training = run.windows(data.train_split, 1)
     key = jax.random.fold_in(jax.random.key(run.config.seed), 0)
     results = rollouts.run_rollouts(run.graphdef, run.weights, windows, options.num_context, options.num_contexts, key)

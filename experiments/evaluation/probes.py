@@ -10,7 +10,8 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from experiments.evaluation.fine_tuning import FineTuning, fine_tune, in_batches
+from experiments.evaluation.fine_tuning import check, fine_tune, from_scratch, in_batches
+from experiments.evaluation.options import FineTuneOptions
 from experiments.training.experiment import Evaluator, open_windows
 from experiments.training.state import merge_model, split_model
 from world_models.core.errors import UserError
@@ -28,19 +29,19 @@ BATCH = 256
 
 
 def make_probes(experiment: Any, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, Evaluator]:
-    """The probes that `config.eval.probes` names.
+    """The probes that `config.eval.probes.names` names.
 
     Raises:
       UserError: if a probe is unknown, or the data have no such labels.
     """
-    wanted, data = tuple(config.eval.probes), config.data
+    wanted, data = tuple(config.eval.probes.names), config.data
     for name in wanted:
         if name not in KINDS:
-            raise UserError(f"config.eval.probes={wanted} has {name!r}: choose among {KINDS}.")
+            raise UserError(f"config.eval.probes.names={wanted} has {name!r}: choose among {KINDS}.")
     if not wanted:
         return {}
     open_split = functools.partial(open_windows, config, workdir, clip_length=data.clip_length, stride=data.clip_length)
-    labelled = Labelled(open_split(data.train_split), open_split(data.test_split), config.eval, config.seed)
+    labelled = Labelled(open_split(data.train_split), open_split(data.test_split), config.eval.probes, config.seed)
     found: dict[str, Evaluator] = {}
     for name in wanted:
         if name in FROZEN:
@@ -56,12 +57,12 @@ def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float
         return lambda *arrays: ridge_probe(*arrays).accuracy
     if name == "knn":
         return knn_probe
-    options = config.linear_probe
+    options = config.eval.linear_probe
 
     def linear(train_x: np.ndarray, *arrays: Any) -> float:
         batch = min(options.batch_size, 9 * len(train_x) // 10)  # a tenth may be held out
         sizes = {"epochs": options.epochs, "warmup_epochs": options.warmup_epochs, "batch_size": batch}
-        rates = options.get("base_learning_rates") or (options.base_learning_rate,)  # of older runs
+        rates = options.base_learning_rates
         return linear_probe(train_x, *arrays, base_learning_rates=rates, seed=config.seed, **sizes)
 
     return linear
@@ -71,7 +72,7 @@ class Labelled:
     """Clips with labels, in memory: a training and a test set, each perhaps a random part of its split."""
 
     def __init__(self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int):
-        """`options` is `config.eval`: label_key, num_train and num_test (0 for all)."""
+        """`options` is `config.eval.probes`: label_key, num_train and num_test (0 for all)."""
         self.num_classes = train.episodes.num_classes(options.label_key)
         self._parts = ((train, options.num_train), (test, options.num_test))
         self._labels = tuple(windows.episodes.labels(options.label_key) for windows in (train, test))
@@ -116,13 +117,13 @@ class FrozenProbe:
     def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
         """Measures a model in functional form."""
         found = {"accuracy": self._accuracy(*self._encoded(graphdef, weights))}
-        if self._config.eval.baselines:
+        if self._config.eval.probes.baselines:
             self._baselines = self._baselines or self._measure_baselines()
             found |= self._baselines
         return found
 
     def _features(self, graphdef: nnx.GraphDef, weights: Any, frames: Array) -> jax.Array:
-        return merge_model(graphdef, *weights).features(frames, self._config.eval.pool)
+        return merge_model(graphdef, *weights).features(frames, self._config.eval.probes.pool)
 
     def _encoded(self, graphdef: nnx.GraphDef, weights: Any) -> list[np.ndarray]:
         encode = lambda frames: self._encode(graphdef, weights, frames)
@@ -147,24 +148,25 @@ class FewShot:
     """Accuracy, in percent, after fine-tuning on so many labels a class, from these weights and from scratch."""
 
     def __init__(self, experiment: Any, labelled: Labelled, config: ml_collections.ConfigDict):
-        """`config.eval.shots` says how many labels a class, 0 for all; `config.fine_tune` how."""
+        """`config.eval.probes.shots` says how many labels a class, 0 for all; `config.eval.fine_tune` how."""
         self._experiment, self._labelled, self._config = experiment, labelled, config
-        self._options = FineTuning.of(config)
+        self._options = config.eval.fine_tune
+        check(self._options)
         self._scratch: dict[int, float] = {}
 
     def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
         """Measures a model in functional form."""
         found = {}
-        for shots in self._config.eval.shots:
+        for shots in self._config.eval.probes.shots:
             found[f"accuracy_{shots or 'all'}"] = self._fine_tuned(graphdef, weights, shots, self._options)
-            if self._config.eval.baselines:
+            if self._config.eval.probes.baselines:
                 if shots not in self._scratch:
                     new, *parts = new_model(self._experiment, self._config.seed)
-                    self._scratch[shots] = self._fine_tuned(new, tuple(parts), shots, self._options.from_scratch())
+                    self._scratch[shots] = self._fine_tuned(new, tuple(parts), shots, from_scratch(self._options))
                 found[f"scratch_{shots or 'all'}"] = self._scratch[shots]
         return found
 
-    def _fine_tuned(self, graphdef: nnx.GraphDef, weights: Any, shots: int, options: FineTuning) -> float:
+    def _fine_tuned(self, graphdef: nnx.GraphDef, weights: Any, shots: int, options: FineTuneOptions) -> float:
         frames, labels = self._labelled.train
         if shots:
             rows = balanced_subset(labels, shots, self._config.seed)

@@ -75,7 +75,7 @@ class Pictures:
 
 
 def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reconstructions of held-out clips as `config.imagine` says, and the content of imagine/metrics.json.
+    """Reconstructions of held-out clips as `config.eval.imagine` says, and the content of imagine/metrics.json.
 
     PSNR and SSIM of every stage beside the original, over whole frames, patches that the model was shown included;
     baselines that need no learning are the masked frames as they are and the mean frame of the training data. What the
@@ -106,7 +106,7 @@ def imagine(run: LoadedRun) -> pathlib.Path:
     stages, metrics = measure(run)
     folder = run.workdir / "imagine"
     workdirs.write_json(folder / "metrics.json", metrics)
-    count, fps = run.config.imagine.num_shown, run.config.imagine.fps
+    count, fps = run.config.eval.imagine.num_shown, run.config.eval.imagine.fps
     shown = {name: frames[spread(frames, count)] for name, frames in stages.items()}
     media.write_png(folder / "reconstructions.png", picture(shown))
     figures = [report.figure(folder / "reconstructions.png", "Held-out clips, an example a row.")]

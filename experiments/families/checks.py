@@ -1,49 +1,62 @@
 """What configs of several families are checked for before anything is made: one sentence that names the field."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import REMAT
 
 
 def check_transformer(block: str, options: TransformerOptions) -> None:
-    """Checks the options that `block` of the config, such as "config.encoder", gives a transformer.
+    """Checks the options that `block` of the config, such as "config.model.encoder", gives a transformer.
 
     Raises:
       UserError: if they cannot work, here or at all.
     """
     if options.heads < 1 or options.width % options.heads or options.width % 4:
-        raise UserError(f"{block}.width={options.width} must be a multiple of {block}.heads={options.heads} and of 4.")
-    if options.depth < 1 or not 1 <= options.unroll <= options.depth:
-        raise UserError(
-            f"{block}.depth={options.depth} must be at least 1, and {block}.unroll={options.unroll} between 1 and that."
-        )
-    for name, allowed in {"remat": tuple(REMAT), "attention": ("xla", "cudnn")}.items():
-        if getattr(options, name) not in allowed:
-            raise UserError(f"{block}.{name}={getattr(options, name)!r} must be one of {allowed}.")
-    if options.attention == "cudnn" and jax.default_backend() != "gpu":
-        raise UserError(
-            f"{block}.attention='cudnn' needs an NVIDIA GPU, and this is a {jax.default_backend()}: set it to 'xla'."
+        raise config_error(f"{block}.width", options.width, f"be a multiple of {block}.heads={options.heads} and of 4")
+    compute = options.compute
+    check_least(block, options, "depth", 1)
+    if compute.unroll < -1 or compute.unroll == 0:
+        raise config_error("config.runtime.compute.unroll", compute.unroll, "be at least 1, or -1 for all blocks")
+    check_one_of("config.runtime.compute", compute, remat=tuple(REMAT), attention=("xla", "cudnn"))
+    if compute.attention == "cudnn" and jax.default_backend() != "gpu":
+        raise config_error(
+            "config.runtime.compute.attention",
+            "cudnn",
+            f"be 'xla' on a {jax.default_backend()}: it needs an NVIDIA GPU",
         )
 
 
-def check_patches(patch: int, frame_shape: Sequence[int]) -> None:
-    """Refuses `config.model.patch` if it does not divide frames of shape (height, width, channel)."""
+def check_one_of(block: str, options: Any, **allowed: Sequence[Any]) -> None:
+    """Raises ConfigError if a field of `options`, the block of that name, is none of its allowed values."""
+    for name, values in allowed.items():
+        if getattr(options, name) not in values:
+            raise config_error(f"{block}.{name}", getattr(options, name), f"be one of {', '.join(map(repr, values))}")
+
+
+def check_least(block: str, options: Any, name: str, least: float) -> None:
+    """Raises ConfigError if a field of `options`, the block of that name, is below `least`."""
+    if getattr(options, name) < least:
+        raise config_error(f"{block}.{name}", getattr(options, name), f"be at least {least}")
+
+
+def check_patches(patch: int, frame_shape: Sequence[int], field: str = "config.model.patch") -> None:
+    """Raises ConfigError if a patch size does not divide frames of shape (height, width, channel)."""
     height, width, _ = frame_shape
     if patch < 1 or height % patch or width % patch:
-        raise UserError(
-            f"Frames of {height}x{width} must be multiples of config.model.patch={patch}: set that or "
-            "config.data.image_size."
-        )
+        raise config_error(field, patch, f"divide frames of {height}x{width}: set it or config.data.image_size")
 
 
-def check_pixels(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
-    """Refuses `config.model.pixel_mean` and `pixel_std` that do not fit frames of so many channels."""
-    for name, values in {"pixel_mean": mean, "pixel_std": std}.items():
+def check_pixels(
+    mean: Sequence[float], std: Sequence[float], channels: int, prefix: str = "config.model.pixel_"
+) -> None:
+    """Raises ConfigError if statistics of pixels do not fit frames of so many channels."""
+    for name, values in {"mean": mean, "std": std}.items():
         if len(values) not in (1, channels):
-            raise UserError(f"config.model.{name}={tuple(values)} must have 1 or {channels} numbers.")
+            raise config_error(f"{prefix}{name}", tuple(values), f"have 1 or {channels} numbers")
     if min(std) <= 0:
-        raise UserError(f"config.model.pixel_std={tuple(std)} must be above 0.")
+        raise config_error(f"{prefix}std", tuple(std), "be above 0")

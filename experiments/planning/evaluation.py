@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.planning.options import PLAN
 from experiments.planning.planners import make_planner, make_settings
 from experiments.runs.loading import LoadedRun
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
+from world_models.core.options import from_dict
 from world_models.core.types import Array
 from world_models.metrics.intervals import wilson_interval
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
@@ -45,45 +47,43 @@ def plan_outline(plan_info: PlanInfo) -> PlanOutline:
 
 
 class PlanningEvaluation:
-    """A run and how its levels plan, of `config.plan` and `config.search`, whatever the world."""
+    """A run and how its levels plan, of `config.eval.plan` and `config.eval.search`, whatever the world."""
 
     LEAST: Mapping[str, int]
-    """Fields of config.plan with the least that each may be."""
+    """Fields of config.eval.plan with the least that each may be."""
 
-    EXAMPLE: str
-    """A config that has them all."""
+    KIND: str
+    """Of `config.eval.plan`."""
 
     steps: int
     """Of an episode."""
 
     def __init__(self, run: LoadedRun):
-        """Checks `config.plan` and `config.search`."""
+        """Checks `config.eval.plan` and `config.eval.search`."""
         if not isinstance(run.model, MultiLevelDynamics):
             raise UserError(f"{run.workdir} holds no model of latent dynamics, which plan needs.")
-        missing = [name for name in ("plan", "search") if name not in run.config]
-        if missing:
-            raise UserError(f"config.{missing[0]} is missing: {self.EXAMPLE} shows what it must hold.")
-        self.run, self.options = run, run.config.plan
-        for name, bound in self.LEAST.items():
-            if name not in self.options:
-                raise UserError(f"config.plan.{name} is missing: {self.EXAMPLE} shows what it must hold.")
-            if self.options[name] < bound:
-                raise UserError(f"config.plan.{name}={self.options[name]} must be at least {bound}.")
+        options = run.config.eval.plan
+        if options.kind != self.KIND:
+            raise config_error(
+                "config.eval.plan.kind", options.kind, f"be {self.KIND!r} for {run.config.record.source!r}"
+            )
+        self.run, self.options = run, from_dict(PLAN, options.to_dict(), "config.eval.plan")
+        for name, least in self.LEAST.items():
+            if getattr(self.options, name) < least:
+                raise config_error(f"config.eval.plan.{name}", getattr(self.options, name), f"be at least {least}")
         self.settings = make_settings(run.config, run.model)
         self.cost_level = self.options.cost_level
         highest = len(run.model.options.levels)
         if self.cost_level and not len(self.settings) <= self.cost_level <= highest:
-            raise UserError(
-                f"config.plan.cost_level={self.cost_level} must be from {len(self.settings)}, the highest level that "
-                f"plans, to {highest}, the levels of this model, or 0 for the former."
-            )
+            valid = f"be from {len(self.settings)}, the highest level that plans, to {highest}, or 0 for the former"
+            raise config_error("config.eval.plan.cost_level", self.cost_level, valid)
         if self.cost_level == len(self.settings):
             self.cost_level = 0  # their own, also where fewer of them plan for `pareto`
         try:
             make_planner(run.model, self.settings)
         except UserError as error:
-            named = ", ".join(f"{i} is {name}" for i, name in enumerate(run.config.levels, start=1))
-            raise UserError(f"config.search ({named}): {error}") from error
+            named = ", ".join(f"{i} is {name}" for i, name in enumerate(run.config.model.levels, start=1))
+            raise UserError(f"config.eval.search ({named}): {error}") from error
 
     def planning_cost(self, settings: tuple[PlannerLevel, ...]) -> planning_cost.PlanningCost:
         """What one episode costs under some settings."""

@@ -1,5 +1,6 @@
 """Planning in a trained model, measured in a Gymnasium environment: episodes on the host around one jitted `act`."""
 
+import dataclasses
 import functools
 import importlib
 from typing import Any
@@ -15,6 +16,7 @@ from experiments.runs.fingerprint import of_value
 from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import Progress
 from world_models.core.errors import UserError
+from world_models.data.options import GymnasiumRecording
 from world_models.environments.gymnasium import GymnasiumSource
 from world_models.environments.replay import IsReached, ReplayedTask, draw
 from world_models.planning.host import HostEpisode, Player
@@ -32,7 +34,9 @@ def recorded_source(run: LoadedRun) -> GymnasiumSource:
             f"config.record.source='gymnasium', but this model's data were recorded from {record.get('source')!r}: "
             "plan where they come from."
         )
-    record = run.config.record.to_dict() | dict(record) | {"image_size": run.spec.frame_shape[:2]}
+    known = {field.name for field in dataclasses.fields(GymnasiumRecording)}  # older recordings have others besides
+    record = {name: value for name, value in record.items() if name in known}
+    record = run.config.record.to_dict() | record | {"image_size": run.spec.frame_shape[:2]}
     source = make_source(ml_collections.ConfigDict(record))
     environment = source.make()
     space = environment.action_space
@@ -43,14 +47,14 @@ def recorded_source(run: LoadedRun) -> GymnasiumSource:
 
 
 def make_reached(config: ml_collections.ConfigDict) -> IsReached:
-    """The function that `config.plan.reached` names."""
-    wanted = config.plan.get("reached", "")
+    """The function that `config.eval.plan.reached` names."""
+    wanted = config.eval.plan.get("reached", "")
     module, _, name = wanted.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"config.plan.reached={wanted!r} must be a 'package.module:function' of an observation and "
+            f"config.eval.plan.reached={wanted!r} must be a 'package.module:function' of an observation and "
             f"the goal's that says whether the goal is reached ({error})."
         ) from error
 
@@ -59,10 +63,10 @@ class GymnasiumPlanning(PlanningEvaluation):
     """Tasks, a planner and what came of them; nothing is played before it is asked for."""
 
     LEAST = {"num_steps": 1, "offset": 1, "num_tasks": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
-    EXAMPLE = "configs/push_t.py"
+    KIND = "gymnasium"
 
     def __init__(self, run: LoadedRun):
-        """Checks `config.plan` and `config.search`, and draws the tasks."""
+        """Checks `config.eval.plan` and `config.eval.search`, and draws the tasks."""
         super().__init__(run)
         options = self.options
         self.source, self.reached = recorded_source(run), make_reached(run.config)
@@ -71,7 +75,7 @@ class GymnasiumPlanning(PlanningEvaluation):
                 self.source, self.reached, options.num_tasks, options.offset, options.num_steps, options.task_seed
             )
         except UserError as error:
-            raise UserError(f"config.plan: {error}") from error
+            raise UserError(f"config.eval.plan: {error}") from error
         self.steps = options.num_steps
         starts = [[self.source.seed(task.unit), len(task.actions)] for task in self.tasks]
         self.digest = of_value({"record": dict(run.spec.record), "offset": options.offset, "tasks": starts})

@@ -1,54 +1,48 @@
-"""How the levels of a model plan, from `config.search` and `config.plan`, and the planner that they make."""
+"""How the levels of a model plan, from `config.eval.search` and `config.eval.plan`, and the planner that they make."""
 
 import dataclasses
 import functools
 
 import ml_collections
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError, config_error
+from world_models.core.options import from_dict
 from world_models.core.types import Array
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
 from world_models.planning import costs
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
-from world_models.planning.options import PlannerLevel, Search
+from world_models.planning.options import PlannerLevel
 
 
 def make_settings(config: ml_collections.ConfigDict, model: MultiLevelDynamics) -> tuple[PlannerLevel, ...]:
-    """How each level of a planner searches, from `config.search` and `config.plan`, the lowest first.
+    """How each level of a planner searches, from `config.eval.search` and `config.eval.plan`, the lowest first.
 
     Raises:
-      UserError: if a block or a field is missing, unknown or out of range.
+      ConfigError: if a block or a field is missing, unknown or out of range.
     """
-    names, count = tuple(config.levels), config.plan.num_levels or len(config.levels)
+    names, count = tuple(config.model.levels), config.eval.plan.num_levels or len(config.model.levels)
     if not 1 <= count <= len(names):
-        raise UserError(
-            f"config.plan.num_levels={count} must be from 1 to {len(names)}, the levels of this model, or 0 for all."
-        )
-    own = {field.name for field in dataclasses.fields(PlannerLevel)} - {"search"}
-    known = own | {field.name for field in dataclasses.fields(Search)} - {"dim", "low", "high"}
+        valid = f"be from 1 to {len(names)}, the levels of this model, or 0 for all"
+        raise config_error("config.eval.plan.num_levels", count, valid)
+    if model.actions.kind != "continuous":
+        raise UserError(f"The data have {model.actions.kind} actions; these planners search for continuous ones.")
     found = []
     for i, name in enumerate(names[:count]):
-        if name not in config.search:
-            raise UserError(f"config.search.{name} is missing: how the level {name!r} of config.levels plans.")
-        numbers = config.search[name].to_dict()
-        if not set(numbers) <= known:
-            unknown = sorted(set(numbers) - known)
-            raise UserError(f"config.search.{name} has {unknown}, which no search has; it may have {sorted(known)}.")
+        block = f"config.eval.search.{name}"
+        if name not in config.eval.search:
+            raise ConfigError(block, f"{block} is missing: how the level {name!r} of config.model.levels plans.")
         low, high = (model.actions.low, model.actions.high) if i == 0 else (-1.0, 1.0)
-        if i == 0 and model.actions.kind != "continuous":
-            raise UserError(f"The data have {model.actions.kind} actions; these planners search for continuous ones.")
-        options = {key: value for key, value in numbers.items() if key not in own}
         try:
-            search = Search(dim=model.options.levels[i].action, low=low, high=high, **options)
+            level = from_dict(PlannerLevel, config.eval.search[name].to_dict(), block)
+            level = dataclasses.replace(level, dim=model.options.levels[i].action, low=low, high=high)
+        except ConfigError:
+            raise
         except UserError as error:
-            raise UserError(f"config.search.{name}: {error}") from error
-        setting = PlannerLevel(search, **{key: value for key, value in numbers.items() if key in own})
-        if setting.cost_space == "own" and i + 1 < count and config[names[i + 1]].encoder != "identity":
-            raise UserError(
-                f"config.search.{name}.cost_space='own' takes subgoals of level {names[i + 1]!r} for its own latents, "
-                f"which they are only with config.{names[i + 1]}.encoder='identity': take 'above'."
-            )
-        found.append(setting)
+            raise ConfigError(block, f"{block}: {error}") from error
+        if level.cost_space == "own" and i + 1 < count and model.options.levels[i + 1].encoder != "identity":
+            valid = f"be 'above': only the latents of a level with encoder='identity' are those of {name!r}"
+            raise config_error(f"{block}.cost_space", "own", valid)
+        found.append(level)
     return tuple(found)
 
 
@@ -75,9 +69,9 @@ def make_planner(
 
     for number, setting in enumerate(settings, start=1):
         if number < highest:
-            horizon = min(setting.search.horizon, options[number].stride)
-            setting = dataclasses.replace(setting, search=dataclasses.replace(setting.search, horizon=horizon))
-        fields = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
+            setting = dataclasses.replace(setting, horizon=min(setting.horizon, options[number].stride))
+        own = ("search", "replan", "prior_weight", "cost", "cost_space", "near", "warm_start")
+        fields = {name: getattr(setting, name) for name in own}
         fields["prior"] = model.prior(number) if setting.prior else None
         levels.append(
             Level(
@@ -96,7 +90,6 @@ def make_planner(
 
 def with_samples(setting: PlannerLevel, share: float) -> PlannerLevel:
     """A search with a share of its samples and of its elites, at least two and one."""
-    search = setting.search
-    samples = max(2, round(search.samples * share))
-    elites = min(max(1, round(search.elites * share)), samples - 1)
-    return dataclasses.replace(setting, search=dataclasses.replace(search, samples=samples, elites=elites))
+    samples = max(2, round(setting.samples * share))
+    elites = min(max(1, round(setting.elites * share)), samples - 1)
+    return dataclasses.replace(setting, samples=samples, elites=elites)

@@ -60,15 +60,15 @@ def where(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, str]:
-    """The tasks of `config.plan`, from its file or drawn, and the SHA-256 of what they are, wherever they come from."""
-    options = config.plan
+    """The tasks of `config.eval.plan`, from its file or drawn, and the SHA-256 of what they are, wherever they come from."""
+    options = config.eval.plan
     try:
         if options.task_file:
             found, _ = tasks.load(pathlib.Path(options.task_file), world, where(config))
         else:
             found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
     except UserError as error:
-        raise UserError(f"config.plan: {error}") from error
+        raise UserError(f"config.eval.plan: {error}") from error
     return found, tasks.digest({"tasks": tasks.content(found)})
 
 
@@ -76,16 +76,16 @@ class WorldPlanning(PlanningEvaluation):
     """Tasks of a JAX-native world, a planner and what came of them; nothing runs before it is asked for."""
 
     LEAST = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
-    EXAMPLE = "configs/two_rooms.py"
+    KIND = "world"
 
     def __init__(self, run: LoadedRun):
-        """Checks `config.plan` and `config.search`."""
+        """Checks `config.eval.plan` and `config.eval.search`."""
         super().__init__(run)
         self.world = make_world(run)
         self.tasks, self.digest = make_tasks(run.config, self.world)
         self.steps = self.options.num_steps or self.world.num_steps
         if min(self.options.pareto, default=1) <= 0:
-            raise UserError(f"config.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
+            raise UserError(f"config.eval.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
 
     @functools.cached_property
     def episodes(self) -> Episode:
@@ -115,7 +115,7 @@ class WorldPlanning(PlanningEvaluation):
         return _play(graphdef, settings, self.cost_level, self.world, self.steps, shown, weights, task, keys, repeat)
 
     def repeats(self) -> dict[str, Any]:
-        """How much success depends on the planner's luck alone: that of each of `config.plan.repeats`."""
+        """How much success depends on the planner's luck alone: that of each of `config.eval.plan.repeats`."""
         every = [self.episodes] + [
             self.play(self.settings, f"planner seed {i}", i) for i in range(1, self.options.repeats)
         ]
@@ -268,7 +268,7 @@ def _ends(graphdef: nnx.GraphDef, levels: int, world: World, weights: Any, task:
     found = [tuple(jax.lax.map(look, ends, batch_size=100) for ends in (task, task._replace(start=task.goal)))]
     for level in range(2, levels + 1):
         found.append(tuple(model.lift(level, z) for z in found[-1]))
-    return [tuple(model.place(level, z) for z in ends) for level, ends in enumerate(found, start=1)]
+    return [tuple(model.distance_embedding(level, z) for z in ends) for level, ends in enumerate(found, start=1)]
 
 
 def _straight_line(world: World, position: Array, goal: Array, key: Array) -> Array:

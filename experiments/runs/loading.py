@@ -120,7 +120,7 @@ def load(
     graphdef, (params, constants), names = abstract_model(experiment, config.seed)
     mesh = parallel.make_mesh((1, -1, 1))  # whatever the run was trained on
     place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-    params = jax.tree.map(place, params, parallel.shardings(names, params, config.sharding, mesh))
+    params = jax.tree.map(place, params, parallel.shardings(names, params, config.runtime.sharding, mesh))
     constants = jax.tree.map(lambda x: place(x, parallel.replicated(mesh)), constants)
     saver = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
     found = saver.latest if step is None else step

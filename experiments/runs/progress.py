@@ -107,7 +107,7 @@ class Writers:
             self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(self._path, "a", buffering=1)  # noqa: SIM115
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
-        self._wandb = _start_wandb(workdir, config) if config.wandb else None
+        self._wandb = _start_wandb(workdir, config) if config.runtime.wandb else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Writes one line; a number that is not finite becomes null in JSON."""
@@ -153,7 +153,9 @@ def _start_wandb(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> An
     try:
         import wandb
     except ImportError as error:
-        raise UserError("config.wandb=True needs the extra: pip install -e '.[wandb]', or set it to False.") from error
+        raise UserError(
+            "config.runtime.wandb=True needs the extra: pip install -e '.[wandb]', or set it to False."
+        ) from error
     return wandb.init(dir=str(workdir), name=workdir.name, config=config.to_dict(), resume="allow")
 
 

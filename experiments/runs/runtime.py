@@ -19,7 +19,7 @@ def setup(xla_flags: str = "") -> None:
     JAX_COMPILATION_CACHE_DIR chooses another folder. Several processes may share it: JAX lets only the first write.
 
     Args:
-      xla_flags: `config.xla_flags`, flags space-separated. They are added to those in the environment, before any
+      xla_flags: `config.runtime.xla_flags`, flags space-separated. They are added to those in the environment, before any
         backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS where they begin with --xla_tpu, which XLA itself does not
         know.
 
@@ -28,7 +28,7 @@ def setup(xla_flags: str = "") -> None:
     """
     for flag in xla_flags.split():
         if not flag.startswith("--xla_"):
-            raise UserError(f"config.xla_flags has {flag!r}, which is no flag of XLA: each begins with --xla_.")
+            raise UserError(f"config.runtime.xla_flags has {flag!r}, which is no flag of XLA: each begins with --xla_.")
         name = "LIBTPU_INIT_ARGS" if flag.startswith("--xla_tpu") else "XLA_FLAGS"
         before = os.environ.get(name, "").split()
         if flag not in before:

@@ -15,41 +15,9 @@ from typing import Any
 
 import ml_collections
 
+from experiments.runs.config import MAY_CHANGE
 from world_models.core.errors import UserError
 
-# Fields that have no part in what training makes of the weights.
-AFTER_TRAINING = ("eval", "imagine", "plan", "search", "sampler", "linear_probe", "fine_tune")
-# Fields that change where and how safely a run is computed, but not what is computed.
-HOW_IT_RUNS = (
-    "mesh",
-    "sharding",
-    "xla_flags",
-    "data.cache_gb",
-    "data.num_threads",
-    "data.max_damaged",
-    "network.attention",
-    "network.remat",
-    "network.unroll",
-    "train.max_nonfinite",
-    "train.spike_sigmas",
-    "train.watchdog_seconds",
-    "train.best",
-    "train.better",
-)
-# Fields that may differ when a run is taken up again: those, how long or how loudly it runs, and how it is judged.
-MAY_CHANGE = (
-    *AFTER_TRAINING,
-    *HOW_IT_RUNS,
-    "record",
-    "train.num_steps",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "train.keep",
-    "train.keep_every",
-    "profile",
-    "wandb",
-)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 

@@ -10,24 +10,14 @@ from typing import Any
 
 import ml_collections
 
-from experiments.runs import workdir as workdirs
 from experiments.runs.fingerprint import modules_named, of_code, of_value
 from experiments.tables import definition
 from experiments.tables.definition import Table
 from experiments.training.experiment import open_episodes
 from world_models.core.errors import UserError
 
-IRRELEVANT = (
-    "record",
-    "profile",
-    "wandb",
-    "data.dataset",
-    "train.log_every",
-    "train.checkpoint_every",
-    "train.keep",
-    "train.keep_every",
-    *workdirs.HOW_IT_RUNS,
-)
+IRRELEVANT = ("record", "runtime", "data.dataset")
+"""What the numbers of a member do not depend on; a data set counts by its fingerprint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +163,7 @@ def _member(
 
 def _trained_by(config: dict[str, Any]) -> dict[str, Any]:
     """What of a config training depends on."""
-    return _without(config, (*workdirs.AFTER_TRAINING, "train.eval_every"))
+    return _without(config, ("eval",))
 
 
 def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from experiments.tools.launchers import local, slurm
 from experiments.tools.sweep_settings import Member, Plan, at, make_members, read_plan
 from world_models.core.errors import UserError
 
-MEASURING = ("eval.", "sampler.")  # fields that what metrics.jsonl holds depends on, but the weights do not
+MEASURING = ("eval.",)  # fields that what metrics.jsonl holds depends on, but the weights do not
 TAIL = 1 << 16  # bytes from the end of metrics.jsonl that hold its last line
 
 

@@ -65,8 +65,8 @@ def open_episodes(config: ml_collections.ConfigDict, workdir: pathlib.Path, spli
         action_key=data.action_key,
         image_size=tuple(data.image_size) if data.image_size else None,
         num_actions=data.num_actions,
-        cache_bytes=int(data.cache_gb * 2**30),
-        max_damaged=data.max_damaged,
+        cache_bytes=int(config.runtime.data.cache_gb * 2**30),
+        max_damaged=config.runtime.data.max_damaged,
     )
 
 

@@ -37,7 +37,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.P
     """
     run = prepare(config, workdir)
     progress = Progress(config.train.num_steps, int(run.state.step), quiet=not parallel.is_main())
-    watchdog = Watchdog(config.train.watchdog_seconds)
+    watchdog = Watchdog(config.runtime.watchdog_seconds)
     with StopSignal() as stop:
         try:
             finished = _loop(run, progress, watchdog, stop)
@@ -59,11 +59,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.P
 
 def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) -> bool:
     """Trains to the end (true) or until asked to stop (false)."""
-    options = run.config.train
+    options, runtime, every = run.config.train, run.config.runtime, run.config.eval.every
     step = first = int(run.state.step)
     pending: collections.deque = collections.deque()
     meter = Meter(options.batch_size * run.config.data.clip_length, step)
-    spikes = Spikes(options.spike_sigmas)
+    spikes = Spikes(runtime.spike_sigmas)
     agreed = False
 
     def check(lag: int) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
         if agreed or (stop.received and jax.process_count() == 1):
             check(0)
             return False
-        profile_here = bool(run.config.profile) and step == first + 3
+        profile_here = bool(run.config.runtime.profile) and step == first + 3
         if profile_here:
             jax.profiler.start_trace(str(run.workdir / "profile"))
         with meter.waiting(), run.goodput.spent_on("data"):
@@ -100,19 +100,19 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
         pending.append((step, position, batch, metrics))
         for values in check(LAG if step < options.num_steps else 0):
             progress.show(step, f"loss {float(values['loss']):.4f} | {meter}")
-        if step % options.log_every == 0 or step == options.num_steps:
+        if step % runtime.log_every == 0 or step == options.num_steps:
             values = jax.device_get(metrics)
             del values["stop"]
             _write(run, step, {f"train/{name}": value for name, value in values.items()} | meter.rates(step))
             _note_damage(run, step)
-        if options.eval_every and (step % options.eval_every == 0 or step == options.num_steps):
+        if every and (step % every == 0 or step == options.num_steps):
             with away("eval"):
                 found = evaluate(run.evaluators, run.graphdef, run.state)
             _write(run, step, found | {f"goodput/{what}": share for what, share in run.goodput.shares().items()})
             if _is_best(run, step, found):
                 with away("checkpoint"):
                     _save(run)
-        if step % options.checkpoint_every == 0:
+        if step % runtime.checkpoint_every == 0:
             with away("checkpoint"):
                 _save(run)
     return True
@@ -132,12 +132,12 @@ def _look(run: Run, spikes: Spikes, step: int, position: Any, batch: Any, metric
     run.position = run.position | {"nonfinite": run.position.get("nonfinite", 0) + 1}
     path = run.incidents.keep(step, parallel.local_rows(batch))
     run.incidents.add("nonfinite", step, **facts, batch=str(path))
-    if run.bad_in_a_row >= run.config.train.max_nonfinite:
+    if run.bad_in_a_row >= run.config.runtime.max_nonfinite:
         run.saver.wait()
         raise Diverged(
             f"The loss or a gradient was not finite at step {step}, for the {run.bad_in_a_row}th time in a row (loss "
             f"{loss}, gradient norm {norm}, data position {position}); the batch is in {path} and the last good "
-            f"checkpoint is step {run.saver.latest}: look at that batch, or lower config.train.learning_rate or "
+            f"checkpoint is step {run.saver.latest}: look at that batch, or lower config.train.optimizer.learning_rate or "
             "clip_norm."
         )
     say(f"step {step}: loss {loss}, gradient norm {norm}: not finite, update skipped; the batch is in {path}.")
@@ -146,11 +146,11 @@ def _look(run: Run, spikes: Spikes, step: int, position: Any, batch: Any, metric
 
 def _is_best(run: Run, step: int, found: dict[str, float]) -> bool:
     """Whether an evaluation beats all before it; then it becomes the record."""
-    options, record = run.config.train, run.position.get("best")
+    options, record = run.config.eval, run.position.get("best")
     value = found.get(options.best)
     if value is None or not np.isfinite(value):
         if options.best and value is None:
-            say(f"config.train.best={options.best!r} is not among what was evaluated: {', '.join(found)}.")
+            say(f"config.eval.best={options.best!r} is not among what was evaluated: {', '.join(found)}.")
         return False
     sign = 1 if options.better == "lower" else -1
     if record and record["metric"] == options.best and sign * value >= sign * record["value"]:

@@ -95,7 +95,7 @@ class Watchdog:
         while not self._closed.wait(min(1.0, self._seconds / 4)):
             if not self._paused and time.monotonic() - self._last > self._seconds:
                 print(
-                    f"\nNo step ended for {self._seconds:g} s (config.train.watchdog_seconds): a process or a device "
+                    f"\nNo step ended for {self._seconds:g} s (config.runtime.watchdog_seconds): a process or a device "
                     "of this run hangs or is dead. What every thread was doing follows; the same command goes on from "
                     "the newest checkpoint.",
                     file=sys.stderr,

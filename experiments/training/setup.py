@@ -49,8 +49,9 @@ class Run:
 def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     """Data, mesh, model, optimizer, state and everything else of a run, checked and ready for the first step."""
     begin = time.monotonic()
-    data, options, main = config.data, config.train, parallel.is_main()
-    mesh = parallel.make_mesh(config.mesh)
+    data, options, runtime = config.data, config.train, config.runtime
+    main = parallel.is_main()
+    mesh = parallel.make_mesh(config.runtime.mesh)
     parallel.check_batch_size(options.batch_size, options.accumulate, mesh)
     windows = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
     parallel.check_same(windows.episodes.fingerprint, f"{windows.episodes.name} (fingerprint of files and damage)")
@@ -58,7 +59,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     if hasattr(experiment, "check_windows"):
         experiment.check_windows(windows)
     optimizer, rate = make_optimizer(options)
-    graphdef, init, shapes = create_state(experiment, optimizer, config.seed, mesh, config.sharding)
+    graphdef, init, shapes = create_state(experiment, optimizer, config.seed, mesh, config.runtime.sharding)
     workdirs.claim(workdir, config, write=main)
     origin = {"seed": config.seed, "data": windows.episodes.name, "data_fingerprint": windows.episodes.fingerprint}
     if main:
@@ -72,10 +73,10 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
             seed=config.seed,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            num_threads=data.num_threads,
+            num_threads=runtime.data.num_threads,
         )
     )
-    saver = checkpoints.Checkpoints(workdir / "checkpoints", keep=options.keep, keep_every=options.keep_every)
+    saver = checkpoints.Checkpoints(workdir / "checkpoints", keep=runtime.keep, keep_every=runtime.keep_every)
     position = {"data": iterator.get_state(), "data_fingerprint": windows.episodes.fingerprint}
     if saver.latest is None:
         state = _started_from(config.init_from, init(), shapes)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from experiments.training.experiment import Experiment
 from world_models.core import sharding as parallel
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 
 
 class TrainState(NamedTuple):
@@ -59,17 +59,18 @@ def merge_model(graphdef: nnx.GraphDef, params: Any, constants: Any) -> nnx.Modu
 
 def make_optimizer(train: ml_collections.ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """AdamW with clipping by global norm, and the learning rate as a function of the step."""
-    if train.schedule not in ("constant", "cosine"):
-        raise UserError(f"config.train.schedule={train.schedule!r} must be 'constant' or 'cosine'.")
-    peak, warmup = train.learning_rate, train.warmup_steps
-    if train.schedule == "cosine":
+    options = train.optimizer
+    if options.schedule not in ("constant", "cosine"):
+        raise config_error("config.train.optimizer.schedule", options.schedule, "be 'constant' or 'cosine'")
+    peak, warmup = options.learning_rate, options.warmup_steps
+    if options.schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(train.num_steps, warmup + 1))
     else:
         rate = optax.join_schedules(
             [optax.linear_schedule(peak / (warmup + 1), peak, warmup), lambda _: peak], [warmup]
         )
-    adamw = optax.adamw(rate, train.b1, train.b2, train.eps, weight_decay=train.weight_decay, mask=_decayed)
-    return optax.chain(optax.clip_by_global_norm(train.clip_norm), adamw), rate
+    adamw = optax.adamw(rate, options.b1, options.b2, options.eps, weight_decay=options.weight_decay, mask=_decayed)
+    return optax.chain(optax.clip_by_global_norm(options.clip_norm), adamw), rate
 
 
 def _decayed(params: Any) -> Any:

@@ -32,7 +32,7 @@ def make_mesh(shape: Sequence[int]) -> Mesh:
         sizes[sizes.index(-1)] = devices // known if known and devices % known == 0 else 0
     if len(sizes) != len(AXES) or min(sizes) < 1 or math.prod(sizes) != devices:
         raise UserError(
-            f"config.mesh={tuple(shape)} does not fit {devices} device(s): give sizes of {AXES} that multiply to it; "
+            f"config.runtime.mesh={tuple(shape)} does not fit {devices} device(s): give sizes of {AXES} that multiply to it; "
             "one may be -1."
         )
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -97,12 +97,14 @@ def shardings(names: Any, shapes: Any, rules: Rules, mesh: Mesh) -> Any:
     """
     for name, over in rules:
         if over not in AXES:
-            raise UserError(f"config.sharding maps {name!r} to {over!r}, which is no mesh axis: choose one of {AXES}.")
+            raise UserError(
+                f"config.runtime.sharding maps {name!r} to {over!r}, which is no mesh axis: choose one of {AXES}."
+            )
     specs = jax.tree.map(lambda own, array: spec(own, array.shape, rules, mesh), names, shapes)
     if mesh.shape["tensor"] > 1 and not any("tensor" in found for found in jax.tree.leaves(specs)):
         raise UserError(
-            f"config.mesh has tensor={mesh.shape['tensor']}, which splits nothing of this model: it needs an axis "
-            "named in config.sharding (heads or mlp of a transformer, say) that this divides; set it to 1."
+            f"config.runtime.mesh has tensor={mesh.shape['tensor']}, which splits nothing of this model: it needs an axis "
+            "named in config.runtime.sharding (heads or mlp of a transformer, say) that this divides; set it to 1."
         )
     return jax.tree.map(lambda found: NamedSharding(mesh, found), specs)
 

@@ -194,7 +194,7 @@ class Episodes:
                 return path, at(path)
         there = [path for path in schema.paths(self._features) if at(path) is not None]
         raise UserError(
-            f"config.eval.label_key={key!r} is no integer of a whole example in {self.name}; "
+            f"config.eval.probes.label_key={key!r} is no integer of a whole example in {self.name}; "
             f"it has {there or 'no such labels'}."
         )
 
@@ -207,8 +207,8 @@ class Episodes:
             if len(self.damaged) >= self._max_damaged:
                 raise UserError(
                     f"Record {number} (counted from 0) of {filename} is damaged ({error}), with {len(self.damaged)} "
-                    f"other damaged records skipped so far and config.data.max_damaged={self._max_damaged}: copy the "
-                    "file again or make it anew, or raise config.data.max_damaged to go on without the record."
+                    f"other damaged records skipped so far and config.runtime.data.max_damaged={self._max_damaged}: copy the "
+                    "file again or make it anew, or raise config.runtime.data.max_damaged to go on without the record."
                 ) from error
             self.damaged[episode] = f"record {number} of {filename}: {error}"
 

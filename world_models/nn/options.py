@@ -1,6 +1,7 @@
 """Options of the networks that all families share. No JAX: configs and recording workers import this."""
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,25 +30,24 @@ class TransformerOptions:
       depth: number of blocks.
       heads: of the attention; divides `width`.
       mlp_ratio: hidden width of the MLP over `width`.
-      remat: what the backward pass computes again instead of keeping: "none", "dots" (all but the results of matrix
-        products with parameters), "full" (everything inside a block).
-      unroll: blocks an iteration of the scan over depth. `depth` compiles longer and can run faster.
-      attention: "xla", or "cudnn": that implementation of `jax.nn.dot_product_attention` (flash attention; GPUs,
-        bfloat16).
+      compute: how it is computed.
     """
 
     width: int
     depth: int
     heads: int
     mlp_ratio: float = 4.0
-    remat: str = "none"
-    unroll: int = 1
-    attention: str = "xla"
+    compute: ComputeOptions = dataclasses.field(default=ComputeOptions(), metadata={"config": False})
 
     @property
     def hidden(self) -> int:
         """Hidden width of the MLP."""
         return round(self.mlp_ratio * self.width)
+
+    @property
+    def unroll(self) -> int:
+        """Blocks an iteration of the scan over depth."""
+        return self.depth if self.compute.unroll < 0 else min(self.compute.unroll, self.depth)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +61,12 @@ class UNetOptions:
 
     channels: tuple[int, ...] = (64, 64, 64, 64)
     blocks: int = 2
+
+
+def with_compute(options: Any, compute: ComputeOptions) -> Any:
+    """Options, a dataclass, in which all transformers are computed in one way, at any depth."""
+    if isinstance(options, TransformerOptions):
+        options = dataclasses.replace(options, compute=compute)
+    inner = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    changed = {name: with_compute(own, compute) for name, own in inner.items() if dataclasses.is_dataclass(own)}
+    return dataclasses.replace(options, **{name: own for name, own in changed.items() if own != inner[name]})

@@ -33,7 +33,8 @@ class Group(nnx.Module):
     def __init__(self, options: TransformerOptions, time_every: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
         # What is kept for the backward pass is decided for the group as a whole.
         depth = time_every - 1
-        within = dataclasses.replace(options, depth=depth, remat="none", unroll=min(options.unroll, depth))
+        compute = dataclasses.replace(options.compute, remat="none")
+        within = dataclasses.replace(options, depth=depth, compute=compute)
         self.space = Transformer(within, dtype=dtype, rngs=rngs)
         self.time = Block(options, causal=True, dtype=dtype, rngs=rngs)
 
@@ -103,8 +104,8 @@ class SpaceTimeTransformer(nnx.Module):
         def body(x: Array, layer) -> tuple[Array, None]:
             return split_batch(nnx.merge(graphdef, layer)(x, self.window)), None
 
-        if self.options.remat != "none":
-            body = jax.checkpoint(body, policy=REMAT[self.options.remat], prevent_cse=False)
+        if self.options.compute.remat != "none":
+            body = jax.checkpoint(body, policy=REMAT[self.options.compute.remat], prevent_cse=False)
         unroll = -(-self.options.unroll // self.time_every)
         return jax.lax.scan(body, split_batch(x), nnx.as_pure(layers), unroll=unroll)[0]
 

@@ -27,7 +27,7 @@ class Attention(nnx.Module):
     """Multi-head self-attention with biases (Vaswani et al. 2017); if `causal`, a token sees none after it."""
 
     def __init__(self, options: TransformerOptions, *, causal: bool = False, dtype=jnp.float32, rngs: nnx.Rngs):
-        self.implementation, self.causal = options.attention, causal
+        self.implementation, self.causal = options.compute.attention, causal
         heads, size = options.heads, options.width // options.heads
         self.qkv = nnx.LinearGeneral(
             options.width,
@@ -176,8 +176,8 @@ class Transformer(nnx.Module):
             layer, own = layer
             return split_batch(nnx.merge(graphdef, layer)(x, condition, own)), None
 
-        if self.options.remat != "none":
-            body = jax.checkpoint(body, policy=REMAT[self.options.remat], prevent_cse=False)
+        if self.options.compute.remat != "none":
+            body = jax.checkpoint(body, policy=REMAT[self.options.compute.remat], prevent_cse=False)
         return jax.lax.scan(body, split_batch(x), (nnx.as_pure(layers), gates), unroll=self.options.unroll)[0]
 
 

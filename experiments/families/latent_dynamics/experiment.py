@@ -11,11 +11,13 @@ import numpy as np
 from flax import nnx
 
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop, spread
-from experiments.families.checks import check_pixels, check_transformer
+from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
+from experiments.families.latent_dynamics.options import LatentDynamicsConfig
+from experiments.runs.config import read
 from experiments.training.experiment import Evaluator, open_windows
 from experiments.training.state import merge_model
 from world_models.core import sharding as parallel
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
 from world_models.data.dataset import DataSpec
@@ -26,29 +28,23 @@ from world_models.models.latent_dynamics.options import (
     PREDICTORS,
     TERMS,
     CNNOptions,
-    DecoderOptions,
+    LatentDynamicsOptions,
     LevelOptions,
-    Options,
-    ViTOptions,
 )
-from world_models.models.latent_dynamics.pixels import Pixels
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import with_compute
 
 MOST_LEVELS = 4
-MAY_LACK = {"distance", "max_distance"}  # fields of a level that configs need not have
-LOOKING_BACK = {"history", "depth", "heads"}  # fields of a level whose predictor is a transformer
 ENOUGH = 0.5  # of the episodes must hold a clip
-TRANSFORMER = tuple(field.name for field in dataclasses.fields(TransformerOptions))
 
 
 class Experiment:
     """See `experiments.training.experiment.Experiment`."""
 
     def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
-        """Checks the blocks that `config.levels` names and all others against each other and the data."""
-        self._config, self._spec = config, spec
-        self.options = make_options(config, spec)
-        _check(self.options, config, spec)
+        """Checks the blocks that `config.model.levels` names and all others against each other and the data."""
+        self.config, self._spec = read(config, LatentDynamicsConfig), spec
+        self.options = make_options(self.config, spec)
+        _check(self.options, self.config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
@@ -69,22 +65,22 @@ class Experiment:
             top = len(self.options.levels)
             raise UserError(
                 f"config.data.clip_length={windows.clip_length} fits into {share:.0%} of the episodes of "
-                f"{windows.episodes.name}, and level {top} (config.levels[{top - 1}]), which ticks every "
+                f"{windows.episodes.name}, and level {top} (config.model.levels[{top - 1}]), which ticks every "
                 f"{self.options.periods[-1]} frames, needs at least {ENOUGH:.0%}: lower it, or the strides, or leave "
                 "that level out."
             )
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out windows, rollouts of each level, and imagined frames where there is a decoder."""
-        config, data, options = self._config, self._config.data, self._config.eval
+        config, data, options = self.config, self.config.data, self.config.eval
         held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
-        sizes = {"batch_size": config.train.batch_size, "count": options.num_examples, "seed": config.seed}
+        sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
         found = {"held_out": HeldOutLoss(self, held_out, **sizes), "rollout": LatentRollouts(held_out, **sizes)}
         if self.options.decoder.channels:
-            length = options.num_context + options.horizon
+            length = options.open_loop.num_context + options.open_loop.horizon
             futures = open_windows(config, workdir, data.validation_split, length, data.stride)
             training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
-            found["open_loop"] = OpenLoop(futures, training, options, config.seed)
+            found["open_loop"] = OpenLoop(futures, training, options.open_loop, config.seed)
         return found
 
 
@@ -120,144 +116,94 @@ def _rollout_errors(graphdef: nnx.GraphDef, weights: Any, clip: Clip) -> dict[st
     return merge_model(graphdef, *weights).rollout_errors(clip)
 
 
-def make_options(config: ml_collections.ConfigDict, spec: DataSpec) -> Options:
-    """The model's options, of the numbers in the blocks of the config."""
-    names = config.levels
-    if not isinstance(names, tuple | list) or not 1 <= len(names) <= MOST_LEVELS:
-        raise UserError(
-            f"config.levels={names!r} must name 1 to {MOST_LEVELS} blocks of the config, from the bottom up: "
-            "('bottom', 'upper'), say."
-        )
-    levels = []
+def make_options(config: LatentDynamicsConfig, spec: DataSpec) -> LatentDynamicsOptions:
+    """The model's options: the entries of `config.model.level` that `config.model.levels` names, from the lowest up."""
+    model, names = config.model, config.model.levels
+    if not 1 <= len(names) <= MOST_LEVELS:
+        valid = f"name 1 to {MOST_LEVELS} entries of config.model.level, from the lowest up"
+        raise config_error("config.model.levels", names, valid)
     for i, name in enumerate(names):
-        if not isinstance(config.get(name), ml_collections.ConfigDict):
-            raise UserError(f"config.levels[{i}]={name!r} is no block of the config.")
-        given = {"encoder": "frames", "stride": 1, "action": spec.actions.size} if i == 0 else {}
-        fields, predictor = {field.name for field in dataclasses.fields(LevelOptions)}, config[name].get("predictor")
-        if predictor not in PREDICTORS:
-            raise UserError(f"config.{name}.predictor={predictor!r} must be one of {PREDICTORS}.")
-        fields -= {*given, *(() if predictor == "transformer" else LOOKING_BACK)}
-        what = f"{'level 1' if i == 0 else 'an upper level'} with predictor={predictor!r}"
-        numbers = _exactly(config, name, fields - (MAY_LACK - set(config[name])), what)
-        levels.append(LevelOptions(**numbers, **given))
-    decoder = _exactly(config, "decoder", {field.name for field in dataclasses.fields(DecoderOptions)}, "a decoder")
-    pixels, others = ("pixel_mean", "pixel_std", "color"), {"detach_lower", "dtype"}
-    numbers = _exactly(config, "model", {*pixels, *others}, "a model of latent dynamics")
-    shown = Pixels(*(numbers.pop(name) for name in pixels))
-    return Options(tuple(levels), _encoder(config), DecoderOptions(**decoder), pixels=shown, **numbers)
+        if name not in model.level:
+            raise config_error(f"config.model.levels[{i}]", name, f"be one of {', '.join(map(repr, model.level))}")
+    lowest = {"encoder": "frames", "stride": 1, "action": spec.actions.size}
+    levels = [model.level[name] for name in names]
+    levels[0] = dataclasses.replace(levels[0], **lowest)
+    same = {name: getattr(model, name) for name in ("encoder", "decoder", "pixels", "detach_lower", "dtype")}
+    return with_compute(LatentDynamicsOptions(levels=tuple(levels), **same), config.runtime.compute)
 
 
-def _encoder(config: ml_collections.ConfigDict) -> CNNOptions | ViTOptions:
-    kind = config.encoder.get("kind")
-    if kind == "cnn":
-        numbers = _exactly(config, "encoder", {"kind", "channels", "blocks", "frozen"}, "a 'cnn'")
-        del numbers["kind"]
-        return CNNOptions(**numbers)
-    if kind == "vit":
-        numbers = _exactly(config, "encoder", {"kind", "patch", "class_token", "frozen", *TRANSFORMER}, "a 'vit'")
-        del numbers["kind"]
-        return ViTOptions(TransformerOptions(**{name: numbers.pop(name) for name in TRANSFORMER}), **numbers)
-    raise UserError(f"config.encoder.kind={kind!r} must be one of ('cnn', 'vit').")
-
-
-def _exactly(config: ml_collections.ConfigDict, block: str, fields: set[str], what: str) -> dict[str, Any]:
-    """The numbers of a block that must have these fields; its lists as tuples."""
-    numbers = config[block].to_dict()
-    if set(numbers) != fields:
-        raise UserError(f"config.{block} has {sorted(numbers)}; {what} has {sorted(fields)}.")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in numbers.items()}
-
-
-def _check(options: Options, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
-    for i, (block, level) in enumerate(zip(config.levels, options.levels)):
-        _check_level(f"config.{block}", level, options.levels[i - 1] if i else None)
+def _check(options: LatentDynamicsOptions, config: LatentDynamicsConfig, spec: DataSpec) -> None:
+    blocks = [f"config.model.level.{name}" for name in config.model.levels]
+    for i, (block, level) in enumerate(zip(blocks, options.levels)):
+        _check_level(block, level, options.levels[i - 1] if i else None)
     if not (options.decoder.channels or any(level.weight for level in options.levels)):
-        raise UserError(
-            f"config.{config.levels[0]}.weight=0: all weights of levels are 0, and config.decoder.channels=(): nothing "
-            "is left to train."
-        )
-    length, period = config.data.clip_length, options.periods[-1]
-    if length < 2 or length % period:
-        raise UserError(
-            f"config.data.clip_length={length} must be a multiple of {period}, the product of the strides of "
-            f"config.levels={tuple(config.levels)}, and at least 2."
-        )
-    for block, level, frames in zip(config.levels, options.levels, options.periods):
-        ticks = length // frames
-        if ticks < 2:
-            raise UserError(
-                f"config.data.clip_length={length} must be at least {2 * frames}: the level of config.{block} ticks "
-                f"every {frames} frames, and has to predict one tick from another."
-            )
-        if not 1 <= level.history < ticks:
-            raise UserError(
-                f"config.{block}.history={level.history} must be from 1 to {ticks - 1}: a clip of "
-                f"config.data.clip_length={length} frames has {ticks} ticks of that level, and one must be left to "
-                "predict."
-            )
-        if not 1 <= level.rollout <= ticks - level.history:
-            raise UserError(
-                f"config.{block}.rollout={level.rollout} must be from 1 to {ticks - level.history}: a clip of "
-                f"config.data.clip_length={length} frames has {ticks} ticks of that level, of which {level.history} "
-                "are given and the others predicted."
-            )
+        valid = "be above 0 for one level, or config.model.decoder.channels not empty: nothing is left to train"
+        raise config_error(f"{blocks[0]}.weight", 0, valid)
+    _check_length(options, config, blocks)
     if config.data.across_episodes:
-        raise UserError("config.data.across_episodes=True must be False: no action leads from one episode to the next.")
+        valid = "be False: no action leads from one episode to the next"
+        raise config_error("config.data.across_episodes", True, valid)
     if config.train.accumulate != 1:
-        raise UserError(
-            f"config.train.accumulate={config.train.accumulate} must be 1: variance, covariance and SIGReg are "
-            "statistics of the whole batch."
-        )
-    channels = spec.frame_shape[-1]
-    check_pixels(options.pixels.mean, options.pixels.std, channels)
-    if options.pixels.color not in (COLORS if channels == 3 else COLORS[:1]):
-        raise UserError(
-            f"config.model.color={options.pixels.color!r} must be 'rgb', or, for frames of three channels, 'opponent'; "
-            f"these have {channels}."
-        )
-    if options.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"config.model.dtype={options.dtype!r} must be 'float32' or 'bfloat16'.")
+        valid = "be 1: variance, covariance and SIGReg are statistics of the whole batch"
+        raise config_error("config.train.accumulate", config.train.accumulate, valid)
+    channels, pixels = spec.frame_shape[-1], options.pixels
+    check_pixels(pixels.mean, pixels.std, channels, "config.model.pixels.")
+    check_one_of("config.model.pixels", pixels, color=COLORS if channels == 3 else COLORS[:1])
+    check_one_of("config.model", options, dtype=("float32", "bfloat16"))
     _check_encoder(options, spec)
     decoder = options.decoder
-    if decoder.channels and (min(decoder.channels) < 1 or decoder.frames < 1):
-        raise UserError(
-            f"config.decoder.channels={decoder.channels} and config.decoder.frames={decoder.frames} must be at least 1."
-        )
+    if decoder.channels and min(decoder.channels) < 1:
+        raise config_error("config.model.decoder.channels", decoder.channels, "be at least 1 each")
+    check_least("config.model.decoder", decoder, "frames", 1)
+
+
+def _check_length(options: LatentDynamicsOptions, config: LatentDynamicsConfig, blocks: list[str]) -> None:
+    """Whether a clip has enough ticks of every level."""
+    length, period = config.data.clip_length, options.periods[-1]
+    if length < 2 or length % period:
+        valid = f"be a multiple of {period}, the product of the strides of config.model.levels, and at least 2"
+        raise config_error("config.data.clip_length", length, valid)
+    for block, level, frames in zip(blocks, options.levels, options.periods):
+        ticks = length // frames
+        if ticks < 2:
+            valid = f"be at least {2 * frames}: {block} ticks every {frames} frames and predicts one tick from another"
+            raise config_error("config.data.clip_length", length, valid)
+        if not 1 <= level.history < ticks:
+            valid = f"be from 1 to {ticks - 1}: a clip of {length} frames has {ticks} ticks, and one is left to predict"
+            raise config_error(f"{block}.history", level.history, valid)
+        if not 1 <= level.rollout <= ticks - level.history:
+            valid = (
+                f"be from 1 to {ticks - level.history}: a clip of {length} frames has {ticks} ticks, of which "
+                f"{level.history} are given"
+            )
+            raise config_error(f"{block}.rollout", level.rollout, valid)
 
 
 def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) -> None:
-    for name in ("width", "hidden", "action", "depth", "heads", *(("stride",) if below else ())):
-        if getattr(level, name) < (2 if name == "stride" else 1):
-            least = 2 if name == "stride" else 1
-            raise UserError(f"{block}.{name}={getattr(level, name)} must be at least {least}.")
+    check_one_of(block, level, predictor=PREDICTORS, **({"encoder": ENCODERS[1:]} if below else {}))
+    for name in ("width", "hidden", "action", "depth", "heads"):
+        check_least(block, level, name, 1)
+    if below:
+        check_least(block, level, "stride", 2)
     for name in ("weight", *TERMS):
-        if getattr(level, name) < 0:
-            raise UserError(f"{block}.{name}={getattr(level, name)} must be at least 0.")
+        check_least(block, level, name, 0)
     if level.max_distance <= 0:
-        raise UserError(f"{block}.max_distance={level.max_distance} must be above 0: ticks of the longest way, about.")
-    if below and level.encoder not in ENCODERS[1:]:
-        raise UserError(f"{block}.encoder={level.encoder!r} must be one of {ENCODERS[1:]}.")
+        raise config_error(f"{block}.max_distance", level.max_distance, "be above 0: ticks of the longest path, about")
+    if level.history > 1 and level.predictor != "transformer":
+        raise config_error(f"{block}.history", level.history, f"be 1 with predictor={level.predictor!r}")
     if level.width % level.heads:
-        raise UserError(f"{block}.heads={level.heads} must divide {block}.width={level.width}.")
+        raise config_error(f"{block}.heads", level.heads, f"divide {block}.width={level.width}")
     if level.encoder == "identity" and level.width != below.width:
-        raise UserError(
-            f"{block}.width={level.width} must be {below.width}, that of the level below: {block}.encoder is "
-            "'identity'."
-        )
+        valid = f"be {below.width}, that of the level below: {block}.encoder is 'identity'"
+        raise config_error(f"{block}.width", level.width, valid)
 
 
-def _check_encoder(options: Options, spec: DataSpec) -> None:
-    encoder = options.encoder
+def _check_encoder(options: LatentDynamicsOptions, spec: DataSpec) -> None:
+    encoder, block = options.encoder, "config.model.encoder"
     if isinstance(encoder, CNNOptions):
-        if not encoder.channels or min(encoder.channels) < 1 or encoder.blocks < 0:
-            raise UserError(
-                f"config.encoder.channels={encoder.channels} must be at least 1 each, and config.encoder.blocks="
-                f"{encoder.blocks} at least 0."
-            )
+        if not encoder.channels or min(encoder.channels) < 1:
+            raise config_error(f"{block}.channels", encoder.channels, "be at least 1 each")
+        check_least(block, encoder, "blocks", 0)
         return
-    check_transformer("config.encoder", encoder.transformer)
-    if encoder.patch < 1 or any(side % encoder.patch for side in spec.frame_shape[:2]):
-        raise UserError(
-            f"Frames of {spec.frame_shape[0]}x{spec.frame_shape[1]} must be multiples of config.encoder.patch="
-            f"{encoder.patch}: set that or config.data.image_size."
-        )
+    check_transformer(block, encoder)
+    check_patches(encoder.patch, spec.frame_shape, f"{block}.patch")

@@ -1,6 +1,5 @@
 """Experiment: a causal tokenizer of video, judged by how little is lost between frames and latents and back."""
 
-import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -13,18 +12,20 @@ from flax import nnx
 
 from experiments.evaluation.reconstructions import Pictures
 from experiments.evaluation.rollouts import HeldOutLoss, mean_frame, spread
-from experiments.families.checks import check_patches, check_pixels, check_transformer
+from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
+from experiments.families.tokenizer.options import TokenizerConfig
+from experiments.runs.config import read
 from experiments.training.experiment import Evaluator, open_windows
 from experiments.training.state import merge_model
 from world_models.core import sharding as parallel
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
 from world_models.data.dataset import DataSpec
 from world_models.metrics import image
 from world_models.models.tokenizer.model import CausalTokenizer
 from world_models.models.tokenizer.options import TokenizerOptions
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import with_compute
 
 SHOWN_RATIO = 0.75  # of the patches are masked where masked frames are measured or shown
 SATURATED = 0.99
@@ -37,10 +38,10 @@ class Experiment:
     stages = ("original", "from latents", "masked", "reconstructed")
 
     def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
-        """Checks `config.model`, `config.encoder`, `config.decoder` and `config.data` against each other."""
-        self._config, self._frame_shape = config, spec.frame_shape
-        self.options = make_options(config)
-        _check(self.options, config, spec)
+        """Checks `config.model`, `config.model.encoder`, `config.model.decoder` and `config.data` against each other."""
+        self.config, self._frame_shape = read(config, TokenizerConfig), spec.frame_shape
+        self.options = with_compute(self.config.model, self.config.runtime.compute)
+        _check(self.options, self.config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
@@ -52,10 +53,10 @@ class Experiment:
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """On held-out clips: the loss, how faithful reconstructions are, and a picture of some."""
-        config, data, options = self._config, self._config.data, self._config.eval
+        config, data, options = self.config, self.config.data, self.config.eval
         held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
         training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
-        sizes = {"batch_size": config.train.batch_size, "count": options.num_examples, "seed": config.seed}
+        sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
         return {
             "held_out": HeldOutLoss(self, held_out, **sizes),
             "fidelity": Fidelity(self, held_out, mean_frame(training), **sizes),
@@ -127,51 +128,27 @@ class Fidelity:
         return found | {"latents": model.encode(original)}
 
 
-def make_options(config: ml_collections.ConfigDict) -> TokenizerOptions:
-    """The model's options, of the numbers in `config.model`, `config.encoder` and `config.decoder`."""
-    numbers = config.model.to_dict()
-    fields = {field.name for field in dataclasses.fields(TokenizerOptions)} - {"encoder", "decoder"}
-    if set(numbers) != fields:
-        raise UserError(f"config.model has {sorted(numbers)}; a tokenizer has {sorted(fields)}.")
-    for name in ("pixel_mean", "pixel_std"):
-        numbers[name] = tuple(numbers[name])
-    return TokenizerOptions(
-        encoder=TransformerOptions(**config.encoder.to_dict()),
-        decoder=TransformerOptions(**config.decoder.to_dict()),
-        **numbers,
-    )
-
-
-def _check(options: TokenizerOptions, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
+def _check(options: TokenizerOptions, config: TokenizerConfig, spec: DataSpec) -> None:
     check_patches(options.patch, spec.frame_shape)
     for name in ("latents", "latent_channels"):
-        if getattr(options, name) < 1:
-            raise UserError(f"config.model.{name}={getattr(options, name)} must be at least 1.")
+        check_least("config.model", options, name, 1)
     if not 0 <= options.mask_ratio_max < 1:
-        raise UserError(f"config.model.mask_ratio_max={options.mask_ratio_max} must be at least 0 and below 1.")
+        raise config_error("config.model.mask_ratio_max", options.mask_ratio_max, "be at least 0 and below 1")
     length = config.data.clip_length
-    if length < 1:
-        raise UserError(f"config.data.clip_length={length} must be at least 1.")
+    check_least("config.data", config.data, "clip_length", 1)
     if not 1 <= options.window <= length:
-        raise UserError(
-            f"config.model.window={options.window} must be from 1 to config.data.clip_length={length}: no clip in "
-            "training is longer."
-        )
-    if options.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"config.model.dtype={options.dtype!r} must be 'float32' or 'bfloat16'.")
+        valid = f"be from 1 to config.data.clip_length={length}: no clip in training is longer"
+        raise config_error("config.model.window", options.window, valid)
+    check_one_of("config.model", options, dtype=("float32", "bfloat16"))
     check_pixels(options.pixel_mean, options.pixel_std, spec.frame_shape[-1])
     if options.time_every < 2:
-        raise UserError(
-            f"config.model.time_every={options.time_every} must be at least 2: a group of blocks is some within "
-            "frames and one over time."
-        )
+        valid = "be at least 2: a group of blocks is some within frames and one over time"
+        raise config_error("config.model.time_every", options.time_every, valid)
     for name in ("encoder", "decoder"):
-        network = getattr(options, name)
-        check_transformer(f"config.{name}", network)
+        block, network = f"config.model.{name}", getattr(options, name)
+        check_transformer(block, network)
         if network.width // network.heads % 2:
-            raise UserError(f"config.{name}.width={network.width} over heads={network.heads} must be even.")
+            raise config_error(f"{block}.width", network.width, f"be an even multiple of {block}.heads={network.heads}")
         if network.depth % options.time_every:
-            raise UserError(
-                f"config.{name}.depth={network.depth} must be a multiple of config.model.time_every="
-                f"{options.time_every}."
-            )
+            valid = f"be a multiple of config.model.time_every={options.time_every}"
+            raise config_error(f"{block}.depth", network.depth, valid)

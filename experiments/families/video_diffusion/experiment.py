@@ -9,32 +9,33 @@ import ml_collections
 from flax import nnx
 
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
-from experiments.families.checks import check_patches, check_transformer
+from experiments.families.checks import check_least, check_one_of, check_patches, check_transformer
+from experiments.families.video_diffusion.options import DIFFUSION, SAMPLER, VideoDiffusionConfig
+from experiments.runs.config import read
 from experiments.training.experiment import Evaluator, open_windows
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import Array, Clip
 from world_models.data.dataset import DataSpec
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
+from world_models.diffusion.options import DDPMOptions, EDMOptions, EDMSamplerOptions
 from world_models.diffusion.process import Process
 from world_models.models.video_diffusion.model import VideoDiffusion
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
-from world_models.nn.options import TransformerOptions, UNetOptions
+from world_models.nn.options import UNetOptions, with_compute
 
-PROCESSES = {"edm": EDM, "ddpm": DDPM}
-NETWORKS = {"unet": UNetOptions, "transformer": TransformerOptions}
+PROCESSES = {EDMOptions: EDM, DDPMOptions: DDPM}
 
 
 class Experiment:
-    """See `experiments.training.experiment.Experiment`."""
+    """Next-frame diffusion, judged by the loss on held-out clips and by imagined futures."""
 
     def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
-        """Checks `config.model`, `config.sampler` and `config.data` against each other and the data."""
-        self._config, self._spec = config, spec
-        tuples = {"context_offsets": tuple(config.model.context_offsets)}
-        self.options = VideoDiffusionOptions(network=make_network(config), **config.model.to_dict() | tuples)
-        self.process = make_process(config)
-        _check(self.options, config, spec)
+        """Checks the config against the data."""
+        self.config, self._spec = read(config, VideoDiffusionConfig), spec
+        self.options = with_compute(self.config.model, self.config.runtime.compute)
+        self.process = make_process(self.config)
+        _check(self.options, self.config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
@@ -46,83 +47,58 @@ class Experiment:
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out windows, and open-loop futures from held-out contexts."""
-        config, data, options = self._config, self._config.data, self._config.eval
+        config, data, options = self.config, self.config.data, self.config.eval
         held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
-        length = options.num_context + options.horizon
+        length = options.open_loop.num_context + options.open_loop.horizon
         futures = open_windows(config, workdir, data.validation_split, length, data.stride)
         training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
-        batch = config.train.batch_size
+        sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
         return {
-            "held_out": HeldOutLoss(self, held_out, batch_size=batch, count=options.num_examples, seed=config.seed),
-            "open_loop": OpenLoop(futures, training, options, config.seed),
+            "held_out": HeldOutLoss(self, held_out, **sizes),
+            "open_loop": OpenLoop(futures, training, options.open_loop, config.seed),
         }
 
 
-def make_process(config: ml_collections.ConfigDict) -> Process:
-    """The process that `config.diffusion.process` names, of the numbers in `config.diffusion` and `config.sampler`."""
-    numbers = config.diffusion.to_dict() | config.sampler.to_dict()
-    name = numbers.pop("process")
-    if name not in PROCESSES:
-        raise UserError(f"config.diffusion.process={name!r} must be one of {tuple(PROCESSES)}.")
-    fields = {field.name for field in dataclasses.fields(PROCESSES[name])}
-    if set(numbers) - fields:
-        raise UserError(
-            f"config.diffusion and config.sampler have {sorted(set(numbers) - fields)}, which the process {name!r} "
-            f"does not know: it has {sorted(fields)}."
-        )
-    process = PROCESSES[name](**numbers)
-    for field, allowed in {"initial_noise": ("sigma_max", "unit"), "order": (1, 2)}.items():
-        if numbers.get(field, allowed[0]) not in allowed:
-            raise UserError(f"config.sampler.{field}={numbers[field]!r} must be one of {allowed}.")
-    if process.num_steps < 1:
-        raise UserError(f"config.sampler.num_steps={process.num_steps} must be at least 1.")
-    return process
+def make_process(config: VideoDiffusionConfig) -> Process:
+    """The diffusion process of `config.diffusion`, sampled as `config.eval.sampler` says.
+
+    Raises:
+      ConfigError: if the two are not of one process, or a value cannot work.
+    """
+    diffusion, sampler = DIFFUSION.name_of(config.diffusion), SAMPLER.name_of(config.eval.sampler)
+    if sampler != diffusion:
+        raise config_error("config.eval.sampler.process", sampler, f"be config.diffusion.process={diffusion!r}")
+    check_least("config.eval.sampler", config.eval.sampler, "num_steps", 1)
+    if isinstance(config.eval.sampler, EDMSamplerOptions):
+        allowed = {"initial_noise": ("sigma_max", "unit"), "order": (1, 2)}
+        check_one_of("config.eval.sampler", config.eval.sampler, **allowed)
+    numbers = dataclasses.asdict(config.diffusion) | dataclasses.asdict(config.eval.sampler)
+    return PROCESSES[type(config.diffusion)](**numbers)
 
 
-def make_network(config: ml_collections.ConfigDict) -> UNetOptions | TransformerOptions:
-    """The options of the network that `config.network.kind` names, of the numbers beside it."""
-    numbers = config.network.to_dict()
-    kind = numbers.pop("kind")
-    if kind not in NETWORKS:
-        raise UserError(f"config.network.kind={kind!r} must be one of {tuple(NETWORKS)}.")
-    fields = {field.name for field in dataclasses.fields(NETWORKS[kind])}
-    if set(numbers) != fields:
-        raise UserError(f"config.network has {sorted(numbers)}; a {kind!r} has {sorted(fields)}.")
-    if "channels" in numbers:
-        numbers["channels"] = tuple(numbers["channels"])
-    return NETWORKS[kind](**numbers)
-
-
-def _check(options: VideoDiffusionOptions, config: ml_collections.ConfigDict, spec: DataSpec) -> None:
+def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: DataSpec) -> None:
     if isinstance(options.network, UNetOptions):
         _check_unet(options, spec)
     else:
         check_patches(options.patch, spec.frame_shape)
-        check_transformer("config.network", options.network)
-    offsets = options.context_offsets
+        check_transformer("config.model.network", options.network)
+    offsets, context = options.context_offsets, options.context_frames
     if not offsets or offsets[-1] != 1 or any(a <= b for a, b in itertools.pairwise(offsets)):
-        raise UserError(
-            f"config.model.context_offsets={offsets} must fall and end with 1, the newest frame: (4, 3, 2, 1), say."
+        raise config_error(
+            "config.model.context_offsets", offsets, "fall and end with 1, the newest frame: (4, 3, 2, 1) for example"
         )
     if options.condition % (2 * len(offsets)):
-        raise UserError(
-            f"config.model.condition={options.condition} must be an even multiple of the {len(offsets)} frames in "
-            f"config.model.context_offsets={offsets}."
-        )
-    for name, allowed in {"target": ("frame", "change"), "dtype": ("float32", "bfloat16")}.items():
-        if getattr(options, name) not in allowed:
-            raise UserError(f"config.model.{name}={getattr(options, name)!r} must be one of {allowed}.")
-    if config.data.clip_length <= options.context_frames:
-        raise UserError(
-            f"config.data.clip_length={config.data.clip_length} must be larger than {options.context_frames}, the "
-            f"first of config.model.context_offsets={offsets}: the frames beyond it are the ones to predict."
-        )
-    for name in ("eval", "imagine"):
-        if config[name].num_context < options.context_frames:
-            raise UserError(
-                f"config.{name}.num_context={config[name].num_context} must be at least {options.context_frames}, the "
-                f"first of config.model.context_offsets={offsets}."
-            )
+        valid = f"be an even multiple of {len(offsets)}, the frames in config.model.context_offsets={offsets}"
+        raise config_error("config.model.condition", options.condition, valid)
+    check_one_of("config.model", options, target=("frame", "change"), dtype=("float32", "bfloat16"))
+    if config.data.clip_length <= context:
+        valid = f"be larger than {context}, the first of config.model.context_offsets={offsets}"
+        raise config_error("config.data.clip_length", config.data.clip_length, valid)
+    for name in ("open_loop", "imagine"):
+        own = getattr(config.eval, name)
+        if own.num_context < context:
+            valid = f"be at least {context}, the first of config.model.context_offsets={offsets}"
+            raise config_error(f"config.eval.{name}.num_context", own.num_context, valid)
 
 
 def _check_unet(options: VideoDiffusionOptions, spec: DataSpec) -> None:
@@ -130,12 +106,11 @@ def _check_unet(options: VideoDiffusionOptions, spec: DataSpec) -> None:
     channels = options.network.channels
     shrink = options.patch * 2 ** (len(channels) - 1)
     if height % shrink or width % shrink:
-        raise UserError(
-            f"Frames of {height}x{width} must be multiples of config.model.patch x 2^(levels - 1) = "
-            f"{shrink}, with {len(channels)} levels in config.network.channels={channels}: set config.data.image_size."
+        valid = (
+            f"have so many levels that config.model.patch x 2^(levels - 1) = {shrink} divides frames of "
+            f"{height}x{width}; or set config.data.image_size"
         )
+        raise config_error("config.model.network.channels", channels, valid)
     if any(c % 32 and c > 32 for c in channels) or min(channels) < 8 or channels[-1] % 8:
-        raise UserError(
-            f"config.network.channels={channels}: a level must have 8 to 32 channels or a multiple of 32, and "
-            "the last a multiple of 8."
-        )
+        valid = "have 8 to 32 channels or a multiple of 32 a level, and the last a multiple of 8"
+        raise config_error("config.model.network.channels", channels, valid)

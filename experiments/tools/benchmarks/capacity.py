@@ -63,7 +63,8 @@ def measure(size: str, devices: int) -> dict[str, Any]:
     """Compiles the step of one size for so many devices; returns parameters, bytes a device, and FLOPs an example."""
     width, depth, heads = SIZES[size]
     config = common.load_config(CONFIG, [])
-    config.network.update({"width": width, "depth": depth, "heads": heads, "remat": "full", "attention": "xla"})
+    config.model.network.update({"width": width, "depth": depth, "heads": heads})
+    config.runtime.compute.update({"remat": "full", "attention": "xla"})
     config.model.condition = width
     spec = DataSpec((64, 64, 3), ActionSpec("discrete", 5))
     experiment = make_experiment(config, spec)
@@ -71,7 +72,7 @@ def measure(size: str, devices: int) -> dict[str, Any]:
     mesh = Mesh(
         np.array(jax.devices()[:devices]).reshape(1, devices, 1), parallel.AXES, axis_types=(AxisType.Auto,) * 3
     )
-    graphdef, _, shapes = create_state(experiment, optimizer, 0, mesh, config.sharding)
+    graphdef, _, shapes = create_state(experiment, optimizer, 0, mesh, config.runtime.sharding)
     batch = _batch(spec, config.data.clip_length, devices * PER_DEVICE, parallel.batch_sharding(mesh))
     step = make_step(graphdef, experiment, config, optimizer, rate)
     where = jax.tree.map(lambda x: x.sharding, shapes)
@@ -90,7 +91,7 @@ def measure(size: str, devices: int) -> dict[str, Any]:
 
 def _flops(config: ml_collections.ConfigDict, spec: DataSpec) -> int:
     """FLOPs of loss and gradient for one example, without those of values that are computed twice."""
-    config.network.remat = "none"
+    config.runtime.compute.remat = "none"
     experiment = make_experiment(config, spec)
     graphdef, (params, constants), _ = abstract_model(experiment, 0)
 

@@ -63,7 +63,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     from world_models.models.masked_autoencoder import targets
     from world_models.models.masked_autoencoder.model import MaskedAutoencoder
     from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
-    from world_models.nn.options import TransformerOptions
+    from world_models.nn.options import ComputeOptions, TransformerOptions
     from world_models.nn.patches import patchify
 
     runtime.setup()
@@ -71,7 +71,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     optimizer = optax.adamw(LEARNING_RATE, *BETAS, weight_decay=WEIGHT_DECAY)
 
     def part(width: int, depth: int, heads: int) -> TransformerOptions:
-        return TransformerOptions(width, depth, heads, unroll=depth if unroll else 1)
+        return TransformerOptions(width, depth, heads, compute=ComputeOptions(unroll=-1 if unroll else 1))
 
     def masked_loss(model: MaskedAutoencoder, frames: jax.Array, count: jax.Array) -> jax.Array:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), count), batch)

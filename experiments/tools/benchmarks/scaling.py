@@ -108,7 +108,7 @@ def measure_here(config: ml_collections.ConfigDict, names: Sequence[str], steps:
     rows, found = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for name, shape in meshes(jax.device_count(), names).items():
-            config.mesh = shape
+            config.runtime.mesh = shape
             row = {"devices": jax.device_count(), "name": name, "mesh": shape}
             try:
                 run = prepare(config, pathlib.Path(folder) / name)
@@ -191,7 +191,7 @@ def main(argv: Sequence[str]) -> None:
     if set(names) - set(NAMES):
         raise UserError(f"--mesh={options.mesh} must be some of {', '.join(NAMES)}, comma-separated.")
     config = common.load_config(options.config, overrides)
-    runtime.setup(config.xla_flags)
+    runtime.setup(config.runtime.xla_flags)
     if options.here:
         if jax.device_count() != options.here:
             raise UserError(

@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> None:
     options, overrides = parser.parse_known_args(argv)
     config = common.load_config(options.config, overrides)
     cache = jax.config.jax_compilation_cache_dir
-    runtime.setup(config.xla_flags)
+    runtime.setup(config.runtime.xla_flags)
     jax.config.update("jax_compilation_cache_dir", cache)  # compile times are to be real
     with tempfile.TemporaryDirectory() as folder:
         blobs.for_config(config, pathlib.Path(folder) / "blobs")

@@ -59,7 +59,7 @@ def test_eval_writes_and_prints_metrics(workdir, capsys):
 
 
 def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
-    status, last, _ = run(capsys, "imagine", f"--workdir={workdir}", "--config.imagine.horizon=5")
+    status, last, _ = run(capsys, "imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=5")
     assert (status, last) == (0, str(workdir / "imagine" / "report.html"))
     names = {p.name for p in (workdir / "imagine").iterdir()}
     assert {"metrics.json", "futures.mp4", "futures.gif", "branches.mp4", "samples.mp4", "strip.png"} <= names
@@ -120,7 +120,10 @@ def test_usage_lists_the_verbs(capsys):
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none"], "/tmp/none/data' is missing: record it first"),
         (["train", "--config=configs/atari_diamond.py", "--workdir=/tmp/none", "--sweep"], "has no get_sweep()"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--sweep", "--parallel=9"], "--parallel=9"),
-        (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.xla_flags=fast"], "no flag of XLA"),
+        (
+            ["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.runtime.xla_flags=fast"],
+            "no flag of XLA",
+        ),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--num_processes=2"], "--coordinator is missing"),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none", "--nodes=two"], "flag --nodes=two"),
         (
@@ -149,9 +152,9 @@ def test_a_checkpoint_that_is_not_there_is_named(workdir, capsys):
 
 
 def test_a_horizon_beyond_every_episode_is_refused(workdir, capsys):
-    status, _, err = run(capsys, "imagine", f"--workdir={workdir}", "--config.imagine.horizon=90")
+    status, _, err = run(capsys, "imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=90")
     assert status == 1
-    assert "config.imagine.num_context + config.imagine.horizon=94 is longer than every episode" in err
+    assert "config.eval.imagine.num_context + config.eval.imagine.horizon=94 is longer than every episode" in err
 
 
 def test_data_of_another_kind_are_refused(workdir, capsys, tmp_path):

@@ -28,7 +28,7 @@ from world_models.environments.worlds.two_rooms import TwoRooms
 def workdir(tmp_path_factory):
     """A run of the debug variant of two rooms."""
     folder, config = tmp_path_factory.mktemp("rooms"), get_config("debug")
-    config.train.eval_every = 0
+    config.eval.every = 0
     record(config, folder / "data")
     train(config, folder)
     return folder
@@ -37,9 +37,9 @@ def workdir(tmp_path_factory):
 def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     words = [
         f"--workdir={workdir}",
-        "--config.plan.pareto=(0.5,)",
-        "--config.plan.num_shown=2",
-        "--config.plan.repeats=2",
+        "--config.eval.plan.pareto=(0.5,)",
+        "--config.eval.plan.num_shown=2",
+        "--config.eval.plan.repeats=2",
     ]
     assert launch.main(["launch.py", "plan", *words]) == 0
     out = capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
         assert (workdir / "plan" / f"{name}.png").stat().st_size > 2000
     # The same tasks from the file, and the same seeds: the same episodes.
     config = load(workdir).config
-    config.plan.task_file = str(workdir / "plan" / "tasks.json")
+    config.eval.plan.task_file = str(workdir / "plan" / "tasks.json")
     again = WorldPlanning(load(workdir, config=config))
     assert again.digest == results["tasks_sha256"]
     np.testing.assert_array_equal(again.episodes.positions[:, -1], [one["end"] for one in each])
@@ -76,7 +76,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
 
 def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
     config = load(workdir).config
-    config.plan.update({"num_tasks": 40, "num_steps": 60})
+    config.eval.plan.update({"num_tasks": 40, "num_steps": 60})
     planning = WorldPlanning(load(workdir, config=config))
     drawn, layout = planning.tasks, planning.tasks.layout
     along = (layout.wall_x - drawn.start[:, 0]) / (drawn.goal[:, 0] - drawn.start[:, 0])
@@ -91,7 +91,7 @@ def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
 
 def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     config = load(workdir).config
-    config.plan.update({"num_levels": 1, "cost_level": 2, "num_tasks": 20})
+    config.eval.plan.update({"num_levels": 1, "cost_level": 2, "num_tasks": 20})
     planning = WorldPlanning(load(workdir, config=config))
     model, world, chosen = planning.run.model, planning.world, planning.tasks
     planner = make_planner(model, planning.settings, 2)
@@ -110,14 +110,14 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
 def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
     run = load(workdir)
     with run.config.unlocked():
-        run.config.upper.update({"distance": 1.0, "max_distance": 8.0})
+        run.config.model.level.upper.update({"distance": 1.0, "max_distance": 8.0})
     experiment = make_experiment(run.config, run.spec)
     graphdef, *weights = split_model(nnx.jit(lambda: experiment.init(nnx.Rngs(1)))())
     run = dataclasses.replace(run, experiment=experiment, graphdef=graphdef, weights=tuple(weights))
     planning, model = WorldPlanning(run), run.model
     z = jax.random.normal(jax.random.key(0), (5, model.options.levels[1].width))
     planner = make_planner(model, planning.settings)
-    expected = ((model.place(2, z) - model.place(2, z[0])) ** 2).mean(axis=-1)
+    expected = ((model.distance_embedding(2, z) - model.distance_embedding(2, z[0])) ** 2).mean(axis=-1)
     np.testing.assert_allclose(planner.to_goal(z, z[0]), expected, rtol=1e-5)
     np.testing.assert_allclose(planner.levels[1].distance(z, z[0]), expected, rtol=1e-5)
     assert not np.allclose(expected, ((z - z[0]) ** 2).mean(axis=-1))
@@ -126,7 +126,7 @@ def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
     # So do distances that are compared with ways.
     looks = [planning.world.render(planning.world.reset(one)) for one in each(planning.tasks)]
     other = [planning.world.render(planning.world.reset(one)) for one in each(swapped(planning.tasks))]
-    start, goal = (model.place(2, model.lift(2, model.encode(np.stack(x)[:, None])[:, 0])) for x in (looks, other))
+    start, goal = (model.distance_embedding(2, model.lift(2, model.encode(np.stack(x)[:, None])[:, 0])) for x in (looks, other))
     np.testing.assert_allclose(planning.distances(planning.tasks)[1], ((start - goal) ** 2).mean(axis=-1), rtol=1e-4)
 
 
@@ -140,7 +140,7 @@ def test_latent_distances_are_compared_among_places_of_one_task(workdir):
             return [way**2, -way]
 
     asked, config = [], load(workdir).config
-    config.plan.num_tasks = 30
+    config.eval.plan.num_tasks = 30
     planning = Ideal(load(workdir, config=config))
     np.testing.assert_allclose(planning.order_within_tasks(), [1, -1])
     (chosen,) = asked
@@ -152,7 +152,7 @@ def test_latent_distances_are_compared_among_places_of_one_task(workdir):
 
 def test_a_level_below_another_looks_no_further_than_its_tick(workdir):
     config = load(workdir).config
-    config.search.bottom.horizon = 9
+    config.eval.search.bottom.horizon = 9
     planning = WorldPlanning(load(workdir, config=config))
     searches = lambda count: [
         level.search.horizon for level in make_planner(planning.run.model, planning.settings[:count]).levels
@@ -189,23 +189,27 @@ def test_success_is_counted_with_intervals_and_by_distance():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("plan.num_levels", 3, "config.plan.num_levels=3 must be from 1 to 2"),
-        ("plan.cost_level", 1, "config.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
-        ("plan.num_tasks", 0, "config.plan: num_tasks=0 must be at least 1"),
-        ("plan.batch", 0, "config.plan.batch=0 must be at least 1"),
-        ("plan.repeats", 0, "config.plan.repeats=0 must be at least 1"),
-        ("plan.num_shown", -1, "config.plan.num_shown=-1 must be at least 0"),
-        ("plan.repeats", None, "config.plan.repeats is missing: configs/two_rooms.py shows what it must hold"),
-        ("plan.fps", 0, "config.plan.fps=0 must be at least 1"),
-        ("plan.task_seed", -1, "config.plan.task_seed=-1 must be at least 0"),
-        ("plan.pareto", (1.0, 0.0), r"config.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
-        ("plan.tasks", "cross_2", "config.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
+        ("plan.num_levels", 3, "config.eval.plan.num_levels=3 must be from 1 to 2"),
+        ("plan.cost_level", 1, "config.eval.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
+        ("plan.num_tasks", 0, "config.eval.plan: num_tasks=0 must be at least 1"),
+        ("plan.batch", 0, "config.eval.plan.batch=0 must be at least 1"),
+        ("plan.repeats", 0, "config.eval.plan.repeats=0 must be at least 1"),
+        ("plan.num_shown", -1, "config.eval.plan.num_shown=-1 must be at least 0"),
+        ("plan.repeats", None, "config.eval.plan.repeats is missing: configs/two_rooms.py shows what it must hold"),
+        ("plan.fps", 0, "config.eval.plan.fps=0 must be at least 1"),
+        ("plan.task_seed", -1, "config.eval.plan.task_seed=-1 must be at least 0"),
+        ("plan.pareto", (1.0, 0.0), r"config.eval.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
+        ("plan.tasks", "cross_2", "config.eval.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
         ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
-        ("search.bottom.samples", 0, "config.search.bottom: samples=0 of a search must be at least 1"),
-        ("search.bottom.iterations", 0, "config.search.bottom: iterations=0 of a search must be at least 1"),
-        ("search.upper.replan", 3, r"config.search \(1 is bottom, 2 is upper\): replan=3 of level 2 must"),
-        ("search.bottom.cost_space", "own", "config.search.bottom.cost_space='own' takes subgoals of level 'upper'"),
-        ("search.upper.smaples", 3, r"config.search.upper has \['smaples'\], which no search has"),
+        ("search.bottom.samples", 0, "config.eval.search.bottom: samples=0 of a search must be at least 1"),
+        ("search.bottom.iterations", 0, "config.eval.search.bottom: iterations=0 of a search must be at least 1"),
+        ("search.upper.replan", 3, r"config.eval.search \(1 is bottom, 2 is upper\): replan=3 of level 2 must"),
+        (
+            "search.bottom.cost_space",
+            "own",
+            "config.eval.search.bottom.cost_space='own' takes subgoals of level 'upper'",
+        ),
+        ("search.upper.smaples", 3, r"config.eval.search.upper has \['smaples'\], which no search has"),
         ("record.source", "moving_digits", "config.record.source='moving_digits' is no world to plan in"),
     ],
 )
@@ -226,13 +230,13 @@ def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
 def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
     config = four_rooms.get_config("debug")
     config.record.num_frames, config.data.clip_length = 40, 32
-    config.train.eval_every = 0
-    config.plan.update({"num_tasks": 2, "num_steps": 17})
+    config.eval.every = 0
+    config.eval.plan.update({"num_tasks": 2, "num_steps": 17})
     record(config, tmp_path / "data")
     config.data.dataset = str(tmp_path / "data")
     levels, found = ("bottom", "middle", "top", "fourth"), []
     for count in (1, 2, 4):
-        config.levels = levels[:count]
+        config.model.levels = levels[:count]
         train(config, tmp_path / str(count))
         run = load(tmp_path / str(count))
         frames = np.random.default_rng(0).integers(0, 255, (1, 32, *run.spec.frame_shape), np.uint8)
@@ -240,8 +244,8 @@ def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, latents[: len(found)], found)  # lower levels are as they were
         found = latents
         config.init_from.checkpoints = str(tmp_path / str(count) / "checkpoints")
-        config.encoder.frozen = True
-        for name in config.levels:
+        config.model.encoder.frozen = True
+        for name in config.model.levels:
             config[name].weight = 0.0
     assert run.model.levels[0].seen[...] > 0  # actions, with which planners begin
     results = measure(run)
@@ -252,8 +256,8 @@ def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
 def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
     config = point_maze.get_config("debug")
     config.record.update({"maze": "large", "image_size": (40, 48)})
-    config.train.eval_every = 0
-    config.plan.update({"tasks": "cells_5_16", "num_steps": 2})
+    config.eval.every = 0
+    config.eval.plan.update({"tasks": "cells_5_16", "num_steps": 2})
     record(config, tmp_path / "data")
     train(config, tmp_path)
     results = measure(load(tmp_path))
@@ -268,8 +272,8 @@ def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
     config.record.maze = "large"
     drawn = WorldPlanning(load(tmp_path, config=config))
     tasks.save(tmp_path / "tasks.json", drawn.tasks, **where(config))
-    config.plan.task_file = str(tmp_path / "tasks.json")
+    config.eval.plan.task_file = str(tmp_path / "tasks.json")
     assert WorldPlanning(load(tmp_path, config=config)).digest == drawn.digest
     tasks.save(tmp_path / "tasks.json", drawn.tasks, **{**where(config), "maze": "medium"})
-    with pytest.raises(UserError, match=r"config.plan: .*holds tasks of maze='medium', not of 'large'"):
+    with pytest.raises(UserError, match=r"config.eval.plan: .*holds tasks of maze='medium', not of 'large'"):
         WorldPlanning(load(tmp_path, config=config))

@@ -44,30 +44,30 @@ def config(square_data):
     ("field", "value", "message"),
     [
         ("data.clip_length", 10, "config.data.clip_length=10 must be a multiple of 4, the product of the strides"),
-        ("levels", (), r"config.levels=\(\) must name 1 to 4 blocks"),
+        ("levels", (), r"config.model.levels=\(\) must name 1 to 4 blocks"),
         ("levels", ("bottom", *["upper"] * 4), "must name 1 to 4 blocks"),
-        ("levels", ("bottom", "uper"), r"config.levels\[1\]='uper' is no block"),
-        ("levels", ("upper",), "config.upper has .*; level 1 with predictor='mlp' has"),
+        ("levels", ("bottom", "uper"), r"config.model.levels\[1\]='uper' is no block"),
+        ("levels", ("upper",), "config.model.level.upper has .*; level 1 with predictor='mlp' has"),
         ("levels", ("bottom", "upper", "upper"), "config.data.clip_length=8 must be a multiple of 16"),
         (
             "data.clip_length",
             4,
-            "config.data.clip_length=4 must be at least 8: the level of config.upper ticks every 4",
+            "config.data.clip_length=4 must be at least 8: the level of config.model.level.upper ticks every 4",
         ),
-        ("bottom.rollout", 8, "config.bottom.rollout=8 must be from 1 to 7"),
-        ("upper.rollout", 2, "config.upper.rollout=2 must be from 1 to 1"),
-        ("upper.stride", 1, "config.upper.stride=1 must be at least 2"),
-        ("upper.encoder", "frames", "config.upper.encoder='frames' must be one of"),
-        ("bottom.predictor", "lstm", "config.bottom.predictor='lstm' must be one of"),
-        ("bottom.std", -1.0, "config.bottom.std=-1.0 must be at least 0"),
+        ("bottom.rollout", 8, "config.model.level.bottom.rollout=8 must be from 1 to 7"),
+        ("upper.rollout", 2, "config.model.level.upper.rollout=2 must be from 1 to 1"),
+        ("upper.stride", 1, "config.model.level.upper.stride=1 must be at least 2"),
+        ("upper.encoder", "frames", "config.model.level.upper.encoder='frames' must be one of"),
+        ("bottom.predictor", "lstm", "config.model.level.bottom.predictor='lstm' must be one of"),
+        ("bottom.std", -1.0, "config.model.level.bottom.std=-1.0 must be at least 0"),
         ("train.accumulate", 2, "config.train.accumulate=2 must be 1"),
         ("data.across_episodes", True, "config.data.across_episodes=True must be False"),
-        ("encoder.kind", "mlp", "config.encoder.kind='mlp' must be one of"),
+        ("encoder.kind", "mlp", "config.model.encoder.kind='mlp' must be one of"),
         ("model.pixel_std", (0.0,), "config.model.pixel_std="),
         (
             "model.color",
             "hsv",
-            "config.model.color='hsv' must be 'rgb', or, for frames of three",
+            "config.model.pixels.color='hsv' must be 'rgb', or, for frames of three",
         ),
         ("model.dtype", "int8", "config.model.dtype='int8' must be"),
     ],
@@ -81,9 +81,9 @@ def test_configs_that_cannot_work_are_refused(field, value, message):
 
 def test_something_is_left_to_train():
     config = get_config("debug")
-    config.bottom.weight = config.upper.weight = 0.0
+    config.model.level.bottom.weight = config.model.level.upper.weight = 0.0
     Experiment(config, SPEC)  # the decoders
-    config.decoder.channels = ()
+    config.model.decoder.channels = ()
     with pytest.raises(UserError, match="all weights of levels are 0"):
         Experiment(config, SPEC)
 
@@ -91,19 +91,32 @@ def test_something_is_left_to_train():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("history", 8, "config.bottom.history=8 must be from 1 to 7: a clip of config.data.clip_length=8 frames"),
-        ("rollout", 7, "config.bottom.rollout=7 must be from 1 to 6: .* of which 2 are given"),
-        ("heads", 3, "config.bottom.heads=3 must divide config.bottom.width=8"),
-        ("depth", 0, "config.bottom.depth=0 must be at least 1"),
-        ("predictor", "gru", "config.bottom has .*'heads', 'hidden', 'history'.*; level 1 with predictor='gru' has"),
-        ("predictor", "transfomer", "config.bottom.predictor='transfomer' must be one of"),
+        (
+            "history",
+            8,
+            "config.model.level.bottom.history=8 must be from 1 to 7: a clip of config.data.clip_length=8 frames",
+        ),
+        ("rollout", 7, "config.model.level.bottom.rollout=7 must be from 1 to 6: .* of which 2 are given"),
+        ("heads", 3, "config.model.level.bottom.heads=3 must divide config.model.level.bottom.width=8"),
+        ("depth", 0, "config.model.level.bottom.depth=0 must be at least 1"),
+        (
+            "predictor",
+            "gru",
+            "config.model.level.bottom has .*'heads', 'hidden', 'history'.*; level 1 with predictor='gru' has",
+        ),
+        ("predictor", "transfomer", "config.model.level.bottom.predictor='transfomer' must be one of"),
     ],
 )
 def test_a_predictor_that_looks_back_is_told_how_far(field, value, message):
     config = get_config("debug")
-    config.bottom = config.bottom.to_dict() | {"predictor": "transformer", "history": 2, "depth": 1, "heads": 2}
+    config.model.level.bottom = config.model.level.bottom.to_dict() | {
+        "predictor": "transformer",
+        "history": 2,
+        "depth": 1,
+        "heads": 2,
+    }
     Experiment(config, SPEC)
-    config.bottom[field] = value
+    config.model.level.bottom[field] = value
     with pytest.raises(UserError, match=message):
         Experiment(config, SPEC)
 
@@ -126,36 +139,36 @@ def test_plans_go_on_from_the_latents_that_a_predictor_looks_back_on():
 
     known, actions = play(model.encode(frames)[0])
     seen = model.observe(frames, actions[None, :5], jax.random.key(0)).known
-    assert int(known.count) == config.bottom.history == 3
+    assert int(known.count) == config.model.level.bottom.history == 3
     np.testing.assert_allclose(known.latents, seen.latents[0], atol=1e-5)
     np.testing.assert_allclose(known.actions[:2], seen.actions[0, :2], atol=1e-5)
 
 
 def test_a_cnn_needs_channels():
     config = get_config("debug")
-    config.encoder = {"kind": "cnn", "channels": (), "blocks": 1, "frozen": False}
-    with pytest.raises(UserError, match=r"config.encoder.channels=\(\) must be"):
+    config.model.encoder = {"kind": "cnn", "channels": (), "blocks": 1, "frozen": False}
+    with pytest.raises(UserError, match=r"config.model.encoder.channels=\(\) must be"):
         Experiment(config, SPEC)
 
 
 def test_a_level_need_not_say_that_it_has_no_map_and_a_map_has_an_end():
     config = get_config("debug")
-    assert "distance" not in config.upper
+    assert "distance" not in config.model.level.upper
     assert Experiment(config, SPEC).options.levels[1].distance == 0
     with config.unlocked():
-        config.upper.update({"distance": 1.0, "max_distance": 0.0})
-    with pytest.raises(UserError, match=r"config.upper.max_distance=0.0 must be above 0"):
+        config.model.level.upper.update({"distance": 1.0, "max_distance": 0.0})
+    with pytest.raises(UserError, match=r"config.model.level.upper.max_distance=0.0 must be above 0"):
         Experiment(config, SPEC)
 
 
 def test_an_identity_needs_the_width_below_and_patches_must_fit():
     config = get_config("debug")
-    config.upper.update({"encoder": "identity", "width": 4})
-    with pytest.raises(UserError, match=r"config.upper.width=4 must be 8, that of the level below"):
+    config.model.level.upper.update({"encoder": "identity", "width": 4})
+    with pytest.raises(UserError, match=r"config.model.level.upper.width=4 must be 8, that of the level below"):
         Experiment(config, SPEC)
-    config.upper.width = 8
-    config.encoder = VIT | SIZE | {"patch": 5}
-    with pytest.raises(UserError, match=r"Frames of 16x16 must be multiples of config.encoder.patch=5"):
+    config.model.level.upper.width = 8
+    config.model.encoder = VIT | SIZE | {"patch": 5}
+    with pytest.raises(UserError, match=r"Frames of 16x16 must be multiples of config.model.encoder.patch=5"):
         Experiment(config, SPEC)
 
 
@@ -169,12 +182,12 @@ def test_an_upper_level_needs_clips_from_half_of_the_episodes():
         Experiment(config, SPEC).check_windows(windows)
     episodes.lengths = np.array([4, 20, 30])
     Experiment(config, SPEC).check_windows(windows)
-    config.levels, episodes.lengths = ("bottom",), np.array([4, 4, 20])
+    config.model.levels, episodes.lengths = ("bottom",), np.array([4, 4, 20])
     Experiment(config, SPEC).check_windows(windows)  # there is no upper level
 
 
 def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config, tmp_path):
-    config.train.eval_every = 0  # once, from the folder
+    config.eval.every = 0  # once, from the folder
     train(config, tmp_path)
     run = loading.load(tmp_path)
     assert float(run.weights[1]["levels"][1]["seen"]) > 0  # what training saw of macro-actions is in the checkpoint
@@ -182,10 +195,12 @@ def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config,
     for level in (1, 2):
         assert np.isfinite(found[f"eval/rollout/level_{level}_last"])
     assert "eval/open_loop/action_following_mean" in found
-    config.levels = ("bottom",)
-    with pytest.raises(UserError, match=r"config.levels is \['bottom'\], there it is \['bottom', 'upper'\]"):
+    config.model.levels = ("bottom",)
+    with pytest.raises(UserError, match=r"config.model.levels is \['bottom'\], there it is \['bottom', 'upper'\]"):
         train(config, tmp_path)
-    with pytest.raises(UserError, match=r"checkpoint 2 does not fit .*config.levels is \['bottom'\], there it is"):
+    with pytest.raises(
+        UserError, match=r"checkpoint 2 does not fit .*config.model.levels is \['bottom'\], there it is"
+    ):
         loading.load(tmp_path, config=config)
 
 
@@ -199,11 +214,11 @@ def test_a_frozen_encoder_begins_with_that_of_a_masked_autoencoder(tmp_path):
     saver.save(0, {"weights": {"ema": weights, "constants": {}}}, {})
     saver.close()
     config = get_config("debug")
-    config.levels, config.encoder = ("bottom",), VIT | SIZE
+    config.model.levels, config.model.encoder = ("bottom",), VIT | SIZE
     config.init_from.update({"checkpoints": str(tmp_path), "parts": ("encoder",)})
     mesh = parallel.make_mesh((1, 1, -1))
     optimizer, _ = make_optimizer(config.train)
-    _, init, shapes = create_state(Experiment(config, SPEC), optimizer, 0, mesh, config.sharding)
+    _, init, shapes = create_state(Experiment(config, SPEC), optimizer, 0, mesh, config.runtime.sharding)
     fresh = init()
     state = _started_from(config.init_from, fresh, shapes)
     assert "encoder" not in state.params

@@ -32,12 +32,12 @@ def config(stripes_data):
 
 
 def test_every_probe_runs_in_training_and_again_from_the_folder_alone(config, tmp_path):
-    config.eval.probes = KINDS
+    config.eval.probes.names = KINDS
     config.train.update({"num_steps": 60, "batch_size": 20, "learning_rate": 3e-3, "eval_every": 60, "warmup_steps": 5})
-    config.linear_probe.update({"batch_size": 20, "epochs": 20, "warmup_epochs": 2})
-    config.fine_tune.update({"batch_size": 9, "num_steps": 6, "mixup": 0.2, "cutmix": 0.5, "randaugment_ops": 1})
-    config.fine_tune.update({"crop_scale": (0.8, 1.0), "learning_rate": 3e-3})
-    config.eval.shots = (3, 0)
+    config.eval.linear_probe.update({"batch_size": 20, "epochs": 20, "warmup_epochs": 2})
+    config.eval.fine_tune.update({"batch_size": 9, "num_steps": 6, "mixup": 0.2, "cutmix": 0.5, "randaugment_ops": 1})
+    config.eval.fine_tune.update({"crop_scale": (0.8, 1.0), "learning_rate": 3e-3})
+    config.eval.probes.shots = (3, 0)
     train(config, tmp_path)
     found = evaluation(load(tmp_path))
     for name in ("ridge", "knn", "linear"):
@@ -68,7 +68,11 @@ def test_imagine_shows_reconstructions(config, tmp_path, monkeypatch, capsys):
     assert set(metrics["psnr"]) == {"masked", "reconstructed", "mean_frame"}
     assert metrics["num_examples"] == 30
     assert metrics["caveat"] == ""  # pixels say all of it
-    words = ['--config.eval.probes=("ridge", "knn")', "--config.eval.num_train=0", "--config.eval.baselines=False"]
+    words = [
+        '--config.eval.probes.names=("ridge", "knn")',
+        "--config.eval.probes.num_train=0",
+        "--config.eval.probes.baselines=False",
+    ]
     assert launch.main(["launch.py", "eval", f"--workdir={tmp_path}", *words]) == 0
     assert "eval/knn/accuracy" in capsys.readouterr().out
 
@@ -83,7 +87,14 @@ def test_video_is_recorded_trained_and_shown_in_motion(tmp_path, monkeypatch, ca
     normalized = ["--config.model.target=patch_normalized"]
     for words in (
         ["record", config, workdir],
-        ["train", config, workdir, *normalized, "--config.eval.probes=('ridge',)", "--config.eval.baselines=False"],
+        [
+            "train",
+            config,
+            workdir,
+            *normalized,
+            "--config.eval.probes.names=('ridge',)",
+            "--config.eval.probes.baselines=False",
+        ],
         ["imagine", workdir],
     ):
         assert launch.main(["launch.py", *words]) == 0, capsys.readouterr().err
@@ -144,15 +155,15 @@ def make_clip(config, count=8):
         ("model.target", "tokens", "config.model.target='tokens' must be one of"),
         ("model.tubelet", 2, "config.data.clip_length=1 must be a multiple of config.model.tubelet=2"),
         ("model.pixel_std", (0.1, 0.2), r"config.model.pixel_std=\(0.1, 0.2\) must have 1 or 1 numbers"),
-        ("encoder.heads", 3, "config.encoder.width=16 must be a multiple of config.encoder.heads=3"),
+        ("encoder.heads", 3, "config.model.encoder.width=16 must be a multiple of config.model.encoder.heads=3"),
         ("augment.crop_scale", (0.5, 2.0), r"config.augment.crop_scale=\(0.5, 2.0\) must be"),
-        ("eval.pool", "max", "config.eval.pool='max' must be"),
-        ("eval.probes", ("rigde",), "config.eval.probes=.* has 'rigde'"),
-        ("eval.label_key", "class", "config.eval.label_key='class' is no integer of a whole example"),
+        ("eval.pool", "max", "config.eval.probes.pool='max' must be"),
+        ("eval.probes", ("rigde",), "config.eval.probes.names=.* has 'rigde'"),
+        ("eval.label_key", "class", "config.eval.probes.label_key='class' is no integer of a whole example"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value, message):
-    config.eval.probes = ("ridge",)
+    config.eval.probes.names = ("ridge",)
     block, name = field.split(".")
     config[block][name] = value
     with pytest.raises(UserError, match=message):
@@ -169,9 +180,9 @@ MESHES = """
     found = {}
     for mesh in json.loads(sys.argv[1]):
         config = get_config("debug")
-        config.data.dataset, config.mesh = sys.argv[2], tuple(mesh)
+        config.data.dataset, config.runtime.mesh = sys.argv[2], tuple(mesh)
         config.train.update({"batch_size": 16, "num_steps": 8, "eps": 1e-3})
-        config.encoder.heads = 4
+        config.model.encoder.heads = 4
         run = prepare(config, pathlib.Path(sys.argv[3]) / "-".join(map(str, mesh)))
         state, losses = run.state, []
         for _ in range(8):

@@ -23,7 +23,7 @@ def config(square_data):
 def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
     config.train.update({"num_steps": 400, "learning_rate": 1e-3, "batch_size": 8, "eval_every": 400, "log_every": 10})
     config.train.update({"warmup_steps": 20, "checkpoint_every": 400})
-    config.encoder.width = config.decoder.width = 32
+    config.model.encoder.width = config.model.decoder.width = 32
     config.model.update({"latents": 8, "mask_ratio_max": 0.5})
     train(config, tmp_path)
     found = evaluation(load(tmp_path))
@@ -32,7 +32,7 @@ def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
     assert 0 <= found["eval/fidelity/latents_saturated"] < 0.1
     assert (tmp_path / "pictures" / "reconstructions.png").exists()
     capsys.readouterr()
-    more = "--config.imagine.num_shown=1000"  # than there are
+    more = "--config.eval.imagine.num_shown=1000"  # than there are
     assert launch.main(["launch.py", "imagine", f"--workdir={tmp_path}", more]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "imagine" / "report.html")
     metrics = json.loads((tmp_path / "imagine" / "metrics.json").read_text())
@@ -47,7 +47,7 @@ def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
         ("model.mask_ratio_max", 1.0, "config.model.mask_ratio_max=1.0 must be at least 0 and below 1"),
         ("model.latent_channels", 0, "config.model.latent_channels=0 must be at least 1"),
         ("model.window", 99, "config.model.window=99 must be from 1 to config.data.clip_length"),
-        ("encoder.depth", 3, "config.encoder.depth=3 must be a multiple of config.model.time_every"),
+        ("encoder.depth", 3, "config.model.encoder.depth=3 must be a multiple of config.model.time_every"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value, message):

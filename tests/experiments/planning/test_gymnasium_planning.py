@@ -32,8 +32,8 @@ def dots(**kwargs):
             "num_workers": 1,
         }
     )
-    config.plan.update({"reached": "toy_environment:near", "num_tasks": 4})
-    config.train.eval_every = 0
+    config.eval.plan.update({"reached": "toy_environment:near", "num_tasks": 4})
+    config.eval.every = 0
     return config
 
 
@@ -47,14 +47,14 @@ def workdir(tmp_path_factory):
 
 
 def changed(workdir, **options):
-    """The planning of a run under other options of `config.plan`."""
+    """The planning of a run under other options of `config.eval.plan`."""
     config = load(workdir).config
-    config.plan.update(options)
+    config.eval.plan.update(options)
     return make_planning(load(workdir, config=config))
 
 
 def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
-    assert launch.main(["launch.py", "plan", f"--workdir={workdir}", "--config.plan.num_steps=5"]) == 0
+    assert launch.main(["launch.py", "plan", f"--workdir={workdir}", "--config.eval.plan.num_steps=5"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == str(workdir / "plan" / "results.json")
     assert "random, no model" in out
@@ -115,11 +115,14 @@ def test_episodes_begin_at_their_tasks_and_depend_on_seeds_alone(workdir):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"offset": 0}, "config.plan.offset=0 must be at least 1"),
-        ({"offset": 20}, "config.plan: offset=20 must be from 1 to 19, the steps of an episode"),
-        ({"reached": "toy_environment:far"}, "config.plan.reached='toy_environment:far' must be a 'package.module"),
-        ({"reached": "toy_environment:never"}, "config.plan: reached says that a goal is not reached by itself"),
-        ({"cost_level": 3}, "config.plan.cost_level=3 must be from 2"),
+        ({"offset": 0}, "config.eval.plan.offset=0 must be at least 1"),
+        ({"offset": 20}, "config.eval.plan: offset=20 must be from 1 to 19, the steps of an episode"),
+        (
+            {"reached": "toy_environment:far"},
+            "config.eval.plan.reached='toy_environment:far' must be a 'package.module",
+        ),
+        ({"reached": "toy_environment:never"}, "config.eval.plan: reached says that a goal is not reached by itself"),
+        ({"cost_level": 3}, "config.eval.plan.cost_level=3 must be from 2"),
     ],
 )
 def test_plans_that_cannot_work_are_refused(workdir, options, message):
@@ -142,8 +145,8 @@ def test_tasks_come_from_what_the_data_were_recorded_with_whatever_the_config_sa
     run.spec.record["environment_kwargs"] = {"buttons": True}
     with pytest.raises(UserError, match=r"Dot-v0 has actions of space MultiBinary\(2\); planners here search"):
         GymnasiumPlanning(run)
-    del config.plan["offset"]
-    with pytest.raises(UserError, match=r"config.plan.offset is missing: configs/push_t.py shows"):
+    del config.eval.plan["offset"]
+    with pytest.raises(UserError, match=r"config.eval.plan.offset is missing: configs/push_t.py shows"):
         GymnasiumPlanning(load(workdir, config=config))
 
 

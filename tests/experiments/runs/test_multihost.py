@@ -378,7 +378,7 @@ def test_only_the_first_process_prints_the_path(capsys, monkeypatch):
 @pytest.mark.timeout(600)
 def test_training_in_two_processes_prints_its_path_once(tmp_path, square_data, capfd):
     words = ["train", "--config=configs/demo.py:debug", f"--config.data.dataset={square_data}", f"--workdir={tmp_path}"]
-    assert launch.main(["launch.py", *words, "--local_processes", "2", "--config.eval.horizon", "3"]) == 0
+    assert launch.main(["launch.py", *words, "--local_processes", "2", "--config.eval.open_loop.horizon", "3"]) == 0
     out, err = capfd.readouterr()
     assert out.splitlines()[-1] == str(tmp_path / "checkpoints")
     assert out.count(str(tmp_path)) == 1

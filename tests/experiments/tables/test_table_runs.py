@@ -97,7 +97,7 @@ def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(
     tables, square_data, tmp_path, monkeypatch, capfd
 ):
     text = (tables / "toy.py").read_text()
-    (tables / "other.py").write_text(text.replace('"model.context_noise": 0.5', '"sampler.num_steps": 2'))
+    (tables / "other.py").write_text(text.replace('"model.context_noise": 0.5', '"eval.sampler.num_steps": 2'))
     found = {name: definition.load(name, tables) for name in ("toy", "other")}
     wholes = {
         name: plan.make(one, "smoke", tmp_path, dict.fromkeys(one.rows, str(square_data)), range(1))
@@ -138,10 +138,10 @@ def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(
 def test_force_leaves_what_other_rows_share(tables, square_data, tmp_path):
     edited(
         tables,
-        ('"model.context_noise": 0.5', '"sampler.num_steps": 2'),
+        ('"model.context_noise": 0.5', '"eval.sampler.num_steps": 2'),
         (
             '"two": {"overrides": seen(2, 1)',
-            '"two": {"overrides": seen(3, 2, 1) | {"model.condition": 18, "sampler.num_steps": 5}',
+            '"two": {"overrides": seen(3, 2, 1) | {"model.condition": 18, "eval.sampler.num_steps": 5}',
         ),
     )
     _, whole = planned(tables, tmp_path, square_data, seeds=1)
@@ -196,7 +196,7 @@ def test_rows_begin_with_a_training_that_is_made_once_and_first(tables, square_d
     ours, more = (m for m in whole.members if m.begin)
     assert ours.begin.run == more.begin.run
     assert ours.config["init_from"]["checkpoints"] == str(ours.begin.run / "checkpoints")
-    edited(tables, ('"train.num_steps": 1}', '"train.num_steps": 1, "train.learning_rate": 0.5}'))
+    edited(tables, ('"train.num_steps": 1}', '"train.num_steps": 1, "train.optimizer.learning_rate": 0.5}'))
     _, other = planned(tables, tmp_path, square_data, seeds=1)
     assert {m.row for m in other.members if m.run not in {w.run for w in whole.members}} == {"ours", "more"}
     assert {m.row for m in other.members if m.key not in {w.key for w in whole.members}} == {"ours", "more"}

@@ -56,7 +56,7 @@ def test_addresses_follow_config_data_and_what_comes_after_training(tables, squa
         tables,
         (
             '"config": "configs/demo.py:debug"}',
-            '"config": "configs/demo.py:debug", "overrides": {"sampler.num_steps": 2}}',
+            '"config": "configs/demo.py:debug", "overrides": {"eval.sampler.num_steps": 2}}',
         ),
     )
     other = planned(tables, tmp_path, square_data, seeds=1)[1].members[0]

@@ -148,9 +148,9 @@ def test_model_flops_do_not_depend_on_how_the_model_is_computed():
     clip = Clip(frames, numbers, numbers, flag, flag, flag)
     config = common.load_config("configs/car_dit.py:debug", [])
     flops = throughput.model_flops(config, spec, clip)
-    config.network.update({"remat": "full", "attention": "cudnn"})
+    config.model.network.update({"remat": "full", "attention": "cudnn"})
     assert throughput.model_flops(config, spec, clip) == flops
-    assert config.network.remat == "full"
+    assert config.runtime.compute.remat == "full"
     # 16 tokens of 5 x 3 x 16 folded numbers; 2 blocks of width 32; conditions of 32 once an example.
     tokens, width = 16, 32
     per_token = 2 * (12 * width**2 + 2 * tokens * width) + width * 48
@@ -160,7 +160,7 @@ def test_model_flops_do_not_depend_on_how_the_model_is_computed():
 
 
 def test_scaling(run, square_data):
-    words = ["configs/car_dit.py:debug", f"--config.data.dataset={square_data}", "--config.network.depth=4"]
+    words = ["configs/car_dit.py:debug", f"--config.data.dataset={square_data}", "--config.model.network.depth=4"]
     status, found, out, err = run("scaling", *words, "--devices=1,2", "--mesh=data,fsdp", "--steps=1", "--pairs=3")
     assert status == 0, err
     one, data, fsdp = found["rows"]
@@ -302,7 +302,7 @@ def test_the_door_says_what_is_wrong(run):
 
 
 def test_configs_with_overrides():
-    config = common.load_config("configs/demo.py:debug", ["--config.seed=5", "--config.mesh=(1, 1, -1)"])
-    assert (config.seed, tuple(config.mesh), config.train.num_steps) == (5, (1, 1, -1), 2)
+    config = common.load_config("configs/demo.py:debug", ["--config.seed=5", "--config.runtime.mesh=(1, 1, -1)"])
+    assert (config.seed, tuple(config.runtime.mesh), config.train.num_steps) == (5, (1, 1, -1), 2)
     with pytest.raises(UserError, match="'loose' is no flag"):
         common.load_config("configs/demo.py", ["loose"])

@@ -45,7 +45,7 @@ config, folder = values.config, pathlib.Path(values.workdir)
 workdirs.claim(folder, config)
 with open(folder / "launches", "a") as file:
     file.write(json.dumps(config.to_dict()) + "\\n")
-rate = config.train.learning_rate
+rate = config.train.optimizer.learning_rate
 if rate > 1:
     sys.exit("The loss was not finite at step 1.")
 if rate == 0:
@@ -110,7 +110,7 @@ def test_a_product_is_trained_and_written_best_first(tmp_path, write):
     assert found["members"][0] == {
         "name": names[0],
         "workdir": f"members/{names[0]}",
-        "overrides": {"train.learning_rate": 1e-3, "model.channels": [8, 16]},
+        "overrides": {"train.optimizer.learning_rate": 1e-3, "model.channels": [8, 16]},
         "status": "done",
         "value": pytest.approx(0.1),
         "error": "",
@@ -132,16 +132,16 @@ def test_a_list_of_settings_of_every_type_reaches_the_members(tmp_path, write):
     settings = [
         {},
         {"model.name": 'it\'s a "net" | ☃', "model.big": True},
-        {"model.channels": (), "train.learning_rate": 1},
+        {"model.channels": (), "train.optimizer.learning_rate": 1},
         {"model.limit": 3, "train.num_steps": 2},
         {"model.limit": None, "model.big": False},
     ]
     path = write(f"{{'vary': {settings!r}, 'metric': 'eval/score', 'better': 'higher'}}")
-    found = run(path, tmp_path / "sweep", "--config.eval.num_examples=9", parallel="local:2")
+    found = run(path, tmp_path / "sweep", "--config.eval.held_out.num_examples=9", parallel="local:2")
     by_fields = {tuple(member["overrides"]): member for member in found["members"]}
     assert len(by_fields) == 5
     assert {member["status"] for member in found["members"]} == {"done"}
-    assert found["members"][-1]["overrides"] == {"model.channels": [], "train.learning_rate": 1.0}
+    assert found["members"][-1]["overrides"] == {"model.channels": [], "train.optimizer.learning_rate": 1.0}
     for setting in settings:
         (seen,) = launches(tmp_path / "sweep")[by_fields[tuple(setting)]["name"]]
         assert seen["eval"]["num_examples"] == 9
@@ -202,8 +202,8 @@ def test_a_folder_of_another_config_is_refused(tmp_path, write):
     with pytest.raises(UserError, match=r"config.model.big is True, there it is False"):
         run(path, tmp_path, "--config.model.big=true")
     for _ in range(2):
-        with pytest.raises(UserError, match=r"was measured with config.eval.num_examples=8, not 9"):
-            run(path, tmp_path, "--config.eval.num_examples=9")
+        with pytest.raises(UserError, match=r"was measured with config.eval.held_out.num_examples=8, not 9"):
+            run(path, tmp_path, "--config.eval.held_out.num_examples=9")
 
 
 def test_slurm_submits_what_is_missing_and_collects_later(tmp_path, write, monkeypatch, capsys):
@@ -287,7 +287,7 @@ def test_a_real_sweep_of_the_demo(tmp_path, square_data, monkeypatch):
             from configs.demo import get_config
 
             def get_sweep():
-                return {"vary": {"network.channels": [(8,), (8, 16)]}}
+                return {"vary": {"model.network.channels": [(8,), (8, 16)]}}
         """)
     )
     from configs.demo import get_config

@@ -57,7 +57,7 @@ def test_a_step_that_hangs_ends_the_process_with_every_stack():
     assert result.returncode == HUNG
     assert time.monotonic() - begin < 30
     assert result.stdout == "still here\n"
-    assert "No step ended for 1 s (config.train.watchdog_seconds)" in result.stderr
+    assert "No step ended for 1 s (config.runtime.watchdog_seconds)" in result.stderr
     assert "waits_for_a_dead_peer" in result.stderr
 
 

@@ -24,10 +24,10 @@ SCRIPT = """
     found = []
     for mesh in meshes:
         config = module.get_config("debug")
-        config.data.dataset, config.train.batch_size, config.mesh = data, 8, tuple(mesh)
-        config.train.eps = 1e-3  # Adam's first steps have the sign of the gradient, however small: rounding would show
+        config.data.dataset, config.train.batch_size, config.runtime.mesh = data, 8, tuple(mesh)
+        config.train.optimizer.eps = 1e-3  # Adam's first steps have the sign of the gradient, however small: rounding would show
         if name == "car_dit":
-            config.network.depth = 4
+            config.model.network.depth = 4
         run = prepare(config, folder / "-".join(map(str, mesh)))
         state, losses = run.state, []
         # The moments and the average lie where their parameters lie.

@@ -83,7 +83,7 @@ def test_stopping_and_resuming_changes_nothing(tiny_config, tmp_path, monkeypatc
 
 
 def test_killed_run_resumes_to_the_same_weights(tiny_config, square_data, tmp_path):
-    overrides = ["--config.train.num_steps=30", "--config.train.checkpoint_every=4", "--config.train.eval_every=100"]
+    overrides = ["--config.train.num_steps=30", "--config.runtime.checkpoint_every=4", "--config.eval.every=100"]
     config = configured(tiny_config, num_steps=30, checkpoint_every=4, eval_every=100)
     train(config, tmp_path / "straight")
     command = [
@@ -207,7 +207,7 @@ def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, squa
     content[content.index(b"IDAT", len(content) // 3) + 6] ^= 0xFF  # in a frame
     path.write_bytes(content)
     tiny_config.data.dataset = str(data)
-    with pytest.raises(UserError, match=rf"Record \d .* of {path} is damaged .*config.data.max_damaged=0"):
+    with pytest.raises(UserError, match=rf"Record \d .* of {path} is damaged .*config.runtime.data.max_damaged=0"):
         train(tiny_config, tmp_path / "run")
     tiny_config.data.max_damaged = 1
     train(tiny_config, tmp_path / "run")
@@ -259,7 +259,7 @@ def test_workdir_of_another_config_is_left_alone(tiny_config, tmp_path):
     tiny_config.train.learning_rate = 0.5
     tiny_config.model.condition = 32
     with pytest.raises(
-        UserError, match=r"config.model.condition is 32, there it is 16; config.train.learning_rate is 0.5"
+        UserError, match=r"config.model.condition is 32, there it is 16; config.train.optimizer.learning_rate is 0.5"
     ):
         train(tiny_config, tmp_path)
     assert (tmp_path / "config.json").read_text() == before
@@ -303,7 +303,7 @@ def test_full_disk_while_saving_names_the_newest_complete_checkpoint(tiny_config
 
 
 def transformer(**fields):
-    """config.network for a small transformer."""
+    """config.model.network for a small transformer."""
     numbers = {"width": 32, "depth": 2, "heads": 4, "mlp_ratio": 4.0, "remat": "none", "unroll": 1, "attention": "xla"}
     return {"kind": "transformer", **numbers, **fields}
 
@@ -319,25 +319,29 @@ def transformer(**fields):
         ("model.context_offsets", (1, 2), r"config.model.context_offsets=\(1, 2\) must fall and end with 1"),
         ("diffusion.process", "flow", r"config.diffusion.process='flow' must be one of"),
         ("diffusion.process", "ddpm", r"which the process 'ddpm' does not know"),
-        ("sampler.order", 3, r"config.sampler.order=3 must be one of"),
-        ("sampler.num_steps", 0, r"config.sampler.num_steps=0 must be at least 1"),
+        ("sampler.order", 3, r"config.eval.sampler.order=3 must be one of"),
+        ("sampler.num_steps", 0, r"config.eval.sampler.num_steps=0 must be at least 1"),
         ("network.channels", (8, 8, 8, 8, 8, 8), r"multiples of config.model.patch x 2\^\(levels - 1\) = 32"),
-        ("network.kind", "mamba", r"config.network.kind='mamba' must be one of"),
-        ("network.depth", 3, r"config.network has \['blocks', 'channels', 'depth'\]; a 'unet' has"),
-        ("network", transformer(heads=3), r"config.network.width=32 must be a multiple of config.network.heads=3"),
-        ("network", transformer(remat="some"), r"config.network.remat='some' must be one of"),
-        ("network", transformer(attention="cudnn"), r"config.network.attention='cudnn' needs an NVIDIA GPU"),
-        ("network", transformer(unroll=3), r"config.network.unroll=3 between 1 and that"),
-        ("sharding", (("width", "model"),), r"config.sharding maps 'width' to 'model', which is no mesh axis"),
-        ("network.channels", (8, 40), r"config.network.channels=\(8, 40\)"),
+        ("network.kind", "mamba", r"config.model.network.kind='mamba' must be one of"),
+        ("network.depth", 3, r"config.model.network has \['blocks', 'channels', 'depth'\]; a 'unet' has"),
+        (
+            "network",
+            transformer(heads=3),
+            r"config.model.network.width=32 must be a multiple of config.model.network.heads=3",
+        ),
+        ("network", transformer(remat="some"), r"config.runtime.compute.remat='some' must be one of"),
+        ("network", transformer(attention="cudnn"), r"config.runtime.compute.attention='cudnn' needs an NVIDIA GPU"),
+        ("network", transformer(unroll=3), r"config.runtime.compute.unroll=3 between 1 and that"),
+        ("sharding", (("width", "model"),), r"config.runtime.sharding maps 'width' to 'model', which is no mesh axis"),
+        ("network.channels", (8, 40), r"config.model.network.channels=\(8, 40\)"),
         ("model.condition", 15, r"config.model.condition=15 must be"),
         ("model.target", "velocity", r"target='velocity' must be one of"),
         ("train.batch_size", 6, r"config.train.batch_size=6 must be a multiple of 1 .* config.train.accumulate=4"),
-        ("train.schedule", "linear", r"config.train.schedule='linear' must be"),
-        ("mesh", (3, 1, 1), r"config.mesh=\(3, 1, 1\) does not fit 1 device"),
+        ("train.schedule", "linear", r"config.train.optimizer.schedule='linear' must be"),
+        ("mesh", (3, 1, 1), r"config.runtime.mesh=\(3, 1, 1\) does not fit 1 device"),
         ("experiment", "video_transformer", r"config.experiment='video_transformer' is no file"),
         ("data.clip_length", 100, r"config.data.clip_length=100 is longer than every episode"),
-        ("eval.num_context", 2, r"config.eval.num_context=2 must be at least"),
+        ("eval.num_context", 2, r"config.eval.open_loop.num_context=2 must be at least"),
     ],
 )
 def test_config_that_cannot_run_is_refused_before_anything_is_written(tiny_config, tmp_path, field, value, message):
@@ -357,10 +361,10 @@ def test_toy_world_is_learned_to_a_stated_error(tiny_config, tmp_path):
     config = configured(
         tiny_config, num_steps=350, batch_size=16, learning_rate=2e-3, eval_every=1000, checkpoint_every=1000
     )
-    config.network.channels = (32, 32)
+    config.model.network.channels = (32, 32)
     config.model.condition = 64
     config.diffusion.update({"sigma_data": 0.5, "sigma_mean": -0.4})
-    config.sampler.sigma_max = 5.0
+    config.eval.sampler.sigma_max = 5.0
     train(config, tmp_path)
     run = experiments.load(tmp_path)
     windows = run.windows("test", 4 + 8)

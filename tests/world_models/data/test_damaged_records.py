@@ -93,7 +93,11 @@ def test_damage_found_by_the_first_scan_is_remembered_and_mends(data, noise, mon
     _spoil(data, BAD)
     with pytest.raises(UserError) as caught:
         Episodes(str(data), "train")
-    for part in (f"Record 4 (counted from 0) of {_shard(data, 1)} is damaged", "config.data.max_damaged=0", "copy"):
+    for part in (
+        f"Record 4 (counted from 0) of {_shard(data, 1)} is damaged",
+        "config.runtime.data.max_damaged=0",
+        "copy",
+    ):
         assert part in str(caught.value)
 
     episodes = Episodes(str(data), "train", max_damaged=1)
@@ -177,7 +181,7 @@ def test_one_damaged_record_too_many_stops_the_stream_and_is_named(data, allowed
     message = str(caught.value)
     assert f"Record {last % A_SHARD} (counted from 0) of {_shard(data, last // A_SHARD)} is damaged" in message
     assert f"{allowed} other damaged records skipped so far" in message
-    assert f"config.data.max_damaged={allowed}" in message
+    assert f"config.runtime.data.max_damaged={allowed}" in message
 
 
 def test_threads_count_a_record_once(data):

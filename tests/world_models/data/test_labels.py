@@ -94,11 +94,13 @@ def test_labels_of_episodes_lie_in_their_metadata(nested, tmp_path):
 @pytest.mark.parametrize("key", ["digit", "image", "weight", "caption", "box", "label/x", ""])
 def test_what_is_no_integer_is_refused_with_what_there_is(still, key):
     episodes = Episodes(str(still), "train", image_key="image")
-    with pytest.raises(UserError, match=r"config.eval.label_key='.*' is no integer of a whole example") as refusal:
+    with pytest.raises(
+        UserError, match=r"config.eval.probes.label_key='.*' is no integer of a whole example"
+    ) as refusal:
         episodes.labels(key)
     assert {f"'{name}'" in str(refusal.value) for name in ("label", "fine")} == {True}
     assert "'weight'," not in str(refusal.value)
-    with pytest.raises(UserError, match=r"config.eval.label_key"):
+    with pytest.raises(UserError, match=r"config.eval.probes.label_key"):
         episodes.num_classes(key)
 
 

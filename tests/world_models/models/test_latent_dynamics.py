@@ -335,7 +335,7 @@ def test_in_training_it_predicts_from_true_latents_until_its_history_is_full(loo
 def test_a_model_without_a_decoder_says_so():
     options = dataclasses.replace(OPTIONS, levels=(BOTTOM,), decoder=DecoderOptions(()))
     model = nnx.eval_shape(lambda: MultiLevelDynamics(options, (SIZE, SIZE, 1), SPEC, rngs=nnx.Rngs(0)))
-    with pytest.raises(UserError, match=r"config.decoder.channels=\(\) left this model without a decoder"):
+    with pytest.raises(UserError, match=r"config.model.decoder.channels=\(\) left this model without a decoder"):
         model.decode(model.start(1))
 
 

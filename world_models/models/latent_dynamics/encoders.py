@@ -41,7 +41,7 @@ class ViT(PatchEncoder):
 
     def __init__(self, options: ViTOptions, frame_shape: tuple[int, int, int], *, dtype, rngs: nnx.Rngs):
         """Builds it for frames of (height, width, channel)."""
-        same = options.transformer  # a masked autoencoder has a decoder as well, which is not built
+        same = options  # a masked autoencoder has a decoder as well, which is not built
         made = MaskedAutoencoderOptions(
             same, same, patch=options.patch, class_token=options.class_token, dtype=str(dtype)
         )

@@ -5,6 +5,7 @@ below at that tick, its action, a macro-action, of the actions below since the t
 it, so that what training does level by level and acting does frame by frame is the same.
 """
 
+import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from world_models.models.latent_dynamics.decoder import Decoder
 from world_models.models.latent_dynamics.encoders import freeze, make_encoder
 from world_models.models.latent_dynamics.level import Level
 from world_models.models.latent_dynamics.options import LatentDynamicsOptions
+from world_models.models.latent_dynamics.pixels import Pixels
 from world_models.nn.embeddings import normalize_actions
 
 
@@ -52,6 +54,7 @@ class MultiLevelDynamics(nnx.Module):
     ):  # fmt: skip
         """Builds the model for frames of (height, width, channel) and an action space."""
         self.options, self.actions, self.frame_shape = options, actions, frame_shape
+        self.pixels = Pixels(**dataclasses.asdict(options.pixels))
         self.encoder, below = make_encoder(options.encoder, frame_shape, dtype=options.dtype, rngs=rngs)
         levels, size = [], actions.size
         for level in options.levels:
@@ -65,7 +68,7 @@ class MultiLevelDynamics(nnx.Module):
 
     def encode(self, frames: Array) -> jax.Array:
         """Latents of level 1, float32 [batch, time, width], of uint8 frames [batch, time, h, w, c]."""
-        x = self.options.pixels.normalize(frames.reshape(-1, *frames.shape[2:]))
+        x = self.pixels.normalize(frames.reshape(-1, *frames.shape[2:]))
         return self.levels[0].lift(self.encoder(x)).reshape(*frames.shape[:2], -1)
 
     def vectors(self, actions: Array) -> jax.Array:
@@ -241,9 +244,9 @@ class MultiLevelDynamics(nnx.Module):
         """Frames uint8 [..., h, w, c] of latents [..., width] of a level; raises UserError if there is no decoder."""
         if not self.decoders:
             raise UserError(
-                "config.decoder.channels=() left this model without a decoder: train with some, (32, 16), say."
+                "config.model.decoder.channels=() left this model without a decoder: train with some, (32, 16), say."
             )
-        return self.options.pixels.restore(self.decoders[level - 1](z))
+        return self.pixels.restore(self.decoders[level - 1](z))
 
     def _scaled(self, level: int, actions: Array) -> Array:
         """Actions of the environment are brought to [−1, 1] before anything sees them."""
@@ -259,7 +262,7 @@ class MultiLevelDynamics(nnx.Module):
         take = jax.vmap(lambda rows, places: rows[places])
         frames = take(frames, chosen * self.options.periods[number - 1])
         # Over normalized pixels: small things that an encoder is shown enlarged count as much here.
-        return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self.options.pixels.normalize(frames)) ** 2)
+        return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self.pixels.normalize(frames)) ** 2)
 
 
 def _where(condition: Array, yes: Array, no: Array) -> jax.Array:

@@ -9,7 +9,7 @@ from flax import nnx
 
 from world_models.core.sharding import axes
 from world_models.core.types import Array
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import ComputeOptions, TransformerOptions
 from world_models.nn.transformer import LayerNorm, Transformer, modulation
 
 
@@ -77,7 +77,7 @@ class CausalTransformer(nnx.Module):
         self, width: int, inputs: int, hidden: int, *, history: int, depth: int, heads: int, rngs: nnx.Rngs
     ):  # fmt: skip
         """`width` of a latent, a token here; `hidden` width of all MLPs; sees `history` latents at most."""
-        options = TransformerOptions(width, depth, heads, mlp_ratio=hidden / width, unroll=depth)
+        options = TransformerOptions(width, depth, heads, mlp_ratio=hidden / width, compute=ComputeOptions(unroll=-1))
         self.embed = Perceptron((inputs, hidden, hidden), rngs=rngs)
         self.places = nnx.Param(0.02 * jax.random.normal(rngs.params(), (history, width)), **axes(None, "width"))
         self.transformer = Transformer(options, hidden, causal=True, rngs=rngs)
