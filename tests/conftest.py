@@ -125,6 +125,15 @@ def tiny_config(square_data):
     return config
 
 
+def set_fields(config, **values):
+    """Sets fields by their last name, in `train`, `train.optimizer`, `eval` or `runtime`; returns the config."""
+    for name, value in values.items():
+        blocks = [config.train, config.train.optimizer, config.eval, config.runtime]
+        (block,) = [own for own in blocks if name in own]
+        block[name] = value
+    return config
+
+
 def stripes(index: int) -> np.ndarray:
     """An image uint8 [16, 16, 1] of one of three classes that only the direction of its stripes tells."""
     rng = np.random.default_rng(index)

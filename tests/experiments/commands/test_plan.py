@@ -126,7 +126,9 @@ def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
     # So do distances that are compared with ways.
     looks = [planning.world.render(planning.world.reset(one)) for one in each(planning.tasks)]
     other = [planning.world.render(planning.world.reset(one)) for one in each(swapped(planning.tasks))]
-    start, goal = (model.distance_embedding(2, model.lift(2, model.encode(np.stack(x)[:, None])[:, 0])) for x in (looks, other))
+    start, goal = (
+        model.distance_embedding(2, model.lift(2, model.encode(np.stack(x)[:, None])[:, 0])) for x in (looks, other)
+    )
     np.testing.assert_allclose(planning.distances(planning.tasks)[1], ((start - goal) ** 2).mean(axis=-1), rtol=1e-4)
 
 
@@ -189,27 +191,31 @@ def test_success_is_counted_with_intervals_and_by_distance():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("plan.num_levels", 3, "config.eval.plan.num_levels=3 must be from 1 to 2"),
-        ("plan.cost_level", 1, "config.eval.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
-        ("plan.num_tasks", 0, "config.eval.plan: num_tasks=0 must be at least 1"),
-        ("plan.batch", 0, "config.eval.plan.batch=0 must be at least 1"),
-        ("plan.repeats", 0, "config.eval.plan.repeats=0 must be at least 1"),
-        ("plan.num_shown", -1, "config.eval.plan.num_shown=-1 must be at least 0"),
-        ("plan.repeats", None, "config.eval.plan.repeats is missing: configs/two_rooms.py shows what it must hold"),
-        ("plan.fps", 0, "config.eval.plan.fps=0 must be at least 1"),
-        ("plan.task_seed", -1, "config.eval.plan.task_seed=-1 must be at least 0"),
-        ("plan.pareto", (1.0, 0.0), r"config.eval.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
-        ("plan.tasks", "cross_2", "config.eval.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
-        ("plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
-        ("search.bottom.samples", 0, "config.eval.search.bottom: samples=0 of a search must be at least 1"),
-        ("search.bottom.iterations", 0, "config.eval.search.bottom: iterations=0 of a search must be at least 1"),
-        ("search.upper.replan", 3, r"config.eval.search \(1 is bottom, 2 is upper\): replan=3 of level 2 must"),
+        ("eval.plan.num_levels", 3, "config.eval.plan.num_levels=3 must be from 1 to 2"),
+        ("eval.plan.cost_level", 1, "config.eval.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
+        ("eval.plan.num_tasks", 0, "config.eval.plan: num_tasks=0 must be at least 1"),
+        ("eval.plan.batch", 0, "config.eval.plan.batch=0 must be at least 1"),
+        ("eval.plan.repeats", 0, "config.eval.plan.repeats=0 must be at least 1"),
+        ("eval.plan.num_shown", -1, "config.eval.plan.num_shown=-1 must be at least 0"),
         (
-            "search.bottom.cost_space",
+            "eval.plan.repeats",
+            None,
+            "config.eval.plan.repeats is missing: configs/two_rooms.py shows what it must hold",
+        ),
+        ("eval.plan.fps", 0, "config.eval.plan.fps=0 must be at least 1"),
+        ("eval.plan.task_seed", -1, "config.eval.plan.task_seed=-1 must be at least 0"),
+        ("eval.plan.pareto", (1.0, 0.0), r"config.eval.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
+        ("eval.plan.tasks", "cross_2", "config.eval.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
+        ("eval.plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
+        ("eval.search.bottom.samples", 0, "config.eval.search.bottom: samples=0 of a search must be at least 1"),
+        ("eval.search.bottom.iterations", 0, "config.eval.search.bottom: iterations=0 of a search must be at least 1"),
+        ("eval.search.upper.replan", 3, r"config.eval.search \(1 is bottom, 2 is upper\): replan=3 of level 2 must"),
+        (
+            "eval.search.bottom.cost_space",
             "own",
             "config.eval.search.bottom.cost_space='own' takes subgoals of level 'upper'",
         ),
-        ("search.upper.smaples", 3, r"config.eval.search.upper has \['smaples'\], which no search has"),
+        ("eval.search.upper.smaples", 3, r"config.eval.search.upper has \['smaples'\], which no search has"),
         ("record.source", "moving_digits", "config.record.source='moving_digits' is no world to plan in"),
     ],
 )

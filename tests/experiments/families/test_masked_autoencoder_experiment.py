@@ -9,7 +9,7 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
-from conftest import stripes
+from conftest import set_fields, stripes
 
 import launch
 from configs.fashion_mae import get_config
@@ -33,7 +33,7 @@ def config(stripes_data):
 
 def test_every_probe_runs_in_training_and_again_from_the_folder_alone(config, tmp_path):
     config.eval.probes.names = KINDS
-    config.train.update({"num_steps": 60, "batch_size": 20, "learning_rate": 3e-3, "eval_every": 60, "warmup_steps": 5})
+    set_fields(config, num_steps=60, batch_size=20, learning_rate=3e-3, every=60, warmup_steps=5)
     config.eval.linear_probe.update({"batch_size": 20, "epochs": 20, "warmup_epochs": 2})
     config.eval.fine_tune.update({"batch_size": 9, "num_steps": 6, "mixup": 0.2, "cutmix": 0.5, "randaugment_ops": 1})
     config.eval.fine_tune.update({"crop_scale": (0.8, 1.0), "learning_rate": 3e-3})
@@ -181,7 +181,7 @@ MESHES = """
     for mesh in json.loads(sys.argv[1]):
         config = get_config("debug")
         config.data.dataset, config.runtime.mesh = sys.argv[2], tuple(mesh)
-        config.train.update({"batch_size": 16, "num_steps": 8, "eps": 1e-3})
+        set_fields(config, batch_size=16, num_steps=8, eps=1e-3)
         config.model.encoder.heads = 4
         run = prepare(config, pathlib.Path(sys.argv[3]) / "-".join(map(str, mesh)))
         state, losses = run.state, []

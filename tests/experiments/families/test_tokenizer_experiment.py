@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import set_fields
 
 import launch
 from configs.car_tokenizer import get_config
@@ -21,8 +22,8 @@ def config(square_data):
 
 
 def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
-    config.train.update({"num_steps": 400, "learning_rate": 1e-3, "batch_size": 8, "eval_every": 400, "log_every": 10})
-    config.train.update({"warmup_steps": 20, "checkpoint_every": 400})
+    set_fields(config, num_steps=400, learning_rate=1e-3, batch_size=8, every=400, log_every=10)
+    set_fields(config, warmup_steps=20, checkpoint_every=400)
     config.model.encoder.width = config.model.decoder.width = 32
     config.model.update({"latents": 8, "mask_ratio_max": 0.5})
     train(config, tmp_path)

@@ -116,7 +116,7 @@ def test_a_training_on_two_slurm_nodes_goes_on_after_its_time_limit(tmp_path, mo
     codes = {"sbatch": SBATCH_NODES, "squeue": "", "srun": SRUN_TASKS, "scontrol": SCONTROL}
     folder = tools(tmp_path / "bin", monkeypatch, **codes)
     workdir = tmp_path / "run"
-    fields = ("train.num_steps=200", "train.checkpoint_every=5", "train.eval_every=1000")
+    fields = ("train.num_steps=200", "runtime.checkpoint_every=5", "eval.every=1000")
     words = ["--config=configs/demo.py:debug", f"--config.data.dataset={square_data}", f"--workdir={workdir}"]
     words += [f"--config.{field}" for field in fields]
     assert launch.main(["launch.py", "train", *words, "--launch=slurm", "--nodes=2"]) == 0

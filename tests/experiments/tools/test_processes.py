@@ -53,7 +53,7 @@ def losses(workdir):
 
 def test_two_processes_stop_together_and_one_goes_on_to_the_same_end(tiny_config, square_data, tmp_path):
     tiny_config.train.update({"num_steps": 400, "checkpoint_every": 1000, "eval_every": 1000})
-    fields = ("train.num_steps=400", "train.checkpoint_every=1000", "train.eval_every=1000")
+    fields = ("train.num_steps=400", "runtime.checkpoint_every=1000", "eval.every=1000")
     processes = start(tmp_path / "two", square_data, 2, *fields)
     wait_for_step(tmp_path / "two", 5, processes)
     processes[1].send_signal(signal.SIGTERM)  # one is told; both stop
@@ -72,7 +72,7 @@ def test_two_processes_stop_together_and_one_goes_on_to_the_same_end(tiny_config
 
 
 def test_a_dead_peer_ends_the_others_with_a_word(square_data, tmp_path):
-    fields = ("train.num_steps=100000", "train.checkpoint_every=20", "train.eval_every=100000")
+    fields = ("train.num_steps=100000", "runtime.checkpoint_every=20", "eval.every=100000")
     processes = start(tmp_path / "run", square_data, 2, *fields, "train.watchdog_seconds=8.0")
     wait_for_step(tmp_path / "run", 25, processes)
     processes[1].kill()

@@ -43,13 +43,13 @@ def saved_steps(workdir):
     return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
 
 
-def configured(config, **train_fields):
-    config.train.update(train_fields)
+def configured(config, **fields):
+    set_fields(config, **fields)
     return config
 
 
 def test_stopping_and_resuming_changes_nothing(tiny_config, tmp_path, monkeypatch):
-    config = configured(tiny_config, num_steps=8, eval_every=4, checkpoint_every=3, ema_decay=0.5)
+    config = configured(tiny_config, num_steps=8, every=4, checkpoint_every=3, ema_decay=0.5)
     train(config, tmp_path / "straight")
     compiled = running._compile
     calls = []
@@ -84,7 +84,7 @@ def test_stopping_and_resuming_changes_nothing(tiny_config, tmp_path, monkeypatc
 
 def test_killed_run_resumes_to_the_same_weights(tiny_config, square_data, tmp_path):
     overrides = ["--config.train.num_steps=30", "--config.runtime.checkpoint_every=4", "--config.eval.every=100"]
-    config = configured(tiny_config, num_steps=30, checkpoint_every=4, eval_every=100)
+    config = configured(tiny_config, num_steps=30, checkpoint_every=4, every=100)
     train(config, tmp_path / "straight")
     command = [
         sys.executable,
@@ -126,7 +126,7 @@ def test_second_signal_exits_at_once(tmp_path):
 
 
 def test_accumulated_steps_equal_whole_steps(tiny_config, tmp_path):
-    one = configured(tiny_config, num_steps=3, batch_size=8, accumulate=1, eval_every=9)
+    one = configured(tiny_config, num_steps=3, batch_size=8, accumulate=1, every=9)
     train(one, tmp_path / "one")
     train(configured(one, accumulate=4), tmp_path / "four")
     for a, b in zip(weights(tmp_path / "one")[1], weights(tmp_path / "four")[1], strict=True):
@@ -164,7 +164,7 @@ def poison(monkeypatch, config, steps):
 
 
 def test_updates_that_are_not_finite_are_skipped_counted_and_their_batches_kept(tiny_config, tmp_path, monkeypatch):
-    config = configured(tiny_config, num_steps=9, checkpoint_every=9, eval_every=100, max_nonfinite=3)
+    config = configured(tiny_config, num_steps=9, checkpoint_every=9, every=100, max_nonfinite=3)
     poison(monkeypatch, config, (2, 3, 5))
     run = training.prepare(config, tmp_path / "other")
     batches = [jax.device_get(next(run.batches)[0]) for _ in range(4)]
@@ -187,7 +187,7 @@ def test_updates_that_are_not_finite_are_skipped_counted_and_their_batches_kept(
 def test_too_many_in_a_row_stop_with_the_step_the_position_and_the_last_good_checkpoint(
     tiny_config, tmp_path, monkeypatch
 ):
-    config = configured(tiny_config, num_steps=20, checkpoint_every=2, eval_every=100, max_nonfinite=2)
+    config = configured(tiny_config, num_steps=20, checkpoint_every=2, every=100, max_nonfinite=2)
     poison(monkeypatch, config, (3, 5, 6, 7))
     match = (
         r"not finite at step 7, for the 2th time in a row .*'next_index': 7.*batch_7.npz .*good checkpoint is step 6"
@@ -199,7 +199,7 @@ def test_too_many_in_a_row_stop_with_the_step_the_position_and_the_last_good_che
 
 
 def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, square_data, tmp_path):
-    from conftest import as_tfrecord
+    from conftest import as_tfrecord, set_fields
 
     data = as_tfrecord(square_data, tmp_path / "data")
     (path,) = data.glob("*train*tfrecord*")
@@ -219,7 +219,7 @@ def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, squa
 def test_the_best_checkpoint_is_kept_and_its_record_survives_a_restart(tiny_config, tmp_path, monkeypatch):
     values = iter([3.0, 1.0, 2.0, 2.5, 4.0])
     monkeypatch.setattr(training, "evaluate", lambda *_: {"eval/held_out/loss": next(values)})
-    config = configured(tiny_config, num_steps=3, eval_every=1, checkpoint_every=1, keep=1)
+    config = configured(tiny_config, num_steps=3, every=1, checkpoint_every=1, keep=1)
     train(config, tmp_path)
     assert saved_steps(tmp_path) == [2, 3]
     train(configured(config, num_steps=5), tmp_path)
@@ -286,7 +286,7 @@ def test_other_data_under_the_same_name_are_refused(tiny_config, tmp_path):
 
 
 def test_full_disk_while_saving_names_the_newest_complete_checkpoint(tiny_config, tmp_path, monkeypatch):
-    config = configured(tiny_config, num_steps=6, checkpoint_every=2, eval_every=100)
+    config = configured(tiny_config, num_steps=6, checkpoint_every=2, every=100)
     save = checkpoints.ocp.CheckpointManager.save
 
     def full(self, step, *args, **kwargs):
@@ -304,54 +304,49 @@ def test_full_disk_while_saving_names_the_newest_complete_checkpoint(tiny_config
 
 def transformer(**fields):
     """config.model.network for a small transformer."""
-    numbers = {"width": 32, "depth": 2, "heads": 4, "mlp_ratio": 4.0, "remat": "none", "unroll": 1, "attention": "xla"}
-    return {"kind": "transformer", **numbers, **fields}
+    return {"kind": "transformer", "width": 32, "depth": 2, "heads": 4, "mlp_ratio": 4.0, **fields}
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value", "named"),
     [
-        (
-            "model.context_offsets",
-            (5, 1),
-            r"config.data.clip_length=5 must be larger than 5, the first of",
-        ),
-        ("model.context_offsets", (1, 2), r"config.model.context_offsets=\(1, 2\) must fall and end with 1"),
-        ("diffusion.process", "flow", r"config.diffusion.process='flow' must be one of"),
-        ("diffusion.process", "ddpm", r"which the process 'ddpm' does not know"),
-        ("sampler.order", 3, r"config.eval.sampler.order=3 must be one of"),
-        ("sampler.num_steps", 0, r"config.eval.sampler.num_steps=0 must be at least 1"),
-        ("network.channels", (8, 8, 8, 8, 8, 8), r"multiples of config.model.patch x 2\^\(levels - 1\) = 32"),
-        ("network.kind", "mamba", r"config.model.network.kind='mamba' must be one of"),
-        ("network.depth", 3, r"config.model.network has \['blocks', 'channels', 'depth'\]; a 'unet' has"),
-        (
-            "network",
-            transformer(heads=3),
-            r"config.model.network.width=32 must be a multiple of config.model.network.heads=3",
-        ),
-        ("network", transformer(remat="some"), r"config.runtime.compute.remat='some' must be one of"),
-        ("network", transformer(attention="cudnn"), r"config.runtime.compute.attention='cudnn' needs an NVIDIA GPU"),
-        ("network", transformer(unroll=3), r"config.runtime.compute.unroll=3 between 1 and that"),
-        ("sharding", (("width", "model"),), r"config.runtime.sharding maps 'width' to 'model', which is no mesh axis"),
-        ("network.channels", (8, 40), r"config.model.network.channels=\(8, 40\)"),
-        ("model.condition", 15, r"config.model.condition=15 must be"),
-        ("model.target", "velocity", r"target='velocity' must be one of"),
-        ("train.batch_size", 6, r"config.train.batch_size=6 must be a multiple of 1 .* config.train.accumulate=4"),
-        ("train.schedule", "linear", r"config.train.optimizer.schedule='linear' must be"),
-        ("mesh", (3, 1, 1), r"config.runtime.mesh=\(3, 1, 1\) does not fit 1 device"),
-        ("experiment", "video_transformer", r"config.experiment='video_transformer' is no file"),
-        ("data.clip_length", 100, r"config.data.clip_length=100 is longer than every episode"),
-        ("eval.num_context", 2, r"config.eval.open_loop.num_context=2 must be at least"),
+        ("model.context_offsets", (5, 1), "data.clip_length"),
+        ("model.context_offsets", (1, 2), "model.context_offsets"),
+        ("diffusion.process", "flow", "diffusion.process"),
+        ("diffusion.process", "ddpm", "diffusion.sigma_data"),
+        ("eval.sampler.process", "ddpm", "eval.sampler.order"),
+        ("eval.sampler.order", 3, "eval.sampler.order"),
+        ("eval.sampler.num_steps", 0, "eval.sampler.num_steps"),
+        ("model.network.channels", (8, 8, 8, 8, 8, 8), "model.network.channels"),
+        ("model.network.channels", (8, 40), "model.network.channels"),
+        ("model.network.kind", "mamba", "model.network.kind"),
+        ("model.network.depth", 3, "model.network.depth"),
+        ("model.network", transformer(heads=3), "model.network.width"),
+        ("model.condition", 15, "model.condition"),
+        ("model.target", "velocity", "model.target"),
+        ("train.optimizer.schedule", "linear", "train.optimizer.schedule"),
+        ("eval.open_loop.num_context", 2, "eval.open_loop.num_context"),
+        ("runtime.compute.remat", "some", "runtime.compute.remat"),
+        ("runtime.compute.attention", "cudnn", "runtime.compute.attention"),
+        ("runtime.compute.unroll", 0, "runtime.compute.unroll"),
+        ("runtime.sharding", (("width", "model"),), "runtime.sharding"),
+        ("runtime.mesh", (3, 1, 1), "runtime.mesh"),
+        ("train.batch_size", 6, "train.batch_size"),
+        ("experiment", "video_transformer", "experiment"),
+        ("data.clip_length", 100, "data.clip_length"),
     ],
 )
-def test_config_that_cannot_run_is_refused_before_anything_is_written(tiny_config, tmp_path, field, value, message):
+def test_config_that_cannot_run_raises_before_anything_is_written(tiny_config, tmp_path, field, value, named):
     tiny_config.train.accumulate = 4
+    if field.startswith("runtime.compute"):
+        tiny_config.unlock()
+        tiny_config.model.network = ConfigDict(transformer())
     tiny_config.unlock()
     if isinstance(value, dict):
-        tiny_config[field] = ConfigDict(value)
+        tiny_config.model.network = ConfigDict(value)
     else:
         tiny_config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"config.{named}\\b"):
         train(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -359,7 +354,7 @@ def test_config_that_cannot_run_is_refused_before_anything_is_written(tiny_confi
 def test_toy_world_is_learned_to_a_stated_error(tiny_config, tmp_path):
     """Held-out futures of the square world: under 10/255 root mean squared error where copying makes over 45."""
     config = configured(
-        tiny_config, num_steps=350, batch_size=16, learning_rate=2e-3, eval_every=1000, checkpoint_every=1000
+        tiny_config, num_steps=350, batch_size=16, learning_rate=2e-3, every=1000, checkpoint_every=1000
     )
     config.model.network.channels = (32, 32)
     config.model.condition = 64
