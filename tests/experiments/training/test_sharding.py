@@ -25,7 +25,8 @@ SCRIPT = """
     for mesh in meshes:
         config = module.get_config("debug")
         config.data.dataset, config.train.batch_size, config.runtime.mesh = data, 8, tuple(mesh)
-        config.train.optimizer.eps = 1e-3  # Adam's first steps have the sign of the gradient, however small: rounding would show
+        # Adam's first steps have the sign of the gradient, however small: rounding would show.
+        config.train.optimizer.eps = 1e-3
         if name == "car_dit":
             config.model.network.depth = 4
         run = prepare(config, folder / "-".join(map(str, mesh)))
@@ -38,9 +39,8 @@ SCRIPT = """
         # At the size that people train: small buffers of a fixed size weigh as much as a debug model's parameters.
         full, spec = module.get_config(), open_episodes(config, folder, "train").spec
         spec = dataclasses.replace(spec, frame_shape=(32, 32, 3))
-        if "attention" in full.network:
-            full.network.attention = "xla"
-        _, init, shapes = create_state(make_experiment(full, spec), optimizer, 0, mesh, full.sharding)
+        full.runtime.compute.attention = "xla"
+        _, init, shapes = create_state(make_experiment(full, spec), optimizer, 0, mesh, full.runtime.sharding)
         born, share = init.lower().compile().memory_analysis(), parallel.state_bytes(shapes)[1]
         for _ in range(3):
             batch, _ = next(run.batches)
