@@ -20,7 +20,7 @@ from experiments.commands import record as recording
 from experiments.commands.record import record
 from world_models.core.errors import UserError
 from world_models.data import rlds
-from world_models.data.dataset import Episodes
+from world_models.data.stored_episodes import Episodes
 
 
 @pytest.fixture

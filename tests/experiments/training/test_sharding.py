@@ -14,7 +14,8 @@ SCRIPT = """
     import jax, numpy as np
     from ml_collections import ConfigDict
     from experiments.tools.benchmarks.collectives import collectives
-    from experiments.training.experiment import make_experiment, open_episodes
+    from experiments.training.data import open_episodes
+    from experiments.training.experiment import make_experiment
     from experiments.training.setup import prepare
     from experiments.training.state import create_state, make_optimizer
     from world_models.core import sharding as parallel
@@ -25,7 +26,8 @@ SCRIPT = """
     for mesh in meshes:
         config = module.get_config("debug")
         config.data.dataset, config.train.batch_size, config.runtime.mesh = data, 8, tuple(mesh)
-        config.train.optimizer.eps = 1e-3  # Adam's first steps have the sign of the gradient, however small: rounding would show
+        # Adam's first steps have the sign of the gradient, however small: rounding would show.
+        config.train.optimizer.eps = 1e-3
         if name == "car_dit":
             config.model.network.depth = 4
         run = prepare(config, folder / "-".join(map(str, mesh)))
