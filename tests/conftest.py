@@ -95,6 +95,14 @@ def write_dataset(
     return output
 
 
+def write_tfds(folder: pathlib.Path, features: dict, splits: dict[str, list[dict]]) -> pathlib.Path:
+    """Writes examples by split as a TFDS data set to `folder`/tfds."""
+    made = {name: collection.Split(len(examples), examples.__getitem__) for name, examples in splits.items()}
+    whole = collection.Collection("examples", "", features, made, "", "")
+    collection.write(folder / "tfds", folder / "scratch", whole, {})
+    return folder / "tfds"
+
+
 def as_tfrecord(source, target):
     """The same data set in TFRecord files; the checksum of a record's length, which readers may skip, is left out."""
     shutil.copytree(source, target)

@@ -12,9 +12,10 @@ from flax import nnx
 
 from experiments.evaluation.fine_tuning import check, fine_tune, from_scratch, in_batches
 from experiments.evaluation.options import FineTuneOptions
-from experiments.training.experiment import Evaluator, open_windows
+from experiments.training.data import open_windows
+from experiments.training.experiment import Evaluator
 from experiments.training.state import merge_model, split_model
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
 from world_models.core.types import Array
 from world_models.data.clips import Windows
 from world_models.probes.baselines import random_features, raw_pixels
@@ -40,6 +41,9 @@ def make_probes(experiment: Any, config: ml_collections.ConfigDict, workdir: pat
             raise UserError(f"config.eval.probes.names={wanted} has {name!r}: choose among {KINDS}.")
     if not wanted:
         return {}
+    if data.mixture:
+        valid = "be empty where config.data.mixture is not: its data sets may differ in labels"
+        raise config_error("config.eval.probes.names", wanted, valid)
     open_split = functools.partial(open_windows, config, workdir, clip_length=data.clip_length, stride=data.clip_length)
     labelled = Labelled(open_split(data.train_split), open_split(data.test_split), config.eval.probes, config.seed)
     found: dict[str, Evaluator] = {}

@@ -12,14 +12,15 @@ from flax import nnx
 
 from experiments.evaluation.rollouts import roll_out
 from experiments.runs import workdir as workdirs
-from experiments.training.experiment import Experiment, make_experiment, open_episodes
+from experiments.training.data import open_windows
+from experiments.training.experiment import Experiment, make_experiment
 from experiments.training.state import abstract_model, merge_model
 from world_models.checkpointing import checkpoints
 from world_models.core import sharding as parallel
+from world_models.core import specs
 from world_models.core.errors import UserError
 from world_models.core.types import Array
-from world_models.data.clips import Windows
-from world_models.data.dataset import DataSpec
+from world_models.data.dataset import Dataset
 
 
 @dataclasses.dataclass
@@ -29,7 +30,7 @@ class LoadedRun:
     Attributes:
       workdir: the folder of the run.
       config: its resolved config.
-      spec: frames and actions of its data.
+      spec: of its training data.
       experiment: its family.
       graphdef, weights: the model in functional form, with averaged weights: what jitted functions take.
       step: training steps behind the weights.
@@ -37,7 +38,7 @@ class LoadedRun:
 
     workdir: pathlib.Path
     config: ml_collections.ConfigDict
-    spec: DataSpec
+    spec: specs.Spec
     experiment: Experiment
     graphdef: nnx.GraphDef
     weights: Any
@@ -55,25 +56,26 @@ class LoadedRun:
 
     def provenance_of(self, split: str) -> dict[str, Any]:
         """Where numbers come from that are measured on a split of its data."""
-        episodes = self.windows(split, 1).episodes
-        return self.provenance(data=episodes.name, data_fingerprint=episodes.fingerprint)
+        dataset = self.experiment.open_data(self.config, self.workdir, split, self.spec)
+        return self.provenance(data=dataset.name, data_fingerprint=dataset.fingerprint)
 
-    def windows(self, split: str, length: int, *, field: str = "length") -> Windows:
+    def windows(self, split: str, length: int, *, field: str = "length") -> Dataset:
         """Windows of `length` steps from a split of the run's data.
 
         Raises:
           UserError: if the data's frames or actions are not those that the model was trained on.
         """
-        episodes = open_episodes(self.config, self.workdir, split)
-        mine, theirs = self.spec, episodes.spec
+        options = {"spec": self.spec, "field": field, "across_episodes": False}
+        windows = open_windows(self.config, self.workdir, split, length, self.config.data.stride, **options)
+        mine, theirs = self.spec, windows.spec
         same_actions = (mine.actions.kind, mine.actions.size) == (theirs.actions.kind, theirs.actions.size)
         if mine.frame_shape != theirs.frame_shape or not same_actions:
             raise UserError(
-                f"config.data.dataset={episodes.name!r} has frames {theirs.frame_shape} and {theirs.actions.size} "
+                f"config.data.dataset={windows.name!r} has frames {theirs.frame_shape} and {theirs.actions.size} "
                 f"{theirs.actions.kind} actions; the model of {self.workdir} was trained on {mine.frame_shape} and "
                 f"{mine.actions.size} {mine.actions.kind} ones."
             )
-        return Windows(episodes, length, self.config.data.stride, field=field)
+        return windows
 
     def imagine(self, frames: Array, actions: Array, seed: int = 0) -> np.ndarray:
         """The frames that would follow a context.
@@ -115,7 +117,7 @@ def load(
     config = config or workdirs.load_config(workdir)
     if not (workdir / "checkpoints").is_dir() or not (workdir / "data_spec.json").exists():
         raise UserError(f"--workdir={workdir} has no checkpoints yet: run launch.py train first.")
-    spec = DataSpec.from_dict(json.loads((workdir / "data_spec.json").read_text()))
+    spec = specs.from_dict(json.loads((workdir / "data_spec.json").read_text()))
     experiment = make_experiment(config, spec)
     graphdef, (params, constants), names = abstract_model(experiment, config.seed)
     mesh = parallel.make_mesh((1, -1, 1))  # whatever the run was trained on

@@ -56,13 +56,13 @@ def clock(seconds: float) -> str:
 
 
 class Meter:
-    """Frames per second and the share of time spent waiting for data, since the last look."""
+    """Throughput and the share of time spent waiting for data, since the last look."""
 
-    def __init__(self, frames_per_step: int, step: int):
-        """`step` is the number of steps already done."""
-        self._frames_per_step, self._step = frames_per_step, step
+    def __init__(self, units_per_step: int, step: int, unit: str = "examples"):
+        """`step` is the number of steps already done, `unit` the plural of what a batch is counted in."""
+        self._units_per_step, self._step, self._unit = units_per_step, step, unit
         self._start, self._waited = time.monotonic(), 0.0
-        self._shown = {"frames_per_second": math.nan, "data_wait": math.nan}
+        self._shown = {f"{unit}_per_second": math.nan, "data_wait": math.nan}
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -81,8 +81,8 @@ class Meter:
     def rates(self, step: int) -> dict[str, float]:
         """The rates since the last call."""
         elapsed = max(time.monotonic() - self._start, 1e-9)
-        frames = (step - self._step) * self._frames_per_step
-        self._shown = {"frames_per_second": frames / elapsed, "data_wait": self._waited / elapsed}
+        units = (step - self._step) * self._units_per_step
+        self._shown = {f"{self._unit}_per_second": units / elapsed, "data_wait": self._waited / elapsed}
         self._step, self._start, self._waited = step, time.monotonic(), 0.0
         return self._shown
 
@@ -90,7 +90,7 @@ class Meter:
         rate, wait = self._shown.values()
         if math.isnan(rate):
             return "measuring"
-        return f"{rate:.0f} frames/s | data wait {100 * wait:.0f} %"
+        return f"{rate:.0f} {self._unit}/s | data wait {100 * wait:.0f} %"
 
 
 class Writers:

@@ -13,10 +13,10 @@ import ml_collections
 from experiments.runs.fingerprint import modules_named, of_code, of_value
 from experiments.tables import definition
 from experiments.tables.definition import Table
-from experiments.training.experiment import open_episodes
+from experiments.training.experiment import experiment_class
 from world_models.core.errors import UserError
 
-IRRELEVANT = ("record", "runtime", "data.dataset")
+IRRELEVANT = ("record", "runtime", "data.dataset", "data.mixture")
 """What the numbers of a member do not depend on; a data set counts by its fingerprint."""
 
 
@@ -90,7 +90,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
             config = definition.resolve(table, scale, row, seed)
             config.data.dataset = dataset
             if dataset not in opened:
-                opened[dataset] = open_episodes(config, root, config.data.train_split)
+                opened[dataset] = experiment_class(config).open_data(config, root, config.data.train_split)
             fingerprint = opened[dataset].fingerprint
             begin = _begin(definition.resolve_begin(table, scale, row, seed), dataset, root, fingerprint)
             members.append(_member(table, config, row, seed, root, fingerprint, begin))
@@ -103,7 +103,7 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
                 f"{scale!r}: give one of them overrides that make it different."
             )
     code = measuring_code([member.config for member in members], table.command)
-    return Plan(tuple(members), code, {episodes.name: episodes.fingerprint for episodes in opened.values()})
+    return Plan(tuple(members), code, {data.name: data.fingerprint for data in opened.values()})
 
 
 def _begin(

@@ -3,76 +3,90 @@
 import importlib
 import pathlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import jax
 import ml_collections
 from flax import nnx
 
-from experiments.runs.workdir import dataset_of
-from world_models.core.errors import UserError
-from world_models.core.types import Array, Clip
-from world_models.data.clips import Windows
-from world_models.data.dataset import DataSpec, Episodes
+from world_models.core.errors import config_error
+from world_models.core.specs import Spec
+from world_models.core.types import Array
+from world_models.data.dataset import Dataset
 
 # A model in its functional form, as `nnx.split` gives it: structure (hashable) and arrays.
 Split = tuple[nnx.GraphDef, Any]
 Evaluator = Callable[[nnx.GraphDef, Any], dict[str, float]]
 
 
-class Experiment(Protocol):
-    """One family: a module with a class of this name and form, whose dotted path is `config.experiment`.
+class Experiment:
+    """One family: a module with a class of this name that derives from this one; its path is `config.experiment`.
 
-    It may have a method `check_windows(windows)`, which raises UserError if training data do not suit the config.
+    Attributes:
+      spec_type: class of the specs of data that it can learn from.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
+    spec_type: ClassVar[type[Spec]] = Spec
+
+    def __init__(self, config: ml_collections.ConfigDict, spec: Spec):
         """Checks the config against the data. Raises UserError before anything is compiled."""
+        self.config, self.spec = config, spec
+
+    @classmethod
+    def open_data(
+        cls, config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, spec: Spec | None = None
+    ) -> Dataset:
+        """A split of the data that the config names.
+
+        Args:
+          config, workdir: of the run.
+          split: name of a split.
+          spec: of the data that a model was trained on, where there is one; what training data decide, such as a
+            vocabulary, is taken from it.
+        """
+        raise NotImplementedError(f"{cls.__module__}.{cls.__name__} has no open_data")
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Raises UserError if training data do not suit the config, beyond what their spec says."""
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
+        raise NotImplementedError(f"{type(self).__module__}.{type(self).__name__} has no init")
 
-    def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: nnx.Module, batch: Any, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(scalar loss, scalar metrics) of a batch; `keys` [batch] are random keys, one an example."""
+        raise NotImplementedError(f"{type(self).__module__}.{type(self).__name__} has no loss")
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """What to measure during and after training, by name."""
+        return {}
 
 
-def make_experiment(config: ml_collections.ConfigDict, spec: DataSpec) -> Experiment:
-    """The experiment that `config.experiment` names: the class `Experiment` of that module, which may be anybody's."""
+def experiment_class(config: ml_collections.ConfigDict) -> type[Experiment]:
+    """The class `Experiment` of the module that `config.experiment` names, which may be outside this repository.
+
+    Raises:
+      UserError: if there is no such module or class.
+    """
     try:
-        module = importlib.import_module(config.experiment)
-        return module.Experiment(config, spec)
+        return importlib.import_module(config.experiment).Experiment
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and not f"{config.experiment}.".startswith(f"{error.name}."):
             raise
         if isinstance(error, AttributeError) and error.name != "Experiment":
             raise
-        raise UserError(
-            f"config.experiment={config.experiment!r} is no importable module with a class Experiment: give its "
-            "dotted path, 'experiments.families.video_diffusion.experiment' for example."
-        ) from error
+        valid = "be the dotted path of a module with a class Experiment: experiments.families.tokenizer.experiment, say"
+        raise config_error("config.experiment", config.experiment, valid) from error
 
 
-def open_episodes(config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str) -> Episodes:
-    """A split of the run's data set."""
-    data = config.data
-    return Episodes(
-        dataset_of(config, workdir),
-        split,
-        image_key=data.image_key,
-        action_key=data.action_key,
-        image_size=tuple(data.image_size) if data.image_size else None,
-        num_actions=data.num_actions,
-        cache_bytes=int(config.runtime.data.cache_gb * 2**30),
-        max_damaged=config.runtime.data.max_damaged,
-    )
+def make_experiment(config: ml_collections.ConfigDict, spec: Spec) -> Experiment:
+    """The experiment of a config for data of a spec.
 
-
-def open_windows(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, clip_length: int, stride: int
-) -> Windows:
-    """Windows of a split of the run's data set."""
-    episodes = open_episodes(config, workdir, split)
-    return Windows(episodes, clip_length, stride, across_episodes=config.data.across_episodes)
+    Raises:
+      UserError: if the family cannot learn from such data, or the config does not suit them.
+    """
+    family = experiment_class(config)
+    if not isinstance(spec, family.spec_type):
+        valid = f"be a family that learns from {spec.kind}, as the data are; it learns from {family.spec_type.kind}"
+        raise config_error("config.experiment", config.experiment, valid)
+    return family(config, spec)

@@ -1,4 +1,4 @@
-"""THE training loop: one for all families, devices and sizes. `Experiment` says what is trained, the config how."""
+"""The training loop of all families, devices and sizes. `Experiment` says what is trained, the config how."""
 
 import collections
 import contextlib
@@ -62,7 +62,7 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
     options, runtime, every = run.config.train, run.config.runtime, run.config.eval.every
     step = first = int(run.state.step)
     pending: collections.deque = collections.deque()
-    meter = Meter(options.batch_size * run.config.data.clip_length, step)
+    meter = Meter(options.batch_size * run.dataset.spec.units, step, run.dataset.spec.unit)
     spikes = Spikes(runtime.spike_sigmas)
     agreed = False
 
@@ -137,8 +137,8 @@ def _look(run: Run, spikes: Spikes, step: int, position: Any, batch: Any, metric
         raise Diverged(
             f"The loss or a gradient was not finite at step {step}, for the {run.bad_in_a_row}th time in a row (loss "
             f"{loss}, gradient norm {norm}, data position {position}); the batch is in {path} and the last good "
-            f"checkpoint is step {run.saver.latest}: look at that batch, or lower config.train.optimizer.learning_rate or "
-            "clip_norm."
+            f"checkpoint is step {run.saver.latest}: look at that batch, or lower config.train.optimizer.learning_rate "
+            "or clip_norm."
         )
     say(f"step {step}: loss {loss}, gradient norm {norm}: not finite, update skipped; the batch is in {path}.")
     return values
@@ -162,9 +162,9 @@ def _is_best(run: Run, step: int, found: dict[str, float]) -> bool:
 
 def _note_damage(run: Run, step: int) -> None:
     """Adds records found damaged since the last look to the incidents."""
-    for episode, what in list(run.damaged.items()):
-        if run.incidents.is_new(("damaged_record", episode)):
-            run.incidents.add("damaged_record", step, episode=episode, what=what)
+    for record, what in list(run.dataset.damaged.items()):
+        if run.incidents.is_new(("damaged_record", record)):
+            run.incidents.add("damaged_record", step, record=record, what=what)
             say(f"step {step}: skipped {what}")
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 HUNG = 75  # exit status of a hung run: "temporary failure", so that a scheduler may start it again
@@ -39,10 +40,15 @@ class Incidents:
         return not known
 
     def keep(self, step: int, batch: Any) -> pathlib.Path:
-        """Writes the rows [rows, ...] of a batch (a named tuple) that this process has, for inspection."""
+        """Writes the rows [rows, ...] of a batch that this process has, for inspection.
+
+        Arrays are named by their path in the batch: "frames", "text.tokens"; "batch" is a batch of one array.
+        """
         path = self._folder / "incidents" / f"batch_{step}{self._suffix}.npz"
         path.parent.mkdir(exist_ok=True)
-        np.savez_compressed(path, **batch._asdict())
+        leaves = jax.tree_util.tree_leaves_with_path(batch)
+        name = lambda where: jax.tree_util.keystr(where, simple=True, separator=".") or "batch"
+        np.savez_compressed(path, **{name(where): values for where, values in leaves})
         return path
 
 

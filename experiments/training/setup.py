@@ -15,14 +15,15 @@ from flax import nnx
 
 from experiments.runs import workdir as workdirs
 from experiments.runs.progress import Writers
-from experiments.training.experiment import Evaluator, make_experiment, open_windows
+from experiments.training.experiment import Evaluator, experiment_class, make_experiment
 from experiments.training.monitoring import Goodput, Incidents
 from experiments.training.state import TrainState, create_state, make_optimizer, make_step
 from world_models.checkpointing import checkpoints
 from world_models.checkpointing.parts import restore_parts
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError
-from world_models.data import clips
+from world_models.data import stream
+from world_models.data.dataset import Dataset
 
 
 @dataclasses.dataclass
@@ -31,6 +32,7 @@ class Run:
 
     config: ml_collections.ConfigDict
     workdir: pathlib.Path
+    dataset: Dataset
     state: TrainState
     step: Any
     batches: Iterator
@@ -41,7 +43,6 @@ class Run:
     goodput: Goodput
     evaluators: dict[str, Evaluator]
     graphdef: Any
-    damaged: dict[int, str]
     position: dict[str, Any]
     bad_in_a_row: int = 0
 
@@ -53,22 +54,21 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     main = parallel.is_main()
     mesh = parallel.make_mesh(config.runtime.mesh)
     parallel.check_batch_size(options.batch_size, options.accumulate, mesh)
-    windows = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
-    parallel.check_same(windows.episodes.fingerprint, f"{windows.episodes.name} (fingerprint of files and damage)")
-    experiment = make_experiment(config, windows.episodes.spec)
-    if hasattr(experiment, "check_windows"):
-        experiment.check_windows(windows)
+    dataset = experiment_class(config).open_data(config, workdir, data.train_split)
+    parallel.check_same(dataset.fingerprint, f"{dataset.name} (fingerprint of files and damage)")
+    experiment = make_experiment(config, dataset.spec)
+    experiment.check_data(dataset)
     optimizer, rate = make_optimizer(options)
     graphdef, init, shapes = create_state(experiment, optimizer, config.seed, mesh, config.runtime.sharding)
     workdirs.claim(workdir, config, write=main)
-    origin = {"seed": config.seed, "data": windows.episodes.name, "data_fingerprint": windows.episodes.fingerprint}
+    origin = {"seed": config.seed, "data": dataset.name, "data_fingerprint": dataset.fingerprint}
     if main:
-        workdirs.write_json(workdir / "data_spec.json", windows.episodes.spec.to_dict())
+        workdirs.write_json(workdir / "data_spec.json", dataset.spec.to_dict())
         workdirs.add_launch(workdir, workdirs.provenance(**origin))
 
     iterator = iter(
-        clips.batches(
-            windows,
+        stream.batches(
+            dataset,
             options.batch_size,
             seed=config.seed,
             process_index=jax.process_index(),
@@ -77,14 +77,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
         )
     )
     saver = checkpoints.Checkpoints(workdir / "checkpoints", keep=runtime.keep, keep_every=runtime.keep_every)
-    position = {"data": iterator.get_state(), "data_fingerprint": windows.episodes.fingerprint}
+    position = {"data": iterator.get_state(), "data_fingerprint": dataset.fingerprint}
     if saver.latest is None:
         state = _started_from(config.init_from, init(), shapes)
     else:
         trees, saved = saver.restore(shapes.trees())
         if saved["data_fingerprint"] != position["data_fingerprint"]:
             raise UserError(
-                f"{windows.episodes.name} is not the data set that {workdir} was trained on (fingerprint "
+                f"{dataset.name} is not the data set that {workdir} was trained on (fingerprint "
                 f"{position['data_fingerprint']}, was {saved['data_fingerprint']}): choose another --workdir."
             )
         state, position = TrainState.from_trees(trees), saved
@@ -96,14 +96,13 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     goodput.seconds["start"] = time.monotonic() - begin
     with goodput.spent_on("compile"):
         step = make_step(graphdef, experiment, config, optimizer, rate)
-        step = _compile(step, shapes, windows, options.batch_size, rows, flags[False])
+        step = _compile(step, shapes, dataset, options.batch_size, rows, flags[False])
     writers = Writers(workdir, config, from_step=int(state.step)) if main else None
     incidents = Incidents(workdir, jax.process_index())
     evaluators = experiment.evaluators(workdir)
-    batches = clips.to_device(iterator, rows)
-    damaged = windows.episodes.damaged
+    batches = stream.to_device(iterator, rows)
     return Run(
-        config, workdir, state, step, batches, flags, saver, writers, incidents, goodput, evaluators, graphdef, damaged,
+        config, workdir, dataset, state, step, batches, flags, saver, writers, incidents, goodput, evaluators, graphdef,
         position,
     )  # fmt: skip
 
@@ -123,9 +122,9 @@ def _started_from(options: ml_collections.ConfigDict, state: TrainState, shapes:
     return state._replace(params=params, constants=constants, ema=jax.tree.map(jnp.copy, params))
 
 
-def _compile(step: Any, shapes: TrainState, windows: clips.Windows, batch_size: int, rows: Any, flag: jax.Array) -> Any:
+def _compile(step: Any, shapes: TrainState, dataset: Dataset, batch_size: int, rows: Any, flag: jax.Array) -> Any:
     """The step, compiled ahead, after saying what it will need."""
-    example = windows.load(np.zeros(1, int))
+    example = dataset.load(np.zeros(1, int))
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=rows), example)
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     start = time.monotonic()
@@ -138,9 +137,9 @@ def _compile(step: Any, shapes: TrainState, windows: clips.Windows, batch_size: 
     whole, held = (size / 2**20 for size in parallel.state_bytes(shapes))
     mesh = ", ".join(f"{axis} {size}" for axis, size in rows.mesh.shape.items() if size > 1) or "one device"
     say(
-        f"{count:,} parameters, {len(windows):,} windows of {windows.clip_length} steps; mesh: {mesh}; compiled in "
-        f"{time.monotonic() - start:.1f} s; a device holds {held:,.0f} MiB of {whole:,.0f} MiB of state and needs "
-        f"{needed:,.0f} MiB."
+        f"{count:,} parameters; {len(dataset):,} examples of {dataset.spec.units} {dataset.spec.unit}; mesh: {mesh}; "
+        f"compiled in {time.monotonic() - start:.1f} s; a device holds {held:,.0f} MiB of {whole:,.0f} MiB of state "
+        f"and needs {needed:,.0f} MiB."
     )
     return compiled
 

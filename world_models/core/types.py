@@ -1,4 +1,4 @@
-"""What every room of the house agrees on: clips of experience, action spaces, and a world you can step in."""
+"""Types that all modules share: batches, action spaces, and the interface of a world model."""
 
 import dataclasses
 from typing import Any, NamedTuple, Protocol
@@ -9,10 +9,35 @@ import numpy as np
 Array = jax.Array | np.ndarray
 
 
+class TextBatch(NamedTuple):
+    """A batch of texts as tokens.
+
+    Attributes:
+      tokens: int32 [batch, length], in [0, vocabulary size); 0 where `mask` is false.
+      mask: bool [batch, length], true where there is a token, false for padding at the end.
+    """
+
+    tokens: Array
+    mask: Array
+
+
+class ImageTextBatch(NamedTuple):
+    """A batch of images with a text each.
+
+    Attributes:
+      images: uint8 [batch, height, width, channel], 0..255.
+      text: caption, or name of the class.
+    """
+
+    images: Array
+    text: TextBatch
+
+
 class Clip(NamedTuple):
     """A batch of windows of experience, in the RLDS alignment.
 
     `actions[:, t]` was done after seeing `frames[:, t]` and led to `frames[:, t + 1]`, with reward `rewards[:, t]`.
+    The last two fields are there where the config asks for them; else they hold no arrays.
 
     Attributes:
       frames: uint8 [batch, time, height, width, channel], 0..255.
@@ -21,6 +46,8 @@ class Clip(NamedTuple):
       is_first: bool [batch, time], true where an episode begins.
       is_last: bool [batch, time], true at an episode's last step, whose action and reward mean nothing.
       is_terminal: bool [batch, time], true where the environment ended the episode (false when it was cut).
+      text: what the first episode of each window is about, such as an instruction, or None.
+      observations: further observations by the path of their field in a step: [batch, time, ...], in its dtype.
     """
 
     frames: Array
@@ -29,6 +56,8 @@ class Clip(NamedTuple):
     is_first: Array
     is_last: Array
     is_terminal: Array
+    text: TextBatch | None = None
+    observations: dict[str, Array] = {}  # noqa: RUF012 (shared, and never changed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""Windows of T steps out of episodes, and the deterministic, seekable stream of their batches (Grain)."""
+"""Clips: windows of T steps out of episodes."""
 
-from collections.abc import Iterator
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
 
-import grain
-import jax
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
+from world_models.core.specs import VideoSpec
 from world_models.core.types import Clip
-from world_models.data.dataset import Episodes
+from world_models.data.dataset import Dataset
 from world_models.data.records import DamagedRecord
+from world_models.data.stored_episodes import Episodes
+from world_models.data.tokenizers import TextEncoder
 
 
 def window_starts(
@@ -22,8 +23,8 @@ def window_starts(
       lengths: int [episodes], steps of each episode.
       clip_length: steps of a window.
       stride: distance of the starts of neighbouring windows.
-      across_episodes: let windows run over an episode's end into the next episode. Else every window lies in one
-        episode and the starts are 0, stride, 2·stride, … of each.
+      across_episodes: whether windows run over an episode's end into the next episode. If not, every window lies in
+        one episode and the starts are 0, stride, 2·stride, … of each.
 
     Returns:
       (episode, start), int64 [windows] each.
@@ -39,8 +40,8 @@ def window_starts(
     return episode, within * stride
 
 
-class Windows:
-    """All windows of a split, by index. `load` makes a batch of them."""
+class Windows(Dataset):
+    """All clips of a split, by index."""
 
     def __init__(
         self,
@@ -49,26 +50,59 @@ class Windows:
         stride: int = 1,
         *,
         across_episodes: bool = False,
+        text_key: str = "",
+        encoder: TextEncoder | None = None,
         field: str = "config.data.clip_length",
     ):
-        """See `window_starts`; `field` is the name of the length in error messages.
+        """Finds the windows.
+
+        Args:
+          episodes: what to cut.
+          clip_length, stride, across_episodes: see `window_starts`.
+          text_key: path of the text of an episode, for `Clip.text`; empty for none.
+          encoder: of that text.
+          field: of the length, for error messages.
 
         Raises:
-          UserError: if no episode is long enough for a window.
+          ConfigError: if no episode is long enough for a window.
         """
-        if clip_length < 1 or stride < 1:
-            raise UserError(f"{field}={clip_length} and config.data.stride={stride} must be at least 1.")
-        self.episodes = episodes
-        self.clip_length = clip_length
+        if clip_length < 1:
+            raise config_error(field, clip_length, "be at least 1")
+        if stride < 1:
+            raise config_error("config.data.stride", stride, "be at least 1")
+        self.episodes, self.clip_length = episodes, clip_length
         self.episode, self.start = window_starts(episodes.lengths, clip_length, stride, across_episodes=across_episodes)
         if len(self.episode) == 0:
-            raise UserError(
-                f"{field}={clip_length} is longer than every episode of {episodes.name} "
-                f"(the longest has {int(episodes.lengths.max())} steps): choose at most that."
+            longest = int(episodes.lengths.max())
+            raise config_error(
+                field, clip_length, f"be at most {longest}, the steps of the longest episode of {episodes.name}"
             )
+        self._encoder = encoder if text_key else None
+        self._texts = episodes.texts(text_key) if text_key else None
 
     def __len__(self) -> int:
         return len(self.episode)
+
+    @property
+    def name(self) -> str:
+        """Directory of the data."""
+        return self.episodes.name
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the episodes."""
+        return self.episodes.fingerprint
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """That of the episodes."""
+        return self.episodes.damaged
+
+    @property
+    def spec(self) -> VideoSpec:
+        """That of the episodes, for clips of this length."""
+        text = self._encoder and self._encoder.spec
+        return dataclasses.replace(self.episodes.spec, clip_length=self.clip_length, text=text)
 
     def load(self, indices: np.ndarray) -> Clip:
         """The windows `indices` [batch] as a `Clip` of NumPy arrays.
@@ -79,16 +113,21 @@ class Windows:
         Raises:
           UserError: if more records are damaged than `Episodes` allows, or no window can be read.
         """
-        rows = [self._readable(int(i)) for i in indices]
-        return Clip(**{name: np.stack([row[name] for row in rows]) for name in Clip._fields})
+        found = [self._readable(int(i)) for i in indices]
+        stacked = {name: np.stack([row[name] for _, row in found]) for name in found[0][1]}
+        observations = {name: stacked.pop(name) for name in self.episodes.spec.observations}
+        text = self._encoder([self._texts[episode] for episode, _ in found]) if self._encoder else None
+        return Clip(**stacked, text=text, observations=observations)
 
-    def _readable(self, index: int) -> dict[str, np.ndarray]:
+    def _readable(self, index: int) -> tuple[int, dict[str, np.ndarray]]:
+        """(episode it starts in, steps) of a window, or of the next one that can be read."""
         for _ in range(len(self.episodes) + 1):
+            episode = int(self.episode[index])
             try:
-                return self._window(int(self.episode[index]), int(self.start[index]))
+                return episode, self._window(episode, int(self.start[index]))
             except DamagedRecord:
                 index = int(np.searchsorted(self.episode, self.episode[index], side="right")) % len(self)
-        raise UserError(f"Not one window of {self.episodes.name} can be read: copy the data set again or make it anew.")
+        raise UserError(f"No window of {self.episodes.name} can be read: copy or record the data set again.")
 
     def _window(self, episode: int, start: int) -> dict[str, np.ndarray]:
         pieces, missing = [], self.clip_length
@@ -101,56 +140,3 @@ class Windows:
         if len(pieces) == 1:
             return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def batches(
-    windows: Windows,
-    batch_size: int,
-    *,
-    seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
-    num_threads: int = 2,
-    prefetch: int = 8,
-) -> grain.IterDataset:
-    """An endless stream of shuffled batches, a pure function of `seed` and the step.
-
-    Every epoch is a new permutation; the stream is cut into global batches, of which this process loads its rows:
-    the global batch of a step does not depend on the number of processes. The iterator's `get_state`/`set_state`
-    hold the position.
-
-    Args:
-      windows: what to draw from.
-      batch_size: rows of the global batch.
-      seed: of the shuffle.
-      process_index, process_count: which rows to load.
-      num_threads: threads that load batches ahead.
-      prefetch: batches held ready.
-
-    Returns:
-      A Grain data set of `Clip`s with batch_size / process_count rows.
-    """
-    if batch_size % process_count:
-        raise UserError(f"config.train.batch_size={batch_size} must be a multiple of {process_count} processes.")
-    rows = batch_size // process_count
-    mine = slice(process_index * rows, (process_index + 1) * rows)
-    indices = grain.MapDataset.range(len(windows)).seed(seed).shuffle().repeat(None).batch(batch_size)
-    loaded = indices.map(lambda index: windows.load(index[mine]))
-    return loaded.to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch))
-
-
-def to_device(
-    iterator: grain.DatasetIterator, sharding: jax.sharding.Sharding, ahead: int = 2
-) -> Iterator[tuple[Clip, dict[str, Any]]]:
-    """Moves batches to the devices `ahead` of their use.
-
-    Yields:
-      (clip, position): global arrays with `sharding`, and the iterator's state from which the next batch follows.
-    """
-    queue: list[tuple[Clip, dict[str, Any]]] = []
-    for batch in iterator:
-        clip = jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
-        queue.append((clip, iterator.get_state()))
-        if len(queue) > ahead:
-            yield queue.pop(0)
-    yield from queue

@@ -222,30 +222,90 @@ RECORDING = OneOf(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ClipDataOptions:
-    """Clips of a data set of episodes, images or videos.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """What data of all kinds have in common.
 
     Attributes:
       dataset: directory or TFDS name; empty for `<workdir>/data`, where `record` writes.
-      train_split, validation_split, test_split: TFDS splits, slices such as "train[:10%]" included.
+      mixture: instead of `dataset`, several with their weights: (("a", 0.7), ("b", 0.3)).
+      train_split, validation_split, test_split: names of splits; of TFDS data sets slices such as "train[:10%]" too.
+    """
+
+    dataset: str = ""
+    mixture: tuple[tuple[str, float], ...] = ()
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str = "test"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipDataOptions(DataOptions):
+    """Clips of a data set of episodes, images or videos.
+
+    Attributes:
+      dataset, mixture, train_split, validation_split, test_split: as of `DataOptions`.
       image_key: path of the frames inside a step, or inside an example of an image data set.
       action_key: path of the action inside a step; several paths, comma-separated, are concatenated.
       image_size: (height, width) that frames are resized to; () leaves them.
       num_actions: size of a discrete action space that the data set does not declare; 0 for the largest seen + 1.
+      observation_keys: paths of further fields of a step, for `Clip.observations`.
+      text_key: path of a text in an example or a step, for `Clip.text`; empty for none.
+      text_length: tokens of that text.
+      tokenizer: "characters", of the texts in the training split.
       clip_length: frames of a training clip.
       stride: frames between the starts of neighbouring clips.
       across_episodes: whether clips may run over the end of an episode into the next.
     """
 
-    dataset: str = ""
-    train_split: str = "train"
-    validation_split: str = "validation"
-    test_split: str = "test"
     image_key: str = "observation/image"
     action_key: str = "action"
     image_size: tuple[int, ...] = ()
     num_actions: int = 0
+    observation_keys: tuple[str, ...] = ()
+    text_key: str = ""
+    text_length: int = 64
+    tokenizer: str = "characters"
     clip_length: int = 16
     stride: int = 1
     across_episodes: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextDataOptions(DataOptions):
+    """Chunks of text, of .txt and .jsonl files (also folders of them) or of a TFDS data set.
+
+    Attributes:
+      dataset, mixture, train_split, validation_split, test_split: as of `DataOptions`.
+      text_key: path of the text in an example, or its key in a line of a .jsonl file.
+      splits: share of the documents by split, of files that are not called as a split; they add up to 1.
+      text_length: tokens of a chunk.
+      stride: tokens between the starts of neighbouring chunks; 0 for `text_length`.
+      tokenizer: "characters", of the training split.
+    """
+
+    text_key: str = "text"
+    splits: dict = _splits(0.9, 0.05, 0.05)
+    text_length: int = 128
+    stride: int = 0
+    tokenizer: str = "characters"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageTextDataOptions(DataOptions):
+    """Images with a text each.
+
+    Attributes:
+      dataset, mixture, train_split, validation_split, test_split: as of `DataOptions`.
+      image_key: path of the image in an example.
+      image_size: (height, width) that images are resized to; () leaves them.
+      text_key: path of the text, or of a label whose classes have names.
+      text_length: tokens of a text.
+      tokenizer: "characters", of the texts in the training split.
+    """
+
+    image_key: str = "image"
+    image_size: tuple[int, ...] = ()
+    text_key: str = "caption"
+    text_length: int = 64
+    tokenizer: str = "characters"

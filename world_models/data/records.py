@@ -4,6 +4,7 @@ import abc
 import hashlib
 import pathlib
 import struct
+import threading
 from collections.abc import Sequence
 
 import google_crc32c
@@ -11,20 +12,51 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
 
 _TFRECORD_HEADER, _TFRECORD_FOOTER = 12, 4  # length and its checksum before the bytes, their checksum after
 
 
 class DamagedRecord(Exception):
-    """A record that cannot be read. The message says what is wrong with it; which record it is, the reader knows."""
+    """A record that cannot be read. The message says what is wrong with it; the reader knows which record it is."""
+
+
+class DamagedRecords:
+    """The damaged records of a split that were met so far, of which there may only be so many.
+
+    Attributes:
+      found: index -> file and number of the record, and what is wrong with it.
+    """
+
+    def __init__(self, source: "Records", limit: int):
+        """`limit`: how many there may be."""
+        self.found: dict[int, str] = {}
+        self._source, self._limit, self._lock = source, limit, threading.Lock()
+
+    def add(self, index: int, error: DamagedRecord) -> None:
+        """Counts a record, once, whichever thread met it.
+
+        Raises:
+          UserError: if it is one more than the limit.
+        """
+        filename, number = self._source.place(index)
+        with self._lock:
+            if index in self.found:
+                return
+            if len(self.found) >= self._limit:
+                raise UserError(
+                    f"Record {number} (counted from 0) of {filename} is damaged ({error}), {len(self.found)} other "
+                    f"damaged records were skipped and config.runtime.data.max_damaged={self._limit}: copy or make the "
+                    "file again, or raise config.runtime.data.max_damaged to go on without the record."
+                ) from error
+            self.found[index] = f"record {number} of {filename}: {error}"
 
 
 class Records(abc.ABC):
     """The records that TFDS file instructions name, under one index."""
 
     def __init__(self, instructions: Sequence[tfds.core.utils.shard_utils.FileInstruction]):
-        """Every file is expected to hold as many records as TFDS noted when it was written."""
+        """`instructions` say how many records each file has, as TFDS noted when it was written."""
         self._parts = list(instructions)
         self._ends = np.cumsum([part.take for part in self._parts])
 
@@ -72,17 +104,17 @@ class ArrayRecords(Records):
     """Records of ArrayRecord files, whose own checksums cover every byte that matters."""
 
     def __init__(self, instructions):
-        """See `Records`."""
+        """Opens the files that `instructions` name."""
         super().__init__(instructions)
         self._source = ArrayRecordDataSource(self._parts)
 
     def many(self, indices: Sequence[int]) -> list[bytes | None]:
-        """See `Records`; several at once cost a small part of one by one."""
+        """The bytes of several records, in one call, which is much faster; None for one that cannot be read."""
         try:
             return [record or None for record in self._source.__getitems__(list(indices))]
         except MemoryError:
             raise
-        except Exception:  # one that cannot be read spoils the call
+        except Exception:  # one that cannot be read fails the call
             return super().many(indices)
 
     def _read(self, index: int) -> bytes:
@@ -93,7 +125,7 @@ class TFRecords(Records):
     """Records of TFRecord files, which are scanned once for their offsets."""
 
     def __init__(self, instructions):
-        """See `Records`."""
+        """Scans the files that `instructions` name."""
         super().__init__(instructions)
         self._offsets = {part.filename: _tfrecord_offsets(part.filename) for part in self._parts}
 
@@ -140,29 +172,30 @@ def find_builder(name: str) -> tfds.core.DatasetBuilder:
         such as "fashion_mnist" or "robo_set:0.1.0" under the TFDS data directory.
 
     Raises:
-      UserError: if there is no such data set, or it is unfinished.
+      ConfigError: if there is no such data set, or it is unfinished.
     """
     path = pathlib.Path(name).expanduser()
+    if path.is_file():
+        raise config_error("config.data.dataset", name, "be the directory or the TFDS name of a data set, not a file")
     if path.is_dir():
         found = sorted(path.glob("dataset_info.json")) or sorted(path.glob("*/dataset_info.json"))
         found = found or sorted(path.glob("*/*/dataset_info.json"))
         if not found:
-            raise UserError(_no_data_in(path))
+            state = "holds no dataset_info.json" if any(path.iterdir()) else "is empty"
+            valid = f"be a finished TFDS data set, and it {state}: record it again, or name another directory"
+            raise config_error("config.data.dataset", name, valid)
         try:
             return tfds.builder_from_directory(found[-1].parent)
         except Exception as error:
-            raise UserError(f"config.data.dataset={name!r} cannot be read as a TFDS data set: {error}") from error
+            raise config_error("config.data.dataset", name, f"be a TFDS data set ({error})") from error
     if path.is_absolute() or (len(path.parts) > 1 and not _is_tfds_name(name)):
-        raise UserError(
-            f"config.data.dataset={name!r} is missing{_partial_hint(path)}: record it first "
-            "(launch.py record), or give the directory or the TFDS name of a data set that is there."
-        )
+        valid = f"exist{_partial_hint(path)}: record it (launch.py record), or name a data set that is there"
+        raise config_error("config.data.dataset", name, valid)
     try:
         return tfds.builder(name, try_gcs=False)
     except Exception as error:
-        raise UserError(
-            f"config.data.dataset={name!r} is neither a directory nor a TFDS data set prepared on this machine."
-        ) from error
+        valid = "be a directory, or the name of a TFDS data set that is prepared on this machine"
+        raise config_error("config.data.dataset", name, valid) from error
 
 
 def _is_tfds_name(name: str) -> bool:
@@ -175,16 +208,7 @@ def _is_tfds_name(name: str) -> bool:
 
 def _partial_hint(path: pathlib.Path) -> str:
     partial = path.with_name(path.name + ".partial")
-    return (
-        f" (an unfinished recording lies in {partial}: run launch.py record again to finish it)"
-        if partial.exists()
-        else ""
-    )
-
-
-def _no_data_in(path: pathlib.Path) -> str:
-    state = "is empty" if not any(path.iterdir()) else "holds no dataset_info.json, so it is unfinished or no TFDS data"
-    return f"config.data.dataset='{path}' {state}: record it again (launch.py record), or name another directory."
+    return f" (an unfinished recording is in {partial}: launch.py record finishes it)" if partial.exists() else ""
 
 
 def open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
@@ -225,3 +249,8 @@ def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
             file.seek(max(0, size - (1 << 16)))
             digest.update(file.read())
     return digest.hexdigest()[:16]
+
+
+def fingerprint_without(whole: str, damaged: Sequence[int]) -> str:
+    """The fingerprint of data without these records: to a run they are other data."""
+    return hashlib.sha256(f"{whole} without {list(damaged)}".encode()).hexdigest()[:16]

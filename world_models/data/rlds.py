@@ -8,12 +8,12 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.data.episodes import Episode
 
 SPLITS = ("train", "validation", "test")
@@ -132,19 +132,22 @@ def versions(environment: str) -> dict[str, str]:
     return found
 
 
-def split_episodes(groups: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, list[int]]:
-    """Deals episodes to splits: every group to one split, as many groups to each as its fraction says.
+def split_episodes(
+    groups: Sequence[int], fractions: Mapping[str, float], seed: int, *, field: str = "config.record.splits"
+) -> dict[str, list[int]]:
+    """Assigns episodes (or documents) to splits: every group to one split, a fraction of the groups to each.
 
     Args:
       groups: the group of every episode.
       fractions: split name -> share of the groups; they sum to one.
       seed: of the permutation that decides which group goes where.
+      field: of the fractions, for error messages.
 
     Returns:
       Split name -> episode indices in rising order, for the splits with a fraction above zero.
 
     Raises:
-      UserError: a split with a fraction above zero would be empty.
+      ConfigError: if a split with a fraction above zero would be empty.
     """
     names = [name for name in SPLITS if fractions.get(name, 0) > 0]
     unique = np.unique(groups)
@@ -154,10 +157,9 @@ def split_episodes(groups: Sequence[int], fractions: dict[str, float], seed: int
     counts[remainders[: len(unique) - counts.sum()]] += 1
     for name, count in zip(names, counts):
         if count == 0:
-            raise UserError(
-                f"config.record.splits.{name}={fractions[name]} of {len(unique)} episodes is less than one episode: "
-                f"record at least {int(np.ceil(1 / fractions[name]))} episodes, or set this split to 0."
-            )
+            least = int(np.ceil(1 / fractions[name]))
+            valid = f"be 0, or a share of at least {least} examples: of {len(unique)} it is less than one"
+            raise config_error(f"{field}.{name}", fractions[name], valid)
     order = np.random.default_rng(np.random.SeedSequence([seed, 0x5917])).permutation(unique)
     dealt = np.split(order, np.cumsum(counts)[:-1])
     return {name: np.flatnonzero(np.isin(groups, part)).tolist() for name, part in zip(names, dealt)}

@@ -1,9 +1,12 @@
-"""What the steps of a data set consist of: fields, frames and action space, by TFDS features."""
+"""What examples and steps of a data set consist of, by TFDS features: frames, actions, labels, texts."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import ActionSpec
 
 
@@ -30,15 +33,21 @@ def column(features, steps: dict, key: str) -> np.ndarray | None:
     return values
 
 
-def paths(features, prefix: str = "") -> list[str]:
-    """The paths of all fields of a step, such as "observation/image"."""
+def paths(features, prefix: str = "", *, steps: bool = False) -> list[str]:
+    """The paths of all fields, such as "observation/image"; those inside the steps of an example only with `steps`."""
+    if steps and isinstance(features, tfds.features.Dataset):
+        features = features.feature
     if not isinstance(features, tfds.features.FeaturesDict):
         return [prefix]
-    return [path for key in features for path in paths(features[key], f"{prefix}/{key}" if prefix else key)]
+    below = lambda key: paths(features[key], f"{prefix}/{key}" if prefix else key, steps=steps)
+    return [path for key in sorted(features) for path in below(key)]
 
 
-def _feature(features, key: str):
+def _feature(features, key: str, *, steps: bool = False):
+    """The feature at a path, or None."""
     for part in key.split("/"):
+        if steps and isinstance(features, tfds.features.Dataset):
+            features = features.feature
         if not isinstance(features, tfds.features.FeaturesDict) or part not in features:
             return None
         features = features[part]
@@ -49,13 +58,79 @@ def find_image(features, key: str, name: str):
     """(path, feature) of the frames: under `key`, or under its last part for data sets of single images.
 
     Raises:
-      UserError: if there is no image under either.
+      ConfigError: if there is no image under either.
     """
     for candidate in (key, key.split("/")[-1]):
         feature = _feature(features, candidate)
         if feature is not None and len(feature.shape or ()) == 3:
             return candidate, feature
-    raise UserError(f"config.data.image_key={key!r} is no image in {name}; it has {paths(features)}.")
+    raise config_error("config.data.image_key", key, f"be the path of an image in {name}, which has {paths(features)}")
+
+
+def observations(features, keys: Iterable[str], name: str) -> dict[str, Any]:
+    """The features of further observations of a step, by path.
+
+    Raises:
+      ConfigError: if one is no tensor or image of a fixed shape.
+    """
+    found = {key: _feature(features, key) for key in keys}
+    for key, feature in found.items():
+        is_array = isinstance(feature, tfds.features.Tensor | tfds.features.Image)
+        if not is_array or not _is_numeric(feature) or None in feature.shape:
+            valid = f"be paths of tensors or images of fixed shape in {name}, which has {paths(features)}"
+            raise config_error("config.data.observation_keys", key, valid)
+    return found
+
+
+def _is_numeric(feature) -> bool:
+    return np.dtype(feature.np_dtype).kind in "biuf"
+
+
+def find_label(features, key: str, name: str) -> tuple[str, Any]:
+    """(path, feature) of an integer of a whole example, under `key` or `key` below `episode_metadata`.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+
+    def at(path: str) -> Any:
+        feature = _feature(features, path)
+        is_integer = isinstance(feature, tfds.features.Tensor) and feature.shape == ()
+        return feature if is_integer and np.issubdtype(feature.np_dtype, np.integer) else None
+
+    for path in (key, f"episode_metadata/{key}"):
+        if at(path) is not None:
+            return path, at(path)
+    there = [path for path in paths(features) if at(path) is not None] or "no such labels"
+    valid = f"be the path of an integer of an example of {name}: {there}"
+    raise config_error("config.eval.probes.label_key", key, valid)
+
+
+def find_text(features, key: str, name: str) -> tuple[str, Callable[[Any], str]]:
+    """(path, function from its value to text) of a text, or of a label whose classes have names.
+
+    It is under `key` in an example, below `episode_metadata`, or in a step.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+
+    def to_text(path: str) -> Callable[[Any], str] | None:
+        feature = _feature(features, path, steps=True)
+        if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes and feature._int2str:
+            return lambda value: feature.int2str(int(value))
+        is_text = isinstance(feature, tfds.features.Tensor) and feature.np_dtype in (object, np.str_)
+        return _decoded if is_text and feature.shape == () else None
+
+    for path in (key, f"episode_metadata/{key}", f"steps/{key}"):
+        if to_text(path):
+            return path, to_text(path)
+    there = [path for path in paths(features, steps=True) if to_text(path)] or "no texts"
+    raise config_error("config.data.text_key", key, f"be the path of a text in {name}: {there}")
+
+
+def _decoded(value: bytes | str) -> str:
+    return value if isinstance(value, str) else bytes(value).decode("utf-8")
 
 
 def num_classes(features, action_keys: list[str]) -> int:
@@ -74,13 +149,14 @@ def action_spec(name: str, index: dict[str, np.ndarray], declared: dict | None, 
       num_actions: size of a discrete space; 0 for the declared size, or else the largest action + 1.
 
     Raises:
-      UserError: if discrete actions lie outside the space.
+      ConfigError: if discrete actions lie outside the space.
     """
     low, high = index["low"], index["high"]
     if low.ndim == 0:
         size = num_actions or (declared or {}).get("size") or int(high) + 1
         if int(high) >= size or int(low) < 0:
-            raise UserError(f"config.data.num_actions={size} does not fit {name}: its actions are {low} to {high}.")
+            valid = f"fit the actions of {name}, which are {low} to {high}"
+            raise config_error("config.data.num_actions", size, valid)
         return ActionSpec("discrete", int(size))
     if declared and len(declared.get("low", ())) == len(low):
         low, high = np.array(declared["low"]), np.array(declared["high"])

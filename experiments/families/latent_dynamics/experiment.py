@@ -11,16 +11,19 @@ import numpy as np
 from flax import nnx
 
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop, spread
+from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
 from experiments.families.latent_dynamics.options import LatentDynamicsConfig
 from experiments.runs.config import read
-from experiments.training.experiment import Evaluator, open_windows
+from experiments.training.data import open_windows
+from experiments.training.experiment import Evaluator
 from experiments.training.state import merge_model
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError, config_error
+from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
-from world_models.data.dataset import DataSpec
+from world_models.data.dataset import Dataset
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
 from world_models.models.latent_dynamics.options import (
     COLORS,
@@ -37,10 +40,10 @@ MOST_LEVELS = 4
 ENOUGH = 0.5  # of the episodes must hold a clip
 
 
-class Experiment:
+class Experiment(VideoExperiment):
     """See `experiments.training.experiment.Experiment`."""
 
-    def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
+    def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
         """Checks the blocks that `config.model.levels` names and all others against each other and the data."""
         self.config, self._spec = read(config, LatentDynamicsConfig), spec
         self.options = make_options(self.config, spec)
@@ -54,12 +57,16 @@ class Experiment:
         """The losses of all levels, and those of the probe decoders."""
         return model.loss(clip, keys)
 
-    def check_windows(self, windows: Windows) -> None:
-        """Refuses training data of which an upper level would see too little.
+    def check_data(self, dataset: Dataset) -> None:
+        """Checks that upper levels see enough of the training data.
 
         Raises:
           UserError: if fewer than half of the episodes are long enough for a clip.
         """
+        for windows in dataset.parts:
+            self._check_coverage(windows)
+
+    def _check_coverage(self, windows: Windows) -> None:
         share = float(np.mean(windows.episodes.lengths >= windows.clip_length))
         if len(self.options.levels) > 1 and share < ENOUGH:
             top = len(self.options.levels)
@@ -116,7 +123,7 @@ def _rollout_errors(graphdef: nnx.GraphDef, weights: Any, clip: Clip) -> dict[st
     return merge_model(graphdef, *weights).rollout_errors(clip)
 
 
-def make_options(config: LatentDynamicsConfig, spec: DataSpec) -> LatentDynamicsOptions:
+def make_options(config: LatentDynamicsConfig, spec: VideoSpec) -> LatentDynamicsOptions:
     """The model's options: the entries of `config.model.level` that `config.model.levels` names, from the lowest up."""
     model, names = config.model, config.model.levels
     if not 1 <= len(names) <= MOST_LEVELS:
@@ -132,7 +139,7 @@ def make_options(config: LatentDynamicsConfig, spec: DataSpec) -> LatentDynamics
     return with_compute(LatentDynamicsOptions(levels=tuple(levels), **same), config.runtime.compute)
 
 
-def _check(options: LatentDynamicsOptions, config: LatentDynamicsConfig, spec: DataSpec) -> None:
+def _check(options: LatentDynamicsOptions, config: LatentDynamicsConfig, spec: VideoSpec) -> None:
     blocks = [f"config.model.level.{name}" for name in config.model.levels]
     for i, (block, level) in enumerate(zip(blocks, options.levels)):
         _check_level(block, level, options.levels[i - 1] if i else None)
@@ -198,7 +205,7 @@ def _check_level(block: str, level: LevelOptions, below: LevelOptions | None) ->
         raise config_error(f"{block}.width", level.width, valid)
 
 
-def _check_encoder(options: LatentDynamicsOptions, spec: DataSpec) -> None:
+def _check_encoder(options: LatentDynamicsOptions, spec: VideoSpec) -> None:
     encoder, block = options.encoder, "config.model.encoder"
     if isinstance(encoder, CNNOptions):
         if not encoder.channels or min(encoder.channels) < 1:

@@ -11,13 +11,15 @@ from experiments.evaluation.fine_tuning import cropped
 from experiments.evaluation.probes import make_probes
 from experiments.evaluation.reconstructions import Pictures
 from experiments.evaluation.rollouts import HeldOutLoss
+from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_one_of, check_patches, check_pixels, check_transformer
 from experiments.families.masked_autoencoder.options import MaskedAutoencoderConfig
 from experiments.runs.config import read
-from experiments.training.experiment import Evaluator, open_windows
+from experiments.training.data import open_windows
+from experiments.training.experiment import Evaluator
 from world_models.core.errors import config_error
+from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
-from world_models.data.dataset import DataSpec
 from world_models.models.masked_autoencoder import masking, targets
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
 from world_models.models.masked_autoencoder.options import POSITIONS, MaskedAutoencoderOptions
@@ -25,12 +27,12 @@ from world_models.nn.options import with_compute
 from world_models.nn.patches import grid_of
 
 
-class Experiment:
+class Experiment(VideoExperiment):
     """See `experiments.training.experiment.Experiment`."""
 
     stages = ("original", "masked", "reconstructed")
 
-    def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
+    def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
         """Checks `config.model`, `config.model.encoder`, `config.model.decoder` and `config.augment` against the data."""
         self.config = read(config, MaskedAutoencoderConfig)
         self.frames_shape = (self.config.data.clip_length, *spec.frame_shape)

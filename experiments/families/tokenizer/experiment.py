@@ -12,16 +12,18 @@ from flax import nnx
 
 from experiments.evaluation.reconstructions import Pictures
 from experiments.evaluation.rollouts import HeldOutLoss, mean_frame, spread
+from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
 from experiments.families.tokenizer.options import TokenizerConfig
 from experiments.runs.config import read
-from experiments.training.experiment import Evaluator, open_windows
+from experiments.training.data import open_windows
+from experiments.training.experiment import Evaluator
 from experiments.training.state import merge_model
 from world_models.core import sharding as parallel
 from world_models.core.errors import config_error
+from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
-from world_models.data.dataset import DataSpec
 from world_models.metrics import image
 from world_models.models.tokenizer.model import CausalTokenizer
 from world_models.models.tokenizer.options import TokenizerOptions
@@ -31,13 +33,13 @@ SHOWN_RATIO = 0.75  # of the patches are masked where masked frames are measured
 SATURATED = 0.99
 
 
-class Experiment:
+class Experiment(VideoExperiment):
     """See `experiments.training.experiment.Experiment`."""
 
     caveat = ""
     stages = ("original", "from latents", "masked", "reconstructed")
 
-    def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
+    def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
         """Checks `config.model`, `config.model.encoder`, `config.model.decoder` and `config.data` against each other."""
         self.config, self._frame_shape = read(config, TokenizerConfig), spec.frame_shape
         self.options = with_compute(self.config.model, self.config.runtime.compute)
@@ -128,7 +130,7 @@ class Fidelity:
         return found | {"latents": model.encode(original)}
 
 
-def _check(options: TokenizerOptions, config: TokenizerConfig, spec: DataSpec) -> None:
+def _check(options: TokenizerOptions, config: TokenizerConfig, spec: VideoSpec) -> None:
     check_patches(options.patch, spec.frame_shape)
     for name in ("latents", "latent_channels"):
         check_least("config.model", options, name, 1)

@@ -9,13 +9,15 @@ import ml_collections
 from flax import nnx
 
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
+from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_least, check_one_of, check_patches, check_transformer
 from experiments.families.video_diffusion.options import DIFFUSION, SAMPLER, VideoDiffusionConfig
 from experiments.runs.config import read
-from experiments.training.experiment import Evaluator, open_windows
+from experiments.training.data import open_windows
+from experiments.training.experiment import Evaluator
 from world_models.core.errors import config_error
+from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
-from world_models.data.dataset import DataSpec
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
 from world_models.diffusion.options import DDPMOptions, EDMOptions, EDMSamplerOptions
@@ -27,10 +29,10 @@ from world_models.nn.options import UNetOptions, with_compute
 PROCESSES = {EDMOptions: EDM, DDPMOptions: DDPM}
 
 
-class Experiment:
+class Experiment(VideoExperiment):
     """Next-frame diffusion, judged by the loss on held-out clips and by imagined futures."""
 
-    def __init__(self, config: ml_collections.ConfigDict, spec: DataSpec):
+    def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
         """Checks the config against the data."""
         self.config, self._spec = read(config, VideoDiffusionConfig), spec
         self.options = with_compute(self.config.model, self.config.runtime.compute)
@@ -76,7 +78,7 @@ def make_process(config: VideoDiffusionConfig) -> Process:
     return PROCESSES[type(config.diffusion)](**numbers)
 
 
-def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: DataSpec) -> None:
+def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: VideoSpec) -> None:
     if isinstance(options.network, UNetOptions):
         _check_unet(options, spec)
     else:
@@ -101,7 +103,7 @@ def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: D
             raise config_error(f"config.eval.{name}.num_context", own.num_context, valid)
 
 
-def _check_unet(options: VideoDiffusionOptions, spec: DataSpec) -> None:
+def _check_unet(options: VideoDiffusionOptions, spec: VideoSpec) -> None:
     height, width, _ = spec.frame_shape
     channels = options.network.channels
     shrink = options.patch * 2 ** (len(channels) - 1)

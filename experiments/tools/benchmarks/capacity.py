@@ -26,8 +26,8 @@ from experiments.training.experiment import make_experiment
 from experiments.training.state import abstract_model, create_state, make_optimizer, make_step, merge_model
 from world_models.core import sharding as parallel
 from world_models.core.flops import count_flops
+from world_models.core.specs import VideoSpec, batch_of
 from world_models.core.types import ActionSpec, Clip
-from world_models.data.dataset import DataSpec
 
 CONFIG = "configs/car_dit.py"
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "XL": (1152, 28, 16), "3B": (2560, 28, 20),
@@ -66,14 +66,14 @@ def measure(size: str, devices: int) -> dict[str, Any]:
     config.model.network.update({"width": width, "depth": depth, "heads": heads})
     config.runtime.compute.update({"remat": "full", "attention": "xla"})
     config.model.condition = width
-    spec = DataSpec((64, 64, 3), ActionSpec("discrete", 5))
+    spec = VideoSpec((64, 64, 3), ActionSpec("discrete", 5), clip_length=config.data.clip_length)
     experiment = make_experiment(config, spec)
     optimizer, rate = make_optimizer(config.train)
     mesh = Mesh(
         np.array(jax.devices()[:devices]).reshape(1, devices, 1), parallel.AXES, axis_types=(AxisType.Auto,) * 3
     )
     graphdef, _, shapes = create_state(experiment, optimizer, 0, mesh, config.runtime.sharding)
-    batch = _batch(spec, config.data.clip_length, devices * PER_DEVICE, parallel.batch_sharding(mesh))
+    batch = batch_of(spec, devices * PER_DEVICE, parallel.batch_sharding(mesh))
     step = make_step(graphdef, experiment, config, optimizer, rate)
     where = jax.tree.map(lambda x: x.sharding, shapes)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, parallel.replicated(mesh)))
@@ -89,7 +89,7 @@ def measure(size: str, devices: int) -> dict[str, Any]:
     }
 
 
-def _flops(config: ml_collections.ConfigDict, spec: DataSpec) -> int:
+def _flops(config: ml_collections.ConfigDict, spec: VideoSpec) -> int:
     """FLOPs of loss and gradient for one example, without those of values that are computed twice."""
     config.runtime.compute.remat = "none"
     experiment = make_experiment(config, spec)
@@ -99,13 +99,7 @@ def _flops(config: ml_collections.ConfigDict, spec: DataSpec) -> int:
         return experiment.loss(merge_model(graphdef, params, constants), clip, keys)[0]
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
-    return count_flops(jax.grad(loss), params, constants, _batch(spec, config.data.clip_length, 1, None), keys)
-
-
-def _batch(spec: DataSpec, length: int, rows: int, where: Any) -> Clip:
-    array = lambda shape, dtype: jax.ShapeDtypeStruct((rows, length, *shape), dtype, sharding=where)
-    flag = array((), np.bool_)
-    return Clip(array(spec.frame_shape, np.uint8), array((), np.int32), array((), np.float32), flag, flag, flag)
+    return count_flops(jax.grad(loss), params, constants, batch_of(spec, 1), keys)
 
 
 def step_seconds(found: dict[str, Any], device: Device) -> tuple[float, str]:

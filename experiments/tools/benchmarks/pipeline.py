@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from experiments.tools.benchmarks import blobs, common
-from world_models.data.clips import Windows, batches
-from world_models.data.dataset import Episodes
+from world_models.data.clips import Windows
+from world_models.data.stored_episodes import Episodes
+from world_models.data.stream import batches
 
 BATCH = 16
 

@@ -32,7 +32,7 @@ from experiments.runs import runtime
 from experiments.tools.benchmarks import blobs, common
 from experiments.tools.benchmarks.collectives import collectives, summary
 from experiments.tools.launchers import ROOT
-from experiments.training.experiment import make_experiment, open_episodes
+from experiments.training.experiment import make_experiment
 from experiments.training.setup import Run, prepare
 from experiments.training.state import make_optimizer, make_step
 from world_models.core.errors import UserError
@@ -81,7 +81,7 @@ def overhead(run: Run, pairs: int) -> dict[str, Any]:
       Median seconds of both; `overhead`, the median over pairs of their ratio − 1, and its 95 % bootstrap interval.
     """
     config = run.config
-    experiment = make_experiment(config, open_episodes(config, run.workdir, config.data.train_split).spec)
+    experiment = make_experiment(config, run.dataset.spec)
     step = make_step(run.graphdef, experiment, config, *make_optimizer(config.train))
     batch, _ = next(run.batches)
     sharded = (run.state, batch, run.stop_flags[False])

@@ -28,19 +28,19 @@ import ml_collections
 
 from experiments.runs import runtime
 from experiments.tools.benchmarks import blobs, common
-from experiments.training.experiment import make_experiment, open_episodes
+from experiments.training.experiment import make_experiment
 from experiments.training.loop import LAG
 from experiments.training.setup import Run, prepare
 from experiments.training.state import abstract_model, merge_model
 from world_models.core.flops import count_flops
-from world_models.data.dataset import DataSpec
+from world_models.core.specs import Spec
 
 WARMUP = 3
 # How a model is computed for counting: everything once, and no kernel that hides its products.
 PLAIN = {"remat": "none", "attention": "xla"}
 
 
-def model_flops(config: ml_collections.ConfigDict, spec: DataSpec, batch: Any) -> int:
+def model_flops(config: ml_collections.ConfigDict, spec: Spec, batch: Any) -> int:
     """FLOPs of the loss and its gradient by the parameters, for data of `spec` and a batch (arrays or shapes)."""
     plain = config.copy_and_resolve_references()
     if "network" in plain:
@@ -105,7 +105,7 @@ def measure(config: ml_collections.ConfigDict, workdir: pathlib.Path, steps: int
     """Everything about a config, whose data set must be there."""
     run, dtype = prepare(config, workdir), config.model.get("dtype", "float32")
     batch, _ = next(run.batches)
-    flops = model_flops(config, open_episodes(config, workdir, config.data.train_split).spec, batch)
+    flops = model_flops(config, run.dataset.spec, batch)
     times = time_steps(run, steps)
     memory, source = peak_memory(run.step)  # before the products of the ceiling
     run.saver.close()

@@ -20,7 +20,7 @@ from experiments.commands import record as recording
 from experiments.commands.record import record
 from world_models.core.errors import UserError
 from world_models.data import rlds
-from world_models.data.dataset import Episodes
+from world_models.data.stored_episodes import Episodes
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_interrupted_recording_goes_on_to_the_same_data(config, tmp_path, number
     _, error = process.communicate(timeout=30)
     assert process.returncode == {signal.SIGKILL: -9}.get(number, 130)
     assert not (tmp_path / "run" / "data").exists()
-    with pytest.raises(UserError, match="unfinished recording lies in"):
+    with pytest.raises(UserError, match="unfinished recording is in"):
         Episodes(str(tmp_path / "run" / "data"), "train")
     if number != signal.SIGKILL:
         assert "the same command goes on from there" in error
@@ -293,7 +293,7 @@ def test_a_data_set_that_cannot_be_read_back_never_appears(config, tmp_path, mon
         ({"splits": {"train": 0.5, "validation": 0.2, "test": 0.2}}, r"config.record.splits=.*must share out 1"),
         (
             {"num_episodes": 3, "splits": {"train": 0.9, "validation": 0.05, "test": 0.05}},
-            r"config.record.splits.\w+=0.05 of 3",
+            r"config.record.splits.\w+=0.05",
         ),
         ({"source": "videos", "videos": "/nowhere"}, r"config.record.videos='/nowhere' is no folder"),
     ],

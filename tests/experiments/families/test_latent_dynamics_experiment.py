@@ -21,13 +21,13 @@ from experiments.training.state import create_state, make_optimizer
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError
+from world_models.core.specs import VideoSpec
 from world_models.core.types import ActionSpec
-from world_models.data.dataset import DataSpec
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import TransformerOptions
 
-SPEC = DataSpec((16, 16, 3), ActionSpec("discrete", 2))
+SPEC = VideoSpec((16, 16, 3), ActionSpec("discrete", 2))
 VIT = {"kind": "vit", "patch": 8, "class_token": True, "frozen": True}
 SIZE = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0, "remat": "none", "unroll": 1, "attention": "xla"}
 
@@ -175,15 +175,16 @@ def test_an_identity_needs_the_width_below_and_patches_must_fit():
 def test_an_upper_level_needs_clips_from_half_of_the_episodes():
     episodes = types.SimpleNamespace(lengths=np.array([4, 4, 20, 4, 30]), name="rooms")
     windows = types.SimpleNamespace(episodes=episodes, clip_length=8)
+    windows.parts = (windows,)
     config = get_config("debug")
     with pytest.raises(
         UserError, match=r"config.data.clip_length=8 fits into 40% of the episodes of rooms, and level 2"
     ):
-        Experiment(config, SPEC).check_windows(windows)
+        Experiment(config, SPEC).check_data(windows)
     episodes.lengths = np.array([4, 20, 30])
-    Experiment(config, SPEC).check_windows(windows)
+    Experiment(config, SPEC).check_data(windows)
     config.model.levels, episodes.lengths = ("bottom",), np.array([4, 4, 20])
-    Experiment(config, SPEC).check_windows(windows)  # there is no upper level
+    Experiment(config, SPEC).check_data(windows)  # there is no upper level
 
 
 def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config, tmp_path):

@@ -356,7 +356,7 @@ def test_processes_of_a_training_that_cannot_work_end_at_once(tmp_path, capfd):
     assert launch.main(["launch.py", *words]) == 1
     out, err = capfd.readouterr()
     assert str(tmp_path) not in out
-    why = f"launch.py train: config.data.dataset='{tmp_path}/none/data' is missing"
+    why = f"launch.py train: config.data.dataset='{tmp_path}/none/data' must"
     lines = err.splitlines()
     assert [line.startswith(why) for line in lines].count(True) == 1, err
     assert [line.startswith(f"[1] {why}") for line in lines].count(True) == 1, err

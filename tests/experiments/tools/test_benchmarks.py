@@ -16,8 +16,9 @@ from experiments.tools.benchmarks import __main__ as door
 from experiments.tools.benchmarks import blobs, checkpoint, common, scaling, throughput
 from experiments.tools.benchmarks.collectives import collectives, summary
 from world_models.core.errors import UserError
+from world_models.core.specs import VideoSpec
 from world_models.core.types import ActionSpec, Clip
-from world_models.data.dataset import DataSpec, Episodes
+from world_models.data.stored_episodes import Episodes
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -141,7 +142,7 @@ def test_throughput(run, square_data, tmp_path, monkeypatch):
 
 
 def test_model_flops_do_not_depend_on_how_the_model_is_computed():
-    spec = DataSpec((16, 16, 3), ActionSpec("discrete", 2))
+    spec = VideoSpec((16, 16, 3), ActionSpec("discrete", 2))
     flag = jax.ShapeDtypeStruct((4, 5), jnp.bool_)
     frames = jax.ShapeDtypeStruct((4, 5, 16, 16, 3), jnp.uint8)
     numbers = jax.ShapeDtypeStruct((4, 5), jnp.int32)

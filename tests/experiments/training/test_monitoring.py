@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.training.monitoring import HUNG, Goodput, Incidents, Spikes
-from world_models.core.types import Clip
+from world_models.core.types import Clip, TextBatch
 
 
 def test_a_spike_is_told_from_noise_and_does_not_move_the_mean():
@@ -80,12 +80,22 @@ def test_incidents_of_every_process_are_kept_apart(tmp_path):
     for process in (0, 1):
         incidents = Incidents(tmp_path, process)
         incidents.add("spike", 3, loss="2.0")
-        clip = Clip(*(np.full((2, 3), process) for _ in Clip._fields))
+        numbers = np.full((2, 3), process)
+        clip = Clip(*[numbers] * 6, text=TextBatch(numbers + 1, numbers > 0), observations={"arm/state": numbers + 2})
         path = incidents.keep(4, clip)
         with np.load(path) as kept:
+            assert len(kept) == 9
             np.testing.assert_array_equal(kept["actions"], clip.actions)
+            np.testing.assert_array_equal(kept["text.tokens"], clip.text.tokens)
+            np.testing.assert_array_equal(kept["observations.arm/state"], clip.observations["arm/state"])
+    with np.load(incidents.keep(5, numbers)) as kept:
+        np.testing.assert_array_equal(kept["batch"], numbers)
     assert json.loads((tmp_path / "incidents.jsonl").read_text()) == {"kind": "spike", "step": 3, "loss": "2.0"}
     assert (tmp_path / "incidents.1.jsonl").exists()
-    assert sorted(p.name for p in (tmp_path / "incidents").iterdir()) == ["batch_4.1.npz", "batch_4.npz"]
+    assert sorted(p.name for p in (tmp_path / "incidents").iterdir()) == [
+        "batch_4.1.npz",
+        "batch_4.npz",
+        "batch_5.1.npz",
+    ]
     assert incidents.is_new("a")
     assert not incidents.is_new("a")

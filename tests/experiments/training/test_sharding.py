@@ -14,7 +14,8 @@ SCRIPT = """
     import jax, numpy as np
     from ml_collections import ConfigDict
     from experiments.tools.benchmarks.collectives import collectives
-    from experiments.training.experiment import make_experiment, open_episodes
+    from experiments.training.data import open_episodes
+    from experiments.training.experiment import make_experiment
     from experiments.training.setup import prepare
     from experiments.training.state import create_state, make_optimizer
     from world_models.core import sharding as parallel

@@ -199,7 +199,7 @@ def test_too_many_in_a_row_stop_with_the_step_the_position_and_the_last_good_che
 
 
 def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, square_data, tmp_path):
-    from conftest import as_tfrecord, set_fields
+    from conftest import as_tfrecord
 
     data = as_tfrecord(square_data, tmp_path / "data")
     (path,) = data.glob("*train*tfrecord*")

@@ -12,12 +12,12 @@ import pytest
 import tensorflow_datasets as tfds
 from conftest import as_tfrecord
 from tensorflow_datasets.proto import tf_example_pb2
-from test_dataset import Digits
+from test_stored_episodes import Digits
 
-from world_models.core.errors import UserError
-from world_models.data import clips, records, rlds
-from world_models.data.dataset import Episodes
+from world_models.core.errors import ConfigError, UserError
+from world_models.data import clips, records, rlds, stream
 from world_models.data.episodes import Episode, encode
+from world_models.data.stored_episodes import Episodes
 
 SIZE, SHARDS, A_SHARD = 32, 3, 8
 LENGTHS = [7 + i % 3 for i in range(SHARDS * A_SHARD)]
@@ -82,7 +82,7 @@ def _stream(data, steps=20, *, batch_size=8, max_damaged=1, cache_bytes=0, clip_
     """The first batches of a newly opened data set."""
     episodes = Episodes(str(data), "train", max_damaged=max_damaged, cache_bytes=cache_bytes)
     windows = clips.Windows(episodes, clip_length, across_episodes=across)
-    return list(itertools.islice(clips.batches(windows, batch_size, seed=3, **options), steps))
+    return list(itertools.islice(stream.batches(windows, batch_size, seed=3, **options), steps))
 
 
 def _equal(a, b):
@@ -136,7 +136,7 @@ def test_later_damage_replaces_its_windows_and_no_others(data, noise, cache_byte
     before = Episodes(str(data), "train").fingerprint
     reference = clips.Windows(healthy, 4, across_episodes=across)
     reference.load = lambda index: index
-    indices = list(itertools.islice(clips.batches(reference, 8, seed=3), 50))
+    indices = list(itertools.islice(stream.batches(reference, 8, seed=3), 50))
     _spoil(data, BAD)
 
     def replaced(index):
@@ -148,13 +148,13 @@ def test_later_damage_replaces_its_windows_and_no_others(data, noise, cache_byte
     rows = np.array([[replaced(i) for i in batch] for batch in indices])
     assert 10 < (rows != np.array(indices)).sum() < rows.size / 4  # more than an epoch: all its windows were drawn
     options = {"cache_bytes": cache_bytes, "across": across}
-    stream = _stream(data, 50, **options)
-    for batch, row in zip(stream, rows):
+    found = _stream(data, 50, **options)
+    for batch, row in zip(found, rows):
         _equal(batch, windows.load(row))
-    for batch, again in zip(stream, _stream(data, 50, **options, num_threads=7, prefetch=20)):
+    for batch, again in zip(found, _stream(data, 50, **options, num_threads=7, prefetch=20)):
         _equal(batch, again)
     parts = [_stream(data, 50, **options, process_index=i, process_count=2) for i in range(2)]
-    for batch, first, second in zip(stream, *parts):
+    for batch, first, second in zip(found, *parts):
         _equal(batch, jax.tree.map(lambda *halves: np.concatenate(halves), first, second))
     opened = Episodes(str(data), "train")
     assert (opened.fingerprint, opened.lengths.tolist(), opened.damaged) == (before, LENGTHS, {})
@@ -175,12 +175,11 @@ def test_one_damaged_record_too_many_stops_the_stream_and_is_named(data, allowed
     for episode in bad:
         _spoil(data, episode)
     with pytest.raises(UserError) as caught:
-        for _ in itertools.islice(clips.batches(windows, 8, seed=0), 100):
+        for _ in itertools.islice(stream.batches(windows, 8, seed=0), 100):
             pass
     (last,) = set(bad) - set(windows.episodes.damaged)
     message = str(caught.value)
     assert f"Record {last % A_SHARD} (counted from 0) of {_shard(data, last // A_SHARD)} is damaged" in message
-    assert f"{allowed} other damaged records skipped so far" in message
     assert f"config.runtime.data.max_damaged={allowed}" in message
 
 
@@ -260,9 +259,9 @@ def test_an_episode_of_another_length_than_indexed_is_damaged(data):
 
 def test_another_schema_is_never_taken_for_damage(data):
     _spoil(data, 0)
-    with pytest.raises(UserError, match=r"action_key='action/arm' is no array in .*'action'"):
+    with pytest.raises(ConfigError, match=r"config.data.action_key"):
         Episodes(str(data), "train", action_key="action/arm", max_damaged=99)
-    with pytest.raises(UserError, match=r"image_key='observation/wrist' is no image"):
+    with pytest.raises(ConfigError, match=r"config.data.image_key"):
         Episodes(str(data), "train", image_key="observation/wrist", max_damaged=99)
 
 
@@ -271,11 +270,9 @@ def test_data_of_which_nothing_is_left_are_refused(data):
     for shard in range(SHARDS):
         path = _shard(data, shard)
         path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(UserError, match=r"Not one window of .* can be read"):
+    with pytest.raises(UserError, match=str(data)):
         windows.load([5])
-    with pytest.raises(
-        UserError, match=r"Not one record of split 'train' in .* can be read \(record 0 of .*-00000-of-"
-    ):
+    with pytest.raises(UserError, match=r"'train' .*\(record 0 of .*-00000-of-"):
         Episodes(str(data), "train", max_damaged=99)
 
 

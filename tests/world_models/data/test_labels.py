@@ -9,10 +9,10 @@ import pytest
 import tensorflow_datasets as tfds
 from conftest import as_tfrecord
 
-from world_models.core.errors import UserError
-from world_models.data.dataset import Episodes
+from world_models.core.errors import ConfigError, UserError
 from world_models.data.episodes import encode
 from world_models.data.sources.collection import Collection, Split, write
+from world_models.data.stored_episodes import Episodes
 
 LABELS = [2, 0, 1, 1, 2, 0, 0]
 
@@ -94,18 +94,16 @@ def test_labels_of_episodes_lie_in_their_metadata(nested, tmp_path):
 @pytest.mark.parametrize("key", ["digit", "image", "weight", "caption", "box", "label/x", ""])
 def test_what_is_no_integer_is_refused_with_what_there_is(still, key):
     episodes = Episodes(str(still), "train", image_key="image")
-    with pytest.raises(
-        UserError, match=r"config.eval.probes.label_key='.*' is no integer of a whole example"
-    ) as refusal:
+    with pytest.raises(ConfigError, match=r"config.eval.probes.label_key") as error:
         episodes.labels(key)
-    assert {f"'{name}'" in str(refusal.value) for name in ("label", "fine")} == {True}
-    assert "'weight'," not in str(refusal.value)
-    with pytest.raises(UserError, match=r"config.eval.probes.label_key"):
+    assert {f"'{name}'" in str(error.value) for name in ("label", "fine")} == {True}
+    assert "'weight'," not in str(error.value)
+    with pytest.raises(ConfigError, match=r"config.eval.probes.label_key"):
         episodes.num_classes(key)
 
 
 def test_integers_of_steps_are_no_labels(nested, square_data):
-    with pytest.raises(UserError, match=r"'steps/action' is no integer .* \['episode_metadata/motion'\]"):
+    with pytest.raises(ConfigError, match=r"\['episode_metadata/motion'\]"):
         Episodes(str(nested), "train").labels("steps/action")
 
 

@@ -277,7 +277,7 @@ def test_moving_digits_are_a_function_of_seed_and_index(installed, tmp_path):
         ("moving_digits", {"speed": 0.0}, r"config.record.speed=0.0 must be above 0"),
         ("moving_digits", {"digits": "letters"}, r"config.record.digits='letters' must be 'mnist' or"),
         ("moving_digits", {"num_objects": 0}, r"config.record.num_objects=0 must be at least 1"),
-        ("moving_digits", {"num_episodes": 1}, r"config.record.splits.test=0.5 of 1 episodes"),
+        ("moving_digits", {"num_episodes": 1}, r"config.record.splits.test"),
         ("emoji", {"splits": {"train": 0.5}}, r"config.record.splits=.* must share out 1"),
         ("fashion_mnist", {"image_size": (28,)}, r"config.record.image_size=\(28,\) must be"),
         ("cifar", {}, r"config.record.source='cifar' must be one of gymnasium, videos, fashion_mnist, mnist, emoji"),

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from experiments.commands.record import record
 from world_models.core.errors import UserError
-from world_models.data.dataset import Episodes
 from world_models.data.sources import worlds
+from world_models.data.stored_episodes import Episodes
 from world_models.environments import tasks
 from world_models.environments.worlds import registry
 
