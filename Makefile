@@ -1,4 +1,4 @@
-.PHONY: setup demo data test test-all lint results clean
+.PHONY: setup demo data test test-all lint docs results clean
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 BIN := .venv/bin
@@ -35,9 +35,17 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The documentation site, in site/; any warning is an error.
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+.venv/docs: .venv/ready
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[docs]'
+	touch $@
+
 # The README's results from the JSON in results/.
 results: setup
 	$(BIN)/python -m experiments.reports.results
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site
