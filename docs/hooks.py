@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import reference
 from links import external_resources
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -17,8 +16,8 @@ PACKAGES = ("world_models", "experiments")
 
 def on_config(config: Any) -> Any:
     """Adds the pages of docs/results/ and the API to the navigation."""
-    if str(ROOT) not in sys.path:  # the reference imports option modules; MkDocs restores the path after loading hooks
-        sys.path.insert(0, str(ROOT))
+    # The reference imports option modules. MkDocs restores the path after loading hooks.
+    sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
     results = sorted((ROOT / "docs" / "results").glob("*.md"), key=lambda p: (p.stem != "index", p.stem))
     if results:
         config.nav.append({"Results": [f"results/{path.name}" for path in results]})
@@ -28,6 +27,8 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the generated pages."""
+    import reference  # needs the path that on_config sets
+
     _add(files, config, "configuration.md", reference.configuration_page(ROOT))
     for package in PACKAGES:
         for folder, modules in _folders(package):
