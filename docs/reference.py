@@ -12,7 +12,11 @@ from typing import Any
 
 from world_models.core.options import MapOf, OneOf, config_fields, schema_of
 
-INTRODUCTION = """# Configuration
+INTRODUCTION = """---
+hide: [navigation]
+---
+
+# Configuration
 
 Generated from the option dataclasses: every `options.py` in `world_models` and `experiments`. A config file sets only
 what is particular to it; all other fields have the defaults below. `python launch.py config FILE` prints every resolved
@@ -45,21 +49,21 @@ def configuration_page(root: pathlib.Path) -> str:
 
 
 def option_modules(root: pathlib.Path) -> list[str]:
-    """Dotted names of all modules that hold option dataclasses: those of families first."""
+    """Dotted names of all modules that hold option dataclasses: what families share first, then the families."""
     found = []
     for package in ("experiments", "world_models"):
         for path in sorted((root / package).rglob("options.py")):
             name = ".".join(path.relative_to(root).with_suffix("").parts)
             if name != "world_models.core.options":  # the helpers, not options
                 found.append(name)
-    return sorted(found, key=lambda name: not name.startswith("experiments.families"))
+    return sorted(found, key=lambda name: (not name.startswith("experiments.families"), "families.options" not in name))
 
 
 def option_classes(module: types.ModuleType) -> Iterator[type]:
-    """The option dataclasses that a module defines, in the order of its source."""
-    for value in vars(module).values():
-        if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == module.__name__:
-            yield value
+    """The option dataclasses that a module defines, in the order of its source; a whole config comes first."""
+    found = [value for value in vars(module).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
+    own = [cls for cls in found if cls.__module__ == module.__name__]
+    yield from sorted(own, key=lambda cls: "experiment" not in cls.__dataclass_fields__)
 
 
 def uses(classes: list[type]) -> dict[type, set[str]]:
@@ -123,10 +127,16 @@ def _table(cls: type, used: list[str]) -> str:
     if fields:
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
     for field in fields:
-        text = texts.get(field.name, "").replace("|", "&#124;")
+        text = _escaped(texts.get(field.name, ""))
         schema = schema_of(field) or field.type
         lines.append(f"| `{field.name}` | {_type(schema)} | {_default(field)} | {text[:1].upper()}{text[1:]} |")
     return "\n".join([*lines, ""])
+
+
+def _escaped(text: str) -> str:
+    """Text for a cell of a table: no bars, and no tags outside code."""
+    parts = text.replace("|", "&#124;").split("`")
+    return "`".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
 
 
 def _anchor(cls: type) -> str:

@@ -29,7 +29,7 @@ MODULES = reference.option_modules(ROOT)
 GENERATED = re.compile(r"<!-- (results|capacity): made by .*?<!-- end of \1 -->", re.DOTALL)
 # The field's terms stand in the table of docs/contributing.md's style and in the glossary; these are not among them.
 FORBIDDEN = (
-    r"\bfloors?\b",
+    r"(?<!\.)\bfloors?\b",  # but np.floor
     r"goals reached",
     r"reaches (more|most|fewer) goals",
     r"there at the end",
@@ -143,6 +143,20 @@ def test_links_resolve(path):
 def test_pages_use_the_terms_of_the_field(path):
     text = path.read_text()
     assert not [match.group() for word in FORBIDDEN for match in re.finditer(word, text)]
+
+
+@pytest.mark.xfail(reason="the last modules are still being rewritten", strict=False)
+def test_code_uses_the_terms_of_the_field():
+    sources = [ROOT / "launch.py"]
+    for folder in ("world_models", "experiments", "configs"):
+        sources += sorted((ROOT / folder).rglob("*.py"))
+    found = [
+        f"{name(path)}: {match.group()}"
+        for path in sources
+        for word in FORBIDDEN
+        for match in re.finditer(word, path.read_text())
+    ]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name)
