@@ -37,7 +37,7 @@ lint: setup
 
 # The documentation site, in site/; any warning is an error.
 docs: .venv/docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo site/index.html
 .venv/docs: .venv/ready
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[docs]'
