@@ -23,8 +23,8 @@ NAMED = 3  # files that a message names
 def write(folder: pathlib.Path, step: int, source: pathlib.Path) -> None:
     """Writes the manifest of a checkpoint, atomically, and removes those whose checkpoint is gone.
 
-    It lies beside the checkpoints, in `folder`/checksums/<step>.json, so that it outlives a deletion that is killed
-    half-way, and names every file of the items with its size and CRC-32. Files beside the items are left out: Orbax
+    It lies beside the checkpoints, in `folder`/checksums/<step>.json, so that it outlives an interrupted deletion,
+    and names every file of the items with its size and CRC-32. Files beside the items are left out: Orbax
     still changes those while it commits.
 
     Args:

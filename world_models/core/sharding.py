@@ -11,7 +11,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
 
 AXES = ("data", "fsdp", "tensor")
 Rules = Sequence[tuple[str, str]]
@@ -31,10 +31,8 @@ def make_mesh(shape: Sequence[int]) -> Mesh:
         known = math.prod(size for size in sizes if size != -1)
         sizes[sizes.index(-1)] = devices // known if known and devices % known == 0 else 0
     if len(sizes) != len(AXES) or min(sizes) < 1 or math.prod(sizes) != devices:
-        raise UserError(
-            f"config.runtime.mesh={tuple(shape)} does not fit {devices} device(s): give sizes of {AXES} that multiply to it; "
-            "one may be -1."
-        )
+        valid = f"be sizes of {AXES} that multiply to {devices}, the number of devices; one may be -1"
+        raise config_error("config.runtime.mesh", tuple(shape), valid)
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
@@ -97,15 +95,14 @@ def shardings(names: Any, shapes: Any, rules: Rules, mesh: Mesh) -> Any:
     """
     for name, over in rules:
         if over not in AXES:
-            raise UserError(
-                f"config.runtime.sharding maps {name!r} to {over!r}, which is no mesh axis: choose one of {AXES}."
-            )
+            raise config_error("config.runtime.sharding", (name, over), f"map to one of the mesh axes {AXES}")
     specs = jax.tree.map(lambda own, array: spec(own, array.shape, rules, mesh), names, shapes)
     if mesh.shape["tensor"] > 1 and not any("tensor" in found for found in jax.tree.leaves(specs)):
-        raise UserError(
-            f"config.runtime.mesh has tensor={mesh.shape['tensor']}, which splits nothing of this model: it needs an axis "
-            "named in config.runtime.sharding (heads or mlp of a transformer, say) that this divides; set it to 1."
+        valid = (
+            "have tensor=1, or config.runtime.sharding must name an axis of this model (heads or mlp of a transformer) "
+            f"that {mesh.shape['tensor']} divides"
         )
+        raise config_error("config.runtime.mesh", tuple(mesh.shape.values()), valid)
     return jax.tree.map(lambda found: NamedSharding(mesh, found), specs)
 
 
@@ -191,10 +188,8 @@ def is_main() -> bool:
 
 
 def check_batch_size(batch_size: int, accumulate: int, mesh: Mesh) -> None:
-    """Refuses a global batch that does not divide over the devices and the accumulation steps."""
+    """Raises ConfigError for a global batch that does not divide over the devices and the accumulation steps."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size < 1 or accumulate < 1 or batch_size % (parts * accumulate):
-        raise UserError(
-            f"config.train.batch_size={batch_size} must be a multiple of {parts} (data x fsdp devices) "
-            f"x config.train.accumulate={accumulate}."
-        )
+        valid = f"be a multiple of {parts} (data x fsdp devices) x config.train.accumulate={accumulate}"
+        raise config_error("config.train.batch_size", batch_size, valid)

@@ -133,7 +133,7 @@ class ReplayedTask:
         if not (np.array_equal(self.frame(observed), start.frame) and _same(observed, start.observed)):
             raise UserError(
                 f"{self._source.describe(self._task.unit)} does not repeat itself: the same seed and actions led "
-                "elsewhere, so there is no way back to where a task begins."
+                "elsewhere, so an episode cannot be replayed to where a task begins."
             )
         return observed, {}
 

@@ -47,9 +47,9 @@ class World(Protocol):
       spec: of the actions. Steps take any action; the bounds say what is in use.
       num_steps: of an episode in the published evaluation.
       Layout: the named tuple type of a task's `layout`.
-      POLICIES: names of the ways in which its data are made.
+      POLICIES: names of its data policies.
       TASKS: names of its kinds of tasks.
-      BINS: by name, the (least, greatest) lengths of shortest paths among which a published evaluation tells; or none.
+      BINS: by name, the (least, greatest) lengths of shortest paths that a published evaluation groups by; or none.
       num_cells: cells that `cell` can name and an agent can reach, for statistics of coverage.
       num_rooms: rooms that `room` can name; 1 where the world has none.
     """

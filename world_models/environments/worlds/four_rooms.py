@@ -6,9 +6,9 @@ left, door i between room i and the next one (upper, right, lower, left; there t
 
 An action in [-1, 1]^2 moves the agent by up to 2.5 pixels along each axis. Against a wall it slides: the forbidden
 coordinate is set to half a pixel before it. With probability one half one of the doors is closed. A second dot of
-another colour walks straight on, slides along walls too, and jumps to another place and direction at a rate of 1 in 35
-steps; nothing that the agent does changes it. Episodes of data are of fixed length; a goal that was reached gives way
-to a new one.
+another colour walks in a straight line, slides along walls too, and jumps to another place and direction at a rate of
+1 in 35 steps; nothing that the agent does changes it. Episodes of data are of fixed length; a goal that is reached is replaced
+by a new one.
 
 Deviations: which episodes are the expert's is left to chance; tasks are drawn with a shortest path of at most 75 steps
 instead of cut out of an expert's rollouts of exactly 75; an agent counts as in the room on whose side of the centre
@@ -155,7 +155,7 @@ class FourRooms:
         return Task(start, goal, Layout(closed.astype(np.int32), place, heading), steps)
 
     def path_length(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
-        """In steps, by way of door centres."""
+        """In steps, through door centres."""
         return np.asarray(_ways(start, goal, layout.closed)[0]) / SPEED
 
 
@@ -207,10 +207,10 @@ def _slide(p: Array, q: Array, closed: Array) -> Array:
 
 
 def shortest_way(start: Array, goal: Array, closed: Array) -> tuple[Array, Array, Array]:
-    """Over door centres: (length [], doors on the way [], the first of them [], -1 if there is none)."""
+    """Over door centres: (length [], doors on the path [], the first of them [], -1 if there is none)."""
     doors = jnp.asarray(DOORS)
     here, there = room_of(start), room_of(goal)
-    ways = []
+    paths = []
     for clockwise in (True, False):
         number = (there - here) % 4 if clockwise else (here - there) % 4
         length, last, open_ = jnp.float32(0), start, jnp.bool_(True)
@@ -221,8 +221,8 @@ def shortest_way(start: Array, goal: Array, closed: Array) -> tuple[Array, Array
             last = jnp.where(used, doors[door], last)
             open_ &= ~used | (door != closed)
         length = jnp.where(open_, length + jnp.linalg.norm(goal - last), jnp.inf)
-        ways.append((length, number, here if clockwise else (here - 1) % 4))
-    one, other = ways
+        paths.append((length, number, here if clockwise else (here - 1) % 4))
+    one, other = paths
     length, number, first = (jnp.where(one[0] <= other[0], a, b) for a, b in zip(one, other))
     return length, number, jnp.where(number > 0, first, -1)
 
@@ -231,7 +231,7 @@ _ways = jax.jit(jax.vmap(shortest_way))
 
 
 def expert(position: Array, goal: Array, closed: Array) -> Array:
-    """Direction of unit length that leads to a goal: beyond the next door, or straight on; [2]."""
+    """Direction of unit length that leads to a goal: beyond the next door, or in a straight line; [2]."""
     _, _, door = shortest_way(position, goal, closed)
     centre, axis = jnp.asarray(DOORS)[door], door % 2
     side = jnp.sign(CENTRE - position[axis] - 1e-6)  # of a door that parts left and right: right if we are left

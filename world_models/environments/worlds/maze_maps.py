@@ -1,4 +1,4 @@
-"""OGBench's maze maps (MIT, seohongpark/ogbench; Park et al. 2024, 2410.20092), their tasks, and ways through them.
+"""OGBench's maze maps (MIT, seohongpark/ogbench; Park et al. 2024, 2410.20092), their tasks, and shortest paths.
 
 A cell is (row, column); its middle is at x = 4 column - 4, y = 4 row - 4. "#" is wall, "." is free.
 """
@@ -80,11 +80,11 @@ def corners(wall: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def shortest_paths(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Shortest ways between all cells, by breadth-first search.
+    """Shortest paths between all cells, by breadth-first search.
 
     Returns:
-      Distances int32 [rows, columns, rows, columns] in cells, from the first cell to the second, -1 without a way; and
-      the next cell of the way, int32 [rows, columns, rows, columns, 2], which is the cell itself at the goal.
+      Distances int32 [rows, columns, rows, columns] in cells, from the first cell to the second, -1 without a path; and
+      the next cell of the path, int32 [rows, columns, rows, columns, 2], which is the cell itself at the goal.
     """
     wall = walls(name)
     distance = np.full((*wall.shape, *wall.shape), -1, np.int32)

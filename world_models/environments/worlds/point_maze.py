@@ -11,7 +11,7 @@ episode has as many fewer, and the goal counts as reached at their ends alone.
 
 Deviations: walls stop the ball exactly, by pushing it out of what it overlaps, where MuJoCo resolves the contact over
 five substeps; a step ends within 0.075 of OGBench's own there, and within 1e-5 elsewhere (a test compares them). Frames
-are drawn flat from above (gray walls, black floor, bright dot) without MuJoCo's camera and light.
+are drawn flat from above (gray walls, black ground, bright dot) without MuJoCo's camera and light.
 """
 
 import dataclasses
@@ -97,9 +97,9 @@ class PointMaze:
         around = _cell(state.position) + _AROUND
         for block in around:
             middle = UNIT * block[::-1] - OFFSET
-            way = position - jnp.clip(position, middle - UNIT / 2, middle + UNIT / 2)
-            far = jnp.linalg.norm(way)
-            out = position + way * jnp.maximum(RADIUS - far, 0) / jnp.maximum(far, 1e-6)
+            offset = position - jnp.clip(position, middle - UNIT / 2, middle + UNIT / 2)
+            far = jnp.linalg.norm(offset)
+            out = position + offset * jnp.maximum(RADIUS - far, 0) / jnp.maximum(far, 1e-6)
             position = jnp.where(wall[tuple(block)], out, position)
         return State(position)
 
@@ -141,13 +141,13 @@ class PointMaze:
         if (cell < 0).any() or (cell >= wall.shape).any():
             return f"outside of the maze {self.maze!r}"
         middles = maze_maps.centre(np.argwhere(wall))
-        ways = position - np.clip(position, middles - UNIT / 2, middles + UNIT / 2)
-        if np.linalg.norm(ways, axis=-1).min() < RADIUS - 1e-3:
+        offsets = position - np.clip(position, middles - UNIT / 2, middles + UNIT / 2)
+        if np.linalg.norm(offsets, axis=-1).min() < RADIUS - 1e-3:
             return f"inside or too near a wall of the maze {self.maze!r}, in row {cell[0]}, column {cell[1]}"
         return ""
 
     def sample_tasks(self, name: str, rng: np.random.Generator, number: int) -> Task:
-        """Tasks "navigate" (the benchmark's five, in turn) or "cells_a_b": any two cells that far apart by the way.
+        """Tasks "navigate" (the benchmark's five, in turn) or "cells_a_b": any two cells that many cells apart.
 
         "cells_5_16" takes the three bins within it in turn, so that each has as many tasks.
 
@@ -230,9 +230,9 @@ def collect(key: Array, num_frames: int, maze: str, policy: str, noise: float, a
         state, goal = carry
         for_noise, for_goal, for_step = jax.random.split(key, 3)
         here, there = _cell(state.position), _cell(goal)
-        way = UNIT * following[here[0], here[1], there[0], there[1]][::-1] - OFFSET - state.position
-        way = way / (jnp.linalg.norm(way) + 1e-6)
-        action = jnp.clip(way + noise * jax.random.normal(for_noise, (2,)), -1, 1)
+        offset = UNIT * following[here[0], here[1], there[0], there[1]][::-1] - OFFSET - state.position
+        offset = offset / (jnp.linalg.norm(offset) + 1e-6)
+        action = jnp.clip(offset + noise * jax.random.normal(for_noise, (2,)), -1, 1)
         after = world.step(state, action, for_step)
         if policy == "navigate":
             draws = jax.random.uniform(for_goal, (3,))

@@ -5,16 +5,16 @@ Borders are the lines 4 and 60; the wall is 2 thick around `wall_x`, its door re
 
 Published facts that matter, and are kept:
 - In data, a step that would touch a border, the wall or a door post leaves the dot where it is. In the evaluation it
-  puts the dot where the way meets the wall, plus noise of 0.5 away from it.
+  puts the dot where the path meets the wall, plus noise of 0.5 away from it.
 - The evaluation does not limit how long a step is. Steps of the data are 0.2 to 1.8 long; `ActionSpec` says 2.45, the
   radius that the published planner keeps to.
 - A share `cross_rate` of the trajectories is *built* to lead through the door. Fewer cross it: a start that the
-  construction puts outside of the rooms is moved inside, which moves the whole way, and steps that meet the wall are
+  construction puts outside of the rooms is moved inside, which moves the whole path, and steps that meet the wall are
   not made. Others cross by chance. So the share asked for and the share measured are two numbers. Some of the starts
   that were moved lie inside the wall, which the dot then leaves only into the door.
-- Of trajectories built from right to left, the point in the door is where the way is after one step more than the
+- Of trajectories built from right to left, the point in the door is where the path is after one step more than the
   turning point of the construction.
-- Start and goal of a task are in different rooms, either way round.
+- Start and goal of a task are in different rooms, in either order.
 
 Deviations: frames have a third, empty channel (dot, walls, 0); noise is drawn once a step; a step straight along an
 axis meets a wall where it should (there it divides by zero); dot and walls at other sizes are area averages.
@@ -85,7 +85,7 @@ class TwoRooms:
         return State(jnp.asarray(task.start, jnp.float32), Layout(*(jnp.float32(x) for x in task.layout)))
 
     def step(self, state: State, action: Array, key: Array) -> State:
-        """Moves the dot by `action` pixels; a wall in the way stops it there, with noise away from the wall."""
+        """Moves the dot by `action` pixels; a wall in between stops it there, with noise away from the wall."""
         if self.max_norm:
             action = action * jnp.minimum(1, self.max_norm / jnp.maximum(jnp.linalg.norm(action), 1e-12))
         noise = 0.5 * jax.random.normal(key, (2,))
@@ -159,7 +159,7 @@ def shortest_way(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndar
     """Lengths float32 [n] of the shortest paths from one room to the other; starts and goals [n, 2], on the host."""
     start, goal = np.asarray(start, float).T, np.asarray(goal, float).T
     side = np.where(start[0] < goal[0], HALF_WALL, -HALF_WALL)
-    first, second = layout.wall_x - side, layout.wall_x + side  # faces of the wall, in the order of the way
+    first, second = layout.wall_x - side, layout.wall_x + side  # faces of the wall, in the order of the path
 
     def through(a: tuple, b: tuple, x: np.ndarray) -> np.ndarray:
         """Height at x of the line from a to b, as near as the door allows."""
@@ -175,18 +175,18 @@ def shortest_way(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndar
 
 
 def _crosses(p: Array, q: Array, line: Array) -> Array:
-    """Whether the way from p to q leaves its side of a line, or is on it."""
+    """Whether the segment from p to q leaves its side of a line, or is on it."""
     return jnp.sign(p - line) * jnp.sign(q - line) <= 0
 
 
 def _at(p: Array, q: Array, axis: int, line: Array) -> Array:
-    """The other coordinate where the way from p to q meets `line` on `axis`."""
+    """The other coordinate where the line through p and q meets `line` on `axis`."""
     along = q[axis] - p[axis]
     return p[1 - axis] + (line - p[axis]) * (q[1 - axis] - p[1 - axis]) / jnp.where(along == 0, 1, along)
 
 
 def _posts(p: Array, q: Array, layout: Layout) -> tuple[Array, Array]:
-    """Where the way passes the upper and lower line of the door, going out: (x [2], inside their y [2])."""
+    """Where the path passes the upper and lower line of the door, going out: (x [2], inside their y [2])."""
     lines = layout.door_y + HALF_DOOR * jnp.array([1.0, -1.0])
     out = jnp.array([1.0, -1.0]) * (jnp.stack([p[1], q[1]])[:, None] - lines)
     return _at(p, q, 1, lines), (out[0] < 0) & (out[1] > 0)
