@@ -46,9 +46,9 @@ def test_named_layers_are_made_without_a_mesh_and_tell_their_names():
 
 def test_rules_and_meshes_that_cannot_work_are_refused():
     names, shapes = {"a": PartitionSpec("width")}, {"a": jax.ShapeDtypeStruct((32,), np.float32)}
-    with pytest.raises(UserError, match=r"config.runtime.sharding maps 'width' to 'model', which is no mesh axis"):
+    with pytest.raises(UserError, match=r"config\.runtime\.sharding\b"):
         parallel.shardings(names, shapes, (("width", "model"),), mesh(1, 1, 1))
-    with pytest.raises(UserError, match=r"config.runtime.mesh has tensor=2, which splits nothing of this model"):
+    with pytest.raises(UserError, match=r"config\.runtime\.mesh\b"):
         parallel.shardings(names, shapes, RULES, mesh(1, 1, 2))
 
 
