@@ -26,7 +26,6 @@ from world_models.data.clips import Windows
 from world_models.data.dataset import Dataset
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
 from world_models.models.latent_dynamics.options import (
-    COLORS,
     ENCODERS,
     PREDICTORS,
     TERMS,
@@ -153,9 +152,7 @@ def _check(options: LatentDynamicsOptions, config: LatentDynamicsConfig, spec: V
     if config.train.accumulate != 1:
         valid = "be 1: variance, covariance and SIGReg are statistics of the whole batch"
         raise config_error("config.train.accumulate", config.train.accumulate, valid)
-    channels, pixels = spec.frame_shape[-1], options.pixels
-    check_pixels(pixels.mean, pixels.std, channels, "config.model.pixels.")
-    check_one_of("config.model.pixels", pixels, color=COLORS if channels == 3 else COLORS[:1])
+    check_pixels(options.pixels, spec.frame_shape[-1])
     check_one_of("config.model", options, dtype=("float32", "bfloat16"))
     _check_encoder(options, spec)
     decoder = options.decoder

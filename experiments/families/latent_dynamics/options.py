@@ -13,9 +13,9 @@ from world_models.models.latent_dynamics.options import (
     CNNOptions,
     DecoderOptions,
     LevelOptions,
-    PixelOptions,
     ViTOptions,
 )
+from world_models.nn.options import PixelOptions
 from world_models.planning.options import PlannerLevel
 
 ENCODER = OneOf("kind", {"cnn": CNNOptions, "vit": ViTOptions})

@@ -25,8 +25,7 @@ from world_models.models.latent_dynamics.options import (
     LevelOptions,
     ViTOptions,
 )
-from world_models.models.latent_dynamics.pixels import Pixels
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import PixelOptions, TransformerOptions
 
 SIZE = 8
 SPEC = ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))
@@ -34,7 +33,7 @@ TERMS = {"std": 16.0, "cov": 8.0, "time": 1.0, "inverse": 1.0}
 BOTTOM = LevelOptions("frames", 1, 8, 2, hidden=16, rollout=3, **TERMS)
 UPPER = LevelOptions("mlp", 2, 6, 3, hidden=16, rollout=2, **TERMS)
 TOP = LevelOptions("identity", 2, 6, 2, predictor="mlp", hidden=8, rollout=1)
-PIXELS = Pixels((0.1,), (0.3,))
+PIXELS = PixelOptions((0.1,), (0.3,))
 OPTIONS = LatentDynamicsOptions((BOTTOM, UPPER, TOP), CNNOptions((4,), 0), DecoderOptions((4,)), pixels=PIXELS)
 
 
@@ -128,7 +127,7 @@ def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
     def look(level):
         parts = level.loss(z, actions, jax.random.key(2))[1]
         predicted, true, _ = level.rollouts(z, actions)
-        places = [level.map(x) for x in (z, predicted, true)]
+        places = [level.distance_head(x) for x in (z, predicted, true)]
         of_predictor = nnx.grad(lambda level: level.loss(z, actions, jax.random.key(2))[1]["distance"])(level)["cell"]
         return parts["distance"], places, level.distance_embedding(z), of_predictor
 

@@ -13,7 +13,7 @@ from world_models.core import sharding as parallel
 from world_models.core.types import Clip
 from world_models.models.tokenizer.model import CausalTokenizer
 from world_models.models.tokenizer.options import TokenizerOptions
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import PixelOptions, TransformerOptions
 from world_models.nn.patches import patchify
 from world_models.nn.space_time import Group, rotate
 
@@ -26,8 +26,7 @@ OPTIONS = TokenizerOptions(
     latent_channels=5,
     time_every=2,
     window=3,
-    pixel_mean=(0.3, 0.4, 0.5),
-    pixel_std=(0.2, 0.3, 0.25),
+    pixels=PixelOptions((0.3, 0.4, 0.5), (0.2, 0.3, 0.25)),
 )
 SHAPE = (8, 12, 3)
 TIME, SEEN = 8, 5  # two blocks over time, each two frames back: a frame depends on itself and the four before
@@ -192,7 +191,7 @@ def test_the_loss_counts_all_normalized_pixels_under_new_masks(model):
     clip = Clip(frames, None, None, None, None, None)
     loss = nnx.jit(lambda model, clip, keys: model.loss(clip, keys)[0])
     made = np.asarray(predict(model, encode(model, frames, model.mask(keys(2), TIME))), np.float64)
-    normalized = (frames / 255 - np.array(OPTIONS.pixel_mean)) / np.array(OPTIONS.pixel_std)
+    normalized = (frames / 255 - np.array(OPTIONS.pixels.mean)) / np.array(OPTIONS.pixels.std)
     truth = patchify(normalized, 4).reshape(made.shape)
     assert float(loss(model, clip, keys(2))) == pytest.approx(np.mean((made - truth) ** 2), rel=1e-4)
     assert float(loss(model, clip, keys(2, 1))) != float(loss(model, clip, keys(2)))

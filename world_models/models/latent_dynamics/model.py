@@ -5,7 +5,6 @@ below at that tick, its action, a macro-action, of the actions below since the t
 it, so that what training does level by level and acting does frame by frame is the same.
 """
 
-import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -20,8 +19,8 @@ from world_models.models.latent_dynamics.decoder import Decoder
 from world_models.models.latent_dynamics.encoders import freeze, make_encoder
 from world_models.models.latent_dynamics.level import Level
 from world_models.models.latent_dynamics.options import LatentDynamicsOptions
-from world_models.models.latent_dynamics.pixels import Pixels
 from world_models.nn.embeddings import normalize_actions
+from world_models.nn.pixels import Pixels
 
 
 class State(NamedTuple):
@@ -54,7 +53,7 @@ class MultiLevelDynamics(nnx.Module):
     ):  # fmt: skip
         """Builds the model for frames of (height, width, channel) and an action space."""
         self.options, self.actions, self.frame_shape = options, actions, frame_shape
-        self.pixels = Pixels(**dataclasses.asdict(options.pixels))
+        self.pixels = Pixels(options.pixels)
         self.encoder, below = make_encoder(options.encoder, frame_shape, dtype=options.dtype, rngs=rngs)
         levels, size = [], actions.size
         for level in options.levels:

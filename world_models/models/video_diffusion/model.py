@@ -13,6 +13,7 @@ from world_models.diffusion.process import Process
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
 from world_models.nn.options import TransformerOptions
+from world_models.nn.pixels import Pixels
 from world_models.nn.transformer import DiffusionTransformer
 from world_models.nn.unet import UNet
 
@@ -39,7 +40,7 @@ class VideoDiffusion(nnx.Module):
         rngs: nnx.Rngs,
     ):
         """Builds the model for a diffusion process, frames of (height, width, channel) and an action space."""
-        self.options = options
+        self.options, self.pixels = options, Pixels(options.pixels)
         self.process = process
         self.actions = actions
         dtype, width, channels = jnp.dtype(options.dtype), options.condition, frame_shape[-1]
@@ -106,7 +107,7 @@ class VideoDiffusion(nnx.Module):
           (loss, metrics): mean squared error of F against its target, which has unit variance; the same by name.
         """
         context_frames = self.options.context_frames
-        frames = to_unit(clip.frames)
+        frames = self.pixels.normalize(clip.frames)
         context = frames[:, :context_frames]
         if self.options.context_noise:
             context += jax.vmap(self._context_noise, (0, None))(keys, context.shape[1:])
@@ -136,9 +137,9 @@ class VideoDiffusion(nnx.Module):
         return target + context[:, -1] if self.options.target == "change" else target
 
     def _quantise(self, target: Array, context: Array) -> Array:
-        """Makes the frame that `target` stands for one of 256 levels in [-1, 1]; no gradient is meant to pass."""
-        frame = from_unit(self._frame(target, context))
-        return to_unit(frame) - (context[:, -1] if self.options.target == "change" else 0)
+        """The target of the nearest frame that uint8 can hold."""
+        frame = self.pixels.quantize(self._frame(target, context))
+        return frame - (context[:, -1] if self.options.target == "change" else 0)
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> State:
         """Conditions on the last `context_frames` of uint8 frames [batch, time, h, w, c].
@@ -157,7 +158,7 @@ class VideoDiffusion(nnx.Module):
                 f"observe got {frames.shape[1]} frames and {actions.shape[1]} actions; it needs at least {length} "
                 "frames and the actions between them, one fewer than frames."
             )
-        return State(to_unit(frames[:, -length:]), actions[:, actions.shape[1] - (length - 1) :])
+        return State(self.pixels.normalize(frames[:, -length:]), actions[:, actions.shape[1] - (length - 1) :])
 
     def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
         """Draws the next frame under `action` [batch, ...]."""
@@ -173,7 +174,7 @@ class VideoDiffusion(nnx.Module):
 
     def decode(self, state: State) -> Array:
         """The newest frame, uint8 [batch, h, w, c]."""
-        return from_unit(state.frames[:, -1])
+        return self.pixels.restore(state.frames[:, -1])
 
 
 def fold(x: Array, patch: int) -> Array:
@@ -188,13 +189,3 @@ def unfold(x: Array, patch: int) -> Array:
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height, width, patch, patch, channels // patch**2)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, channels // patch**2)
-
-
-def to_unit(frames: Array) -> Array:
-    """uint8 frames in 0..255 -> float32 in [-1, 1]."""
-    return frames.astype(jnp.float32) / 127.5 - 1
-
-
-def from_unit(frames: Array) -> Array:
-    """Frames in [-1, 1] (clipped if outside) -> uint8 in 0..255."""
-    return jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
