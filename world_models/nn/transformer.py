@@ -144,10 +144,24 @@ class Block(nnx.Module):
             one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
             x = x + one * self.attention(self.norm1(x))
             return x + two * self.mlp(self.norm2(x))
-        condition = condition if condition.ndim == x.ndim else condition[:, None]
-        change = jnp.split(self.modulation(condition), 6, axis=-1)
-        scale1, shift1, gate1, scale2, shift2, gate2 = change
-        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        change = self.changes(condition if condition.ndim == x.ndim else condition[:, None])
+        return self.add_branches(x, self.attention(self.modulate_attention(x, change)), change)
+
+    def changes(self, condition: Array | None) -> list[Array] | None:
+        """(scale, shift, gate) of the attention, then of the MLP, of a condition; None for a plain block."""
+        return None if self.modulation is None else jnp.split(self.modulation(condition), 6, axis=-1)
+
+    def modulate_attention(self, x: Array, change: list[Array] | None) -> Array:
+        """The input of the attention."""
+        return self.norm1(x) if change is None else self.norm1(x) * (1 + change[0]) + change[1]
+
+    def add_branches(self, x: Array, attended: Array, change: list[Array] | None) -> Array:
+        """Adds the output of the attention, then that of the MLP."""
+        if change is None:
+            x = x + attended
+            return x + self.mlp(self.norm2(x))
+        _, _, gate1, scale2, shift2, gate2 = change
+        x = x + gate1 * attended
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
