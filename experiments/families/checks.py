@@ -7,7 +7,7 @@ import jax
 
 from world_models.core.errors import config_error
 from world_models.nn.operations import operations
-from world_models.nn.options import COLORS, PixelOptions, TransformerOptions
+from world_models.nn.options import COLORS, HeadOptions, PixelOptions, TransformerOptions
 from world_models.nn.transformer import REMAT
 
 
@@ -51,6 +51,12 @@ def check_patches(patch: int, frame_shape: Sequence[int], field: str = "config.m
     height, width, _ = frame_shape
     if patch < 1 or height % patch or width % patch:
         raise config_error(field, patch, f"divide frames of {height}x{width}: set it or config.data.image_size")
+
+
+def check_heads(heads: HeadOptions) -> None:
+    """Raises ConfigError if `config.model.heads` has a negative weight or no width."""
+    for name, least in (("reward", 0), ("terminal", 0), ("hidden", 1)):
+        check_least("config.model.heads", heads, name, least)
 
 
 def check_pixels(pixels: PixelOptions, channels: int) -> None:

@@ -77,6 +77,25 @@ class TransformerOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeadOptions:
+    """Heads that predict rewards and ends of episodes.
+
+    Attributes:
+      reward, terminal: weights in the loss; 0 builds no head.
+      hidden: width of their MLP.
+    """
+
+    reward: float = 0.0
+    terminal: float = 0.0
+    hidden: int = 128
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a head."""
+        return bool(self.reward or self.terminal)
+
+
+@dataclasses.dataclass(frozen=True)
 class UNetOptions:
     """Size of a U-Net; the defaults are the published ones.
 

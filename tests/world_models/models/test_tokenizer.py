@@ -13,7 +13,7 @@ from world_models.core import sharding as parallel
 from world_models.core.types import Clip
 from world_models.models.tokenizer.model import CausalTokenizer
 from world_models.models.tokenizer.options import TokenizerOptions
-from world_models.nn.options import PixelOptions, TransformerOptions
+from world_models.nn.options import ComputeOptions, PixelOptions, TransformerOptions, with_compute
 from world_models.nn.patches import patchify
 from world_models.nn.space_time import Group, rotate
 
@@ -207,9 +207,7 @@ def test_every_parameter_learns_and_remat_and_unrolling_change_no_gradient():
     plain = gradients(OPTIONS)
     for path, grad in jax.tree_util.tree_leaves_with_path(plain):
         assert float(jnp.abs(grad).reshape(len(grad), -1).max(axis=1).min() if grad.ndim > 2 else grad.std()) > 0, path
-    how = {"remat": "full", "unroll": 4}
-    changed = [dataclasses.replace(network, **how) for network in (OPTIONS.encoder, OPTIONS.decoder)]
-    other = gradients(dataclasses.replace(OPTIONS, encoder=changed[0], decoder=changed[1]))
+    other = gradients(with_compute(OPTIONS, ComputeOptions(remat="full", unroll=4)))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 

@@ -19,7 +19,7 @@ MEMORY = 0.99  # of the statistics of macro-actions: the last hundred batches
 
 
 class Level(nnx.Module):
-    """See the module. Level 1 lifts features of frames, an upper level latents of the one below."""
+    """One level: its encoder, predictor and losses. Level 1 lifts features of frames, an upper level latents below."""
 
     def __init__(self, options: LevelOptions, below: int, action_below: int, *, rngs: nnx.Rngs):
         """Builds it.

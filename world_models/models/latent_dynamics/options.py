@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from world_models.nn.options import ComputeOptions, PixelOptions, TransformerOptions
+from world_models.nn.options import ComputeOptions, HeadOptions, PixelOptions, TransformerOptions
 
 ENCODERS = ("frames", "mlp", "identity")
 
@@ -120,6 +120,7 @@ class LatentDynamicsOptions:
       decoder: of latents, for people to look at.
       detach_lower: whether an upper level's loss leaves what is below it as it is. If not, all is trained end to end.
       pixels: how frames become numbers.
+      heads: on level 1, that predict rewards and ends of episodes; their gradients reach its latents.
       dtype: in which frames are encoded; all else is float32.
     """
 
@@ -128,6 +129,7 @@ class LatentDynamicsOptions:
     decoder: DecoderOptions
     detach_lower: bool = True
     pixels: PixelOptions = PixelOptions()
+    heads: HeadOptions = HeadOptions()
     dtype: str = "float32"
 
     @property

@@ -25,7 +25,7 @@ class Positions(nnx.Module):
     """The position of every patch of a grid, and of the class token, which has none."""
 
     def __init__(self, kind: str, grid: Grid, width: int, *, rngs: nnx.Rngs):
-        """See `MaskedAutoencoderOptions.positions`."""
+        """Positions of patches, as `MaskedAutoencoderOptions.positions` names them."""
         time, rows, columns = grid
         self.grid, self.kind, self.width = grid, kind, width
         if kind == "separable":

@@ -10,8 +10,10 @@ from flax import nnx
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.diffusion.process import Process
+from world_models.models.video_diffusion.heads import FrameHeads
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
+from world_models.nn.heads import step_targets
 from world_models.nn.options import TransformerOptions
 from world_models.nn.pixels import Pixels
 from world_models.nn.transformer import DiffusionTransformer
@@ -59,6 +61,7 @@ class VideoDiffusion(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
+        self.heads = FrameHeads(options.heads, frame_shape, actions, rngs=rngs) if options.heads.any else None
 
     def network(self, scaled: Array, level: Array, context: Array, actions: Array) -> Array:
         """The raw network F.
@@ -119,7 +122,17 @@ class VideoDiffusion(nnx.Module):
             losses.append(error)
             context = jnp.concatenate([context[:, 1:], denoised[:, None]], axis=1)
         loss = jnp.mean(jnp.stack(losses))
-        return loss, {"loss": loss}
+        if self.heads is None:
+            return loss, {"loss": loss}
+        extra, parts = self._loss_of_heads(clip, frames)
+        return loss + extra, {"loss": loss + extra, "denoising": loss} | parts
+
+    def _loss_of_heads(self, clip: Clip, frames: Array) -> tuple[Array, dict[str, Array]]:
+        """(weighted sum, its parts) over all steps between true frames."""
+        before, after = (x.reshape(-1, *x.shape[2:]) for x in (frames[:, :-1], frames[:, 1:]))
+        actions = jnp.asarray(clip.actions)[:, :-1]
+        features = self.heads.features(before, actions.reshape(-1, *actions.shape[2:]), after)
+        return self.heads.heads.loss(features.reshape(*actions.shape[:2], -1), *step_targets(clip))
 
     def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
         """(mean squared error [batch], the frame as denoised, without gradient)."""
@@ -170,7 +183,10 @@ class VideoDiffusion(nnx.Module):
         target = self.process.sample(denoise, rng, state.frames.shape[:1] + state.frames.shape[2:])
         frame = self._frame(self._quantise(target, state.frames), state.frames)
         frames = jnp.concatenate([state.frames[:, 1:], frame[:, None]], axis=1)
-        return State(frames, actions[:, 1:]), Prediction()
+        following = State(frames, actions[:, 1:])
+        if self.heads is None:
+            return following, Prediction()
+        return following, self.heads.heads.predict(self.heads.features(state.frames[:, -1], action, frame))
 
     def decode(self, state: State) -> Array:
         """The newest frame, uint8 [batch, h, w, c]."""

@@ -3,7 +3,7 @@
 import dataclasses
 
 from world_models.core.options import OneOf
-from world_models.nn.options import PixelOptions, TransformerOptions, UNetOptions
+from world_models.nn.options import HeadOptions, PixelOptions, TransformerOptions, UNetOptions
 
 NETWORK = OneOf("kind", {"unet": UNetOptions, "transformer": TransformerOptions})
 
@@ -23,6 +23,7 @@ class VideoDiffusionOptions:
       context_noise: in training every context gets noise of a level drawn from U(0, context_noise), so that the model
         learns to mend the errors of its own frames.
       pixels: how frames become floats.
+      heads: that predict rewards and ends of episodes.
       dtype: of the network's computation.
     """
 
@@ -33,6 +34,7 @@ class VideoDiffusionOptions:
     target: str = "frame"
     context_noise: float = 0.0
     pixels: PixelOptions = PixelOptions()
+    heads: HeadOptions = HeadOptions()
     dtype: str = "float32"
 
     @property
