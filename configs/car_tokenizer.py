@@ -16,7 +16,7 @@ from experiments.evaluation.options import HeldOutOptions
 from experiments.families.tokenizer.options import TokenizerConfig, TokenizerEval
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
 from world_models.models.tokenizer.options import TokenizerOptions
-from world_models.nn.options import ComputeOptions, TransformerOptions
+from world_models.nn.options import ComputeOptions, PixelOptions, TransformerOptions
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -25,7 +25,14 @@ def get_config(variant: str = "") -> ConfigDict:
     options = TokenizerConfig(
         record=RECORD,
         model=TokenizerOptions(
-            network, network, patch=8, latents=16, latent_channels=8, time_every=2, window=8, pixel_std=(0.25,)
+            network,
+            network,
+            patch=8,
+            latents=16,
+            latent_channels=8,
+            time_every=2,
+            window=8,
+            pixels=PixelOptions(std=(0.25,)),
         ),
         train=TrainOptions(
             batch_size=8,

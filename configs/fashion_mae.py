@@ -23,7 +23,7 @@ from experiments.families.masked_autoencoder.options import (
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import FashionRecording
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
-from world_models.nn.options import ComputeOptions, TransformerOptions
+from world_models.nn.options import ComputeOptions, PixelOptions, TransformerOptions
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -36,8 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
             patch=4,
             target="pixels",
             pca_components=12,  # of the target "pca"
-            pixel_mean=(0.286,),
-            pixel_std=(0.353,),
+            pixels=PixelOptions((0.286,), (0.353,)),
         ),
         augment=AugmentOptions(flip=True),
         train=TrainOptions(

@@ -21,7 +21,8 @@ from experiments.families.latent_dynamics.options import LatentDynamicsConfig, L
 from experiments.planning.options import WorldPlanOptions
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import ClipDataOptions, FourRoomsRecording
-from world_models.models.latent_dynamics.options import LevelOptions, PixelOptions
+from world_models.models.latent_dynamics.options import LevelOptions
+from world_models.nn.options import PixelOptions
 from world_models.planning.options import PlannerLevel
 
 TRAIN = TrainOptions(

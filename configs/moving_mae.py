@@ -21,7 +21,7 @@ from experiments.families.masked_autoencoder.options import (
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import ClipDataOptions, MovingDigitsRecording
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
-from world_models.nn.options import ComputeOptions, TransformerOptions
+from world_models.nn.options import ComputeOptions, PixelOptions, TransformerOptions
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -39,8 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
             class_token=False,
             decoder_input_bias=False,
             pca_components=12,  # of the target "pca"
-            pixel_mean=(0.05,),
-            pixel_std=(0.2,),
+            pixels=PixelOptions((0.05,), (0.2,)),
         ),
         augment=AugmentOptions(flip=False),
         train=TrainOptions(

@@ -20,7 +20,8 @@ from experiments.families.latent_dynamics.options import LatentDynamicsConfig, L
 from experiments.planning.options import WorldPlanOptions
 from experiments.training.options import RuntimeOptions
 from world_models.data.options import ClipDataOptions, PointMazeRecording
-from world_models.models.latent_dynamics.options import LevelOptions, PixelOptions
+from world_models.models.latent_dynamics.options import LevelOptions
+from world_models.nn.options import PixelOptions
 
 
 def get_config(variant: str = "") -> ConfigDict:

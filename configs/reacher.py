@@ -17,7 +17,8 @@ from experiments.families.latent_dynamics.options import LatentDynamicsConfig, L
 from experiments.planning.options import GymnasiumPlanOptions
 from experiments.training.options import RuntimeOptions
 from world_models.data.options import GymnasiumRecording
-from world_models.models.latent_dynamics.options import LevelOptions, PixelOptions
+from world_models.models.latent_dynamics.options import LevelOptions
+from world_models.nn.options import PixelOptions
 from world_models.planning.options import PlannerLevel
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 
 from world_models.core.errors import config_error
-from world_models.nn.options import TransformerOptions
+from world_models.nn.operations import operations
+from world_models.nn.options import COLORS, HeadOptions, PixelOptions, TransformerOptions
 from world_models.nn.transformer import REMAT
 
 
@@ -22,6 +23,7 @@ def check_transformer(block: str, options: TransformerOptions) -> None:
     check_least(block, options, "depth", 1)
     if compute.unroll < -1 or compute.unroll == 0:
         raise config_error("config.runtime.compute.unroll", compute.unroll, "be at least 1, or -1 for all blocks")
+    operations(compute.ops)
     check_one_of("config.runtime.compute", compute, remat=tuple(REMAT), attention=("xla", "cudnn"))
     if compute.attention == "cudnn" and jax.default_backend() != "gpu":
         raise config_error(
@@ -51,12 +53,19 @@ def check_patches(patch: int, frame_shape: Sequence[int], field: str = "config.m
         raise config_error(field, patch, f"divide frames of {height}x{width}: set it or config.data.image_size")
 
 
-def check_pixels(
-    mean: Sequence[float], std: Sequence[float], channels: int, prefix: str = "config.model.pixel_"
-) -> None:
-    """Raises ConfigError if statistics of pixels do not fit frames of so many channels."""
-    for name, values in {"mean": mean, "std": std}.items():
+def check_heads(heads: HeadOptions) -> None:
+    """Raises ConfigError if `config.model.heads` has a negative weight or no width."""
+    for name, least in (("reward", 0), ("terminal", 0), ("hidden", 1)):
+        check_least("config.model.heads", heads, name, least)
+
+
+def check_pixels(pixels: PixelOptions, channels: int) -> None:
+    """Raises ConfigError if `config.model.pixels` does not fit frames of so many channels."""
+    block = "config.model.pixels"
+    for name in ("mean", "std"):
+        values = tuple(getattr(pixels, name))
         if len(values) not in (1, channels):
-            raise config_error(f"{prefix}{name}", tuple(values), f"have 1 or {channels} numbers")
-    if min(std) <= 0:
-        raise config_error(f"{prefix}std", tuple(std), "be above 0")
+            raise config_error(f"{block}.{name}", values, f"have 1 or {channels} numbers")
+    if min(pixels.std) <= 0:
+        raise config_error(f"{block}.std", tuple(pixels.std), "be above 0")
+    check_one_of(block, pixels, color=COLORS if channels == 3 else COLORS[:1])

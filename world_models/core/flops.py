@@ -35,7 +35,7 @@ def count_flops(function: Callable, *args: Any, unused: bool = True) -> int:
       function: anything that JAX can trace; nothing is computed.
       *args: its arguments, arrays or `jax.ShapeDtypeStruct`s, in trees.
       unused: whether that counts, too, which no result is made of, such as gradients of constants, which the backward
-        passes of `nn.ops` always say.
+        passes of `nn.cpu_ops` always say.
 
     Raises:
       UserError: at a matrix product inside a `while_loop`, whose trip count is not known, and at a kernel that cannot

@@ -9,7 +9,7 @@ import numpy as np
 
 from world_models.core.types import Array
 from world_models.diffusion.options import DDPMOptions, DDPMSamplerOptions
-from world_models.diffusion.process import Noised, per_pixel, sample_noise
+from world_models.diffusion.process import Noised, expand_to_rank, sample_noise, vmap_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,24 +27,32 @@ class DDPM(DDPMSamplerOptions, DDPMOptions):
         return (self.num_levels * np.arange(self.num_steps, 0, -1) / (self.num_steps + 1)).astype(np.int32)
 
     def add_noise(self, clean: Array, keys: Array) -> Noised:
-        """See `Process`."""
-        level_keys, shared, pixels = sample_noise(keys, clean.shape)
-        level = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.num_levels))(level_keys)
-        noise = pixels + self.offset_noise * shared
-        signal, spread = self._mixture(level)
+        """Noisy targets √ᾱ·clean/data_std + √(1 − ᾱ)·ε, with t uniform and offset noise as a part of ε.
+
+        Args:
+          clean: targets [batch, ..., channel].
+          keys: random keys, one a noise level: [batch] or [batch, time].
+        """
+        level_keys, offset, noise = sample_noise(keys, clean.shape)
+        level = vmap_keys(lambda key: jax.random.randint(key, (), 0, self.num_levels), level_keys)
+        noise = noise + self.offset_noise * offset
+        signal, spread = self._mixture(level, clean.ndim)
         return Noised(signal * clean / self.data_std + spread * noise, level, noise)
 
     def network_input(self, noisy: Array, level: Array) -> tuple[Array, Array]:
-        """See `Process`."""
+        """(noisy, (t + 1) / T in (0, 1])."""
         return noisy, (level + 1) / self.num_levels
 
     def denoised(self, noisy: Array, output: Array, level: Array) -> Array:
-        """See `Process`."""
-        signal, spread = self._mixture(level)
+        """(noisy − √(1 − ᾱ)·output) / √ᾱ · data_std."""
+        signal, spread = self._mixture(level, noisy.ndim)
         return (noisy - spread * output) / signal * self.data_std
 
     def sample(self, denoise: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
-        """See `Process`. The denoised target, which the model may have clipped, says what the noise was."""
+        """Samples by DDIM (Song et al. 2021, equation 12), in `num_steps` steps; `denoise` maps (noisy, scalar t).
+
+        The noise is computed from the denoised target, which the model may have clipped, and not from its output.
+        """
         start, *step_keys = jax.random.split(key, self.num_steps + 1)
         now = self.alphas[self.levels]
         after = np.append(now[1:], 1.0)
@@ -63,7 +71,7 @@ class DDPM(DDPMSamplerOptions, DDPMOptions):
         )
         return x * self.data_std
 
-    def _mixture(self, level: Array) -> tuple[Array, Array]:
-        """(√ᾱ, √(1 − ᾱ)) of levels [batch], each [batch, 1, 1, 1]."""
-        alpha = jnp.asarray(self.alphas, jnp.float32)[level]
-        return per_pixel(jnp.sqrt(alpha)), per_pixel(jnp.sqrt(1 - alpha))
+    def _mixture(self, level: Array, rank: int) -> tuple[Array, Array]:
+        """(√ᾱ, √(1 − ᾱ)) of levels, with axes appended up to `rank`."""
+        alpha = jnp.asarray(self.alphas, jnp.float32)[expand_to_rank(level, rank)]
+        return jnp.sqrt(alpha), jnp.sqrt(1 - alpha)

@@ -10,7 +10,7 @@ import numpy as np
 
 from world_models.core.types import Array
 from world_models.diffusion.options import EDMOptions, EDMSamplerOptions
-from world_models.diffusion.process import Noised, per_pixel, sample_noise
+from world_models.diffusion.process import Noised, expand_to_rank, sample_noise, vmap_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,32 +18,37 @@ class EDM(EDMSamplerOptions, EDMOptions):
     """A `Process` whose level is σ."""
 
     def add_noise(self, clean: Array, keys: Array) -> Noised:
-        """See `Process`."""
-        level_keys, shared, pixels = sample_noise(keys, clean.shape)
-        sigma = jnp.exp(self.sigma_mean + self.sigma_std * jax.vmap(jax.random.normal)(level_keys))
+        """Noisy targets clean + σ·noise + offset noise, with ln σ ~ N(sigma_mean, sigma_std²), σ clipped.
+
+        Args:
+          clean: targets [batch, ..., channel].
+          keys: random keys, one a noise level: [batch] or [batch, time].
+        """
+        level_keys, offset, noise = sample_noise(keys, clean.shape)
+        sigma = jnp.exp(self.sigma_mean + self.sigma_std * vmap_keys(jax.random.normal, level_keys))
         sigma = jnp.clip(sigma, self.sigma_low, self.sigma_high)
-        noisy = clean + self.offset_noise * shared + per_pixel(sigma) * pixels
-        scale = self._scale(sigma)
+        noisy = clean + self.offset_noise * offset + expand_to_rank(sigma, clean.ndim) * noise
+        scale = self._scale(sigma, clean.ndim)
         return Noised(noisy, sigma, (clean - scale.c_skip * noisy) / scale.c_out)
 
     def network_input(self, noisy: Array, sigma: Array) -> tuple[Array, Array]:
-        """See `Process`."""
-        scale = self._scale(sigma)
-        return scale.c_in * noisy, scale.c_noise[:, 0, 0, 0]
+        """(c_in·noisy, c_noise of σ [batch] or [batch, time])."""
+        scale = self._scale(sigma, noisy.ndim)
+        return scale.c_in * noisy, scale.c_noise.reshape(sigma.shape)
 
     def denoised(self, noisy: Array, output: Array, sigma: Array) -> Array:
-        """See `Process`."""
-        scale = self._scale(sigma)
+        """c_skip·noisy + c_out·output."""
+        scale = self._scale(sigma, noisy.ndim)
         return scale.c_skip * noisy + scale.c_out * output
 
     def sample(self, denoise: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
-        """See `Process`."""
+        """Integrates the probability-flow ODE from σ_max in `num_steps` steps; `denoise` maps (noisy, scalar σ)."""
         start = self.sigma_max if self.initial_noise == "sigma_max" else 1.0
         sigmas = sigma_schedule(self.num_steps, self.sigma_min, self.sigma_max, self.rho)
         return sample(denoise, start * jax.random.normal(key, shape), sigmas, self.order)
 
-    def _scale(self, sigma: Array) -> "Preconditioning":
-        return preconditioning(per_pixel(sigma), self.sigma_data, self.offset_noise)
+    def _scale(self, sigma: Array, rank: int) -> "Preconditioning":
+        return preconditioning(expand_to_rank(sigma, rank), self.sigma_data, self.offset_noise)
 
 
 class Preconditioning(NamedTuple):
@@ -61,7 +66,7 @@ def preconditioning(sigma: Array, sigma_data: float, offset_noise: float = 0.0) 
     Args:
       sigma: standard deviation of the noise, any shape.
       sigma_data: standard deviation of the data.
-      offset_noise: standard deviation of the noise shared by all pixels of a channel; it adds to σ in quadrature.
+      offset_noise: standard deviation of the noise that all positions of a channel share; it adds to σ in quadrature.
     """
     variance = sigma**2 + offset_noise**2
     total = variance + sigma_data**2

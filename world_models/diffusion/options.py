@@ -9,7 +9,7 @@ class EDMOptions:
 
     Attributes:
       sigma_data: standard deviation of the diffused quantity; frames are scaled to [-1, 1].
-      offset_noise: noise shared by all pixels of a channel.
+      offset_noise: standard deviation of the noise that all positions of a channel share.
       sigma_mean, sigma_std: of ln σ.
       sigma_low, sigma_high: bounds of σ.
     """
@@ -50,7 +50,7 @@ class DDPMOptions:
 
     Attributes:
       data_std: standard deviation of the diffused quantity, which is divided by it.
-      offset_noise: noise shared by all pixels of a channel, as a part of ε.
+      offset_noise: standard deviation of the noise that all positions of a channel share, as a part of ε.
       num_levels: length T of the schedule; t is uniform in 0..T−1.
       beta_low, beta_high: ends of the linear schedule of β.
     """

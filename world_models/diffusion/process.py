@@ -1,4 +1,8 @@
-"""What a diffusion process is to a model: how targets get noise, what the network sees and says, how to sample."""
+"""The interface of diffusion processes: how targets get noise, how the network is conditioned, how samples are drawn.
+
+Arrays have any rank, [batch, ..., channel]: frames, clips, latents or vectors. A noise level belongs to an example,
+[batch], or to each frame of one, [batch, time] (diffusion forcing; Chen et al. 2024), and broadcasts over the rest.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -9,12 +13,12 @@ from world_models.core.types import Array
 
 
 class Noised(NamedTuple):
-    """Targets with noise, and what the network should make of them.
+    """Targets with noise, and the output that the network is trained towards.
 
     Attributes:
-      noisy: [batch, h, w, c].
-      level: how much noise, [batch], in the process's own measure.
-      target: the output that the network is trained towards, [batch, h, w, c], of about unit variance.
+      noisy: [batch, ..., channel].
+      level: noise level, [batch] or [batch, time], in the process's own unit.
+      target: training target of the network, like `noisy`, of about unit variance.
     """
 
     noisy: Array
@@ -23,41 +27,64 @@ class Noised(NamedTuple):
 
 
 class Process(Protocol):
-    """A way from data to noise and back; a frozen dataclass of numbers."""
+    """A diffusion process and its sampler; a frozen dataclass of numbers.
+
+    `level` has the leading axes of the arrays that it belongs to, [batch] or [batch, time].
+    """
 
     num_steps: int
 
     def add_noise(self, clean: Array, keys: Array) -> Noised:
-        """Draws a level and noise for every clean target [batch, h, w, c], each from its own key [batch]."""
+        """Draws a noise level and noise.
+
+        Args:
+          clean: targets [batch, ..., channel].
+          keys: random keys, one a noise level: [batch] or [batch, time].
+        """
 
     def network_input(self, noisy: Array, level: Array) -> tuple[Array, Array]:
-        """(what the network sees, of about unit variance, [batch, h, w, c]; the level as it sees it, [batch])."""
+        """Inputs of the network: the noisy target, scaled to about unit variance, and its noise level, like `level`."""
 
     def denoised(self, noisy: Array, output: Array, level: Array) -> Array:
-        """The clean target that an output of the network stands for, [batch, h, w, c]."""
+        """The clean target, like `noisy`, that an output of the network stands for."""
 
     def sample(self, denoise: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
-        """Draws targets of `shape` from noise in `num_steps` steps; `denoise` maps (noisy, scalar level) to targets."""
+        """Samples targets of `shape` in `num_steps` steps; `denoise` maps (noisy, scalar level) to clean targets."""
 
 
 def sample_noise(keys: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """What every example's noise is made of.
+    """Samples standard normal noise and offset noise.
 
     Args:
-      keys: random keys [batch].
-      shape: (batch, h, w, c).
+      keys: random keys, one a noise level: [batch] or [batch, time].
+      shape: of the targets, (*keys.shape, ..., channel).
 
     Returns:
-      (keys to draw levels from [batch]; normal draws, one a channel [batch, 1, 1, c] and one a value [batch, h, w, c]).
+      (keys to sample levels with, like `keys`; offset noise, one value a key and channel, [*keys.shape, 1, ..., 1,
+      channel]; noise of `shape`).
+
+    Raises:
+      ValueError: if `shape` does not begin with that of `keys` or has no axis after it.
     """
+    lead, rest = shape[: keys.ndim], shape[keys.ndim :]
+    if lead != keys.shape or not rest:
+        raise ValueError(f"Targets of shape {shape} must begin with keys.shape={keys.shape} and have a channel axis.")
 
     def draw(key: Array) -> tuple[Array, Array, Array]:
         level, channels, values = jax.random.split(key, 3)
-        return level, jax.random.normal(channels, (1, 1, shape[-1])), jax.random.normal(values, shape[1:])
+        shared = (*(1,) * (len(rest) - 1), rest[-1])
+        return level, jax.random.normal(channels, shared), jax.random.normal(values, rest)
 
-    return jax.vmap(draw)(keys)
+    return vmap_keys(draw, keys)
 
 
-def per_pixel(values: Array) -> Array:
-    """[batch] -> [batch, 1, 1, 1]."""
-    return values[:, None, None, None]
+def vmap_keys(function: Callable, keys: Array):
+    """Maps a function of one random key over keys of any shape."""
+    for _ in range(keys.ndim):
+        function = jax.vmap(function)
+    return function(keys)
+
+
+def expand_to_rank(values: Array, rank: int) -> Array:
+    """Appends axes of size 1: [batch] or [batch, time] -> [batch, (time,) 1, ..., 1] of the given rank."""
+    return values.reshape(values.shape + (1,) * (rank - values.ndim))

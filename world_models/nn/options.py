@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+OPS = ("auto", "library", "cpu")
+
 
 @dataclasses.dataclass(frozen=True)
 class ComputeOptions:
@@ -14,11 +16,35 @@ class ComputeOptions:
       unroll: blocks an iteration of the scan over depth; -1 for all, which compiles longer and can run faster.
       attention: "xla", or "cudnn": that implementation of `jax.nn.dot_product_attention` (flash attention; GPUs,
         bfloat16).
+      ops: "library", the operations of JAX; "cpu", the same with hand-written backward passes that are faster on CPUs
+        (CPUs only, no `jax.jvp`); "auto", "cpu" on a CPU and "library" elsewhere. With attention="cudnn", attention is
+        cuDNN's.
     """
 
     remat: str = "none"
     unroll: int = 1
     attention: str = "xla"
+    ops: str = "auto"
+
+
+COLORS = ("rgb", "opponent")
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelOptions:
+    """How uint8 frames become model floats, and back; see `world_models.nn.pixels.Pixels`.
+
+    The default maps 0..255 to [-1, 1].
+
+    Attributes:
+      mean, std: of the training data's channels in 0..1, a number each or one for all.
+      color: "rgb" keeps the channels as they are; "opponent" replaces them by their mean, R − G and G − B, which
+        separates coloured objects from gray surroundings, so that `std` can enlarge them. For frames of three channels.
+    """
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    color: str = "rgb"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +77,25 @@ class TransformerOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeadOptions:
+    """Heads that predict rewards and ends of episodes.
+
+    Attributes:
+      reward, terminal: weights in the loss; 0 builds no head.
+      hidden: width of their MLP.
+    """
+
+    reward: float = 0.0
+    terminal: float = 0.0
+    hidden: int = 128
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a head."""
+        return bool(self.reward or self.terminal)
+
+
+@dataclasses.dataclass(frozen=True)
 class UNetOptions:
     """Size of a U-Net; the defaults are the published ones.
 
@@ -64,9 +109,13 @@ class UNetOptions:
 
 
 def with_compute(options: Any, compute: ComputeOptions) -> Any:
-    """Options, a dataclass, in which all transformers are computed in one way, at any depth."""
-    if isinstance(options, TransformerOptions):
-        options = dataclasses.replace(options, compute=compute)
+    """Options, a dataclass or a tuple of them, with `compute` in the place of every `ComputeOptions`, at any depth."""
+    if isinstance(options, ComputeOptions):
+        return compute
+    if isinstance(options, tuple):
+        return tuple(with_compute(own, compute) for own in options)
+    if not dataclasses.is_dataclass(options):
+        return options
     inner = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    changed = {name: with_compute(own, compute) for name, own in inner.items() if dataclasses.is_dataclass(own)}
+    changed = {name: with_compute(own, compute) for name, own in inner.items()}
     return dataclasses.replace(options, **{name: own for name, own in changed.items() if own != inner[name]})

@@ -7,7 +7,8 @@ from flax import nnx
 
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import Array
-from world_models.nn import ops
+from world_models.nn import cpu_ops
+from world_models.nn.operations import operations
 from world_models.nn.options import TransformerOptions
 
 EPSILON = 1e-6
@@ -15,7 +16,7 @@ REMAT = {
     "none": None,
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(ops.PRODUCT),
+        jax.checkpoint_policies.save_only_these_names(cpu_ops.PRODUCT),
     ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -28,6 +29,7 @@ class Attention(nnx.Module):
 
     def __init__(self, options: TransformerOptions, *, causal: bool = False, dtype=jnp.float32, rngs: nnx.Rngs):
         self.implementation, self.causal = options.compute.attention, causal
+        self.ops = operations(options.compute.ops)
         heads, size = options.heads, options.width // options.heads
         self.qkv = nnx.LinearGeneral(
             options.width,
@@ -36,7 +38,7 @@ class Attention(nnx.Module):
             kernel_metadata=axes("width", None, "heads", None),
             bias_metadata=axes(None, "heads", None),
             dtype=dtype,
-            dot_general=ops.dot_general,
+            dot_general=self.ops.dot_general,
             rngs=rngs,
         )
         self.out = nnx.LinearGeneral(
@@ -47,7 +49,7 @@ class Attention(nnx.Module):
             kernel_metadata=axes("heads", None, "width"),
             bias_metadata=axes("width"),
             dtype=dtype,
-            dot_general=ops.dot_general,
+            dot_general=self.ops.dot_general,
             rngs=rngs,
         )
 
@@ -55,7 +57,7 @@ class Attention(nnx.Module):
         """[batch, tokens, width] -> the same."""
         q, k, v = (part.squeeze(2) for part in jnp.split(self.qkv(x), 3, axis=2))
         if self.implementation == "xla":
-            return self.out(ops.attention(q, k, v, self.causal))
+            return self.out(self.ops.attention(q, k, v, self.causal))
         mixed = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal, implementation=self.implementation)
         return self.out(mixed)
 
@@ -63,7 +65,8 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """Linear, exact GELU, linear."""
 
-    def __init__(self, width: int, hidden: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, width: int, hidden: int, *, ops: str = "auto", dtype=jnp.float32, rngs: nnx.Rngs):
+        self.ops = operations(ops)
         self.up = nnx.Linear(
             width,
             hidden,
@@ -71,7 +74,7 @@ class MLP(nnx.Module):
             kernel_metadata=axes("width", "mlp"),
             bias_metadata=axes("mlp"),
             dtype=dtype,
-            dot_general=ops.dot_general,
+            dot_general=self.ops.dot_general,
             rngs=rngs,
         )
         self.down = nnx.Linear(
@@ -81,22 +84,27 @@ class MLP(nnx.Module):
             kernel_metadata=axes("mlp", "width"),
             bias_metadata=axes("width"),
             dtype=dtype,
-            dot_general=ops.dot_general,
+            dot_general=self.ops.dot_general,
             rngs=rngs,
         )
 
     def __call__(self, x: Array) -> Array:
         """[..., width] -> the same."""
-        return self.down(ops.gelu(self.up(x)))
+        return self.down(self.ops.gelu(self.up(x)))
 
 
 class LayerNorm(nnx.LayerNorm):
     """Layer normalization in float32, whatever the dtype."""
 
+    def __init__(self, width: int, *, ops: str = "auto", rngs: nnx.Rngs, **settings):
+        """`ops` as of `ComputeOptions`; `settings` as of `nnx.LayerNorm`."""
+        super().__init__(width, rngs=rngs, **settings)
+        self.ops = operations(ops)
+
     def __call__(self, x: Array) -> Array:
         """[..., width] -> the same."""
         scale, bias = (None if own is None else own[...] for own in (self.scale, self.bias))
-        return ops.layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
+        return self.ops.layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
 
 
 class Block(nnx.Module):
@@ -115,13 +123,13 @@ class Block(nnx.Module):
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        width, plain = options.width, not condition
+        width, plain, ops = options.width, not condition, options.compute.ops
         norm = lambda: LayerNorm(
-            width, epsilon=EPSILON, use_bias=plain, use_scale=plain, dtype=dtype, rngs=rngs
+            width, ops=ops, epsilon=EPSILON, use_bias=plain, use_scale=plain, dtype=dtype, rngs=rngs
         )  # statistics are float32 whatever the dtype
         self.norm1, self.norm2 = norm(), norm()
         self.attention = Attention(options, causal=causal, dtype=dtype, rngs=rngs)
-        self.mlp = MLP(width, options.hidden, dtype=dtype, rngs=rngs)
+        self.mlp = MLP(width, options.hidden, ops=ops, dtype=dtype, rngs=rngs)
         self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
@@ -136,10 +144,24 @@ class Block(nnx.Module):
             one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
             x = x + one * self.attention(self.norm1(x))
             return x + two * self.mlp(self.norm2(x))
-        condition = condition if condition.ndim == x.ndim else condition[:, None]
-        change = jnp.split(self.modulation(condition), 6, axis=-1)
-        scale1, shift1, gate1, scale2, shift2, gate2 = change
-        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        change = self.changes(condition if condition.ndim == x.ndim else condition[:, None])
+        return self.add_branches(x, self.attention(self.modulate_attention(x, change)), change)
+
+    def changes(self, condition: Array | None) -> list[Array] | None:
+        """(scale, shift, gate) of the attention, then of the MLP, of a condition; None for a plain block."""
+        return None if self.modulation is None else jnp.split(self.modulation(condition), 6, axis=-1)
+
+    def modulate_attention(self, x: Array, change: list[Array] | None) -> Array:
+        """The input of the attention."""
+        return self.norm1(x) if change is None else self.norm1(x) * (1 + change[0]) + change[1]
+
+    def add_branches(self, x: Array, attended: Array, change: list[Array] | None) -> Array:
+        """Adds the output of the attention, then that of the MLP."""
+        if change is None:
+            x = x + attended
+            return x + self.mlp(self.norm2(x))
+        _, _, gate1, scale2, shift2, gate2 = change
+        x = x + gate1 * attended
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
@@ -231,7 +253,8 @@ class DiffusionTransformer(nnx.Module):
             rngs=rngs,
         )
         self.transformer = Transformer(options, condition, dtype=dtype, rngs=rngs)
-        self.norm = LayerNorm(options.width, epsilon=EPSILON, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
+        plain = {"use_bias": False, "use_scale": False, "ops": options.compute.ops}
+        self.norm = LayerNorm(options.width, epsilon=EPSILON, dtype=dtype, rngs=rngs, **plain)
         self.modulation = modulation(condition, 2 * options.width, dtype=dtype, rngs=rngs)
         self.head = nnx.Linear(
             options.width, outputs, kernel_init=_zeros, kernel_metadata=axes("width", None), dtype=dtype, rngs=rngs

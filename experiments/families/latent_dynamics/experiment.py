@@ -12,7 +12,14 @@ from flax import nnx
 
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop, spread
 from experiments.families.base import VideoExperiment
-from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
+from experiments.families.checks import (
+    check_heads,
+    check_least,
+    check_one_of,
+    check_patches,
+    check_pixels,
+    check_transformer,
+)
 from experiments.families.latent_dynamics.options import LatentDynamicsConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
@@ -26,7 +33,6 @@ from world_models.data.clips import Windows
 from world_models.data.dataset import Dataset
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
 from world_models.models.latent_dynamics.options import (
-    COLORS,
     ENCODERS,
     PREDICTORS,
     TERMS,
@@ -135,7 +141,7 @@ def make_options(config: LatentDynamicsConfig, spec: VideoSpec) -> LatentDynamic
     lowest = {"encoder": "frames", "stride": 1, "action": spec.actions.size}
     levels = [model.level[name] for name in names]
     levels[0] = dataclasses.replace(levels[0], **lowest)
-    same = {name: getattr(model, name) for name in ("encoder", "decoder", "pixels", "detach_lower", "dtype")}
+    same = {name: getattr(model, name) for name in ("encoder", "decoder", "pixels", "heads", "detach_lower", "dtype")}
     return with_compute(LatentDynamicsOptions(levels=tuple(levels), **same), config.runtime.compute)
 
 
@@ -153,9 +159,8 @@ def _check(options: LatentDynamicsOptions, config: LatentDynamicsConfig, spec: V
     if config.train.accumulate != 1:
         valid = "be 1: variance, covariance and SIGReg are statistics of the whole batch"
         raise config_error("config.train.accumulate", config.train.accumulate, valid)
-    channels, pixels = spec.frame_shape[-1], options.pixels
-    check_pixels(pixels.mean, pixels.std, channels, "config.model.pixels.")
-    check_one_of("config.model.pixels", pixels, color=COLORS if channels == 3 else COLORS[:1])
+    check_heads(options.heads)
+    check_pixels(options.pixels, spec.frame_shape[-1])
     check_one_of("config.model", options, dtype=("float32", "bfloat16"))
     _check_encoder(options, spec)
     decoder = options.decoder

@@ -13,9 +13,9 @@ from world_models.models.latent_dynamics.options import (
     CNNOptions,
     DecoderOptions,
     LevelOptions,
-    PixelOptions,
     ViTOptions,
 )
+from world_models.nn.options import HeadOptions, PixelOptions
 from world_models.planning.options import PlannerLevel
 
 ENCODER = OneOf("kind", {"cnn": CNNOptions, "vit": ViTOptions})
@@ -32,6 +32,7 @@ class LatentDynamicsModel:
       encoder: of frames.
       decoder: of latents, for people to look at.
       pixels: how frames become numbers.
+      heads: that predict rewards and ends of episodes.
       detach_lower: whether the loss of an upper level leaves the levels below as they are.
       dtype: in which frames are encoded; all else is float32.
     """
@@ -43,6 +44,7 @@ class LatentDynamicsModel:
     )
     decoder: DecoderOptions = DecoderOptions(channels=(32, 16, 8), frames=1)
     pixels: PixelOptions = PixelOptions()
+    heads: HeadOptions = HeadOptions()
     detach_lower: bool = True
     dtype: str = "float32"
 

@@ -96,7 +96,7 @@ def _check(
     if options.target == "pca" and not 0 < options.pca_components <= values:
         valid = f"be from 1 to {values}, the values of a patch"
         raise config_error("config.model.pca_components", options.pca_components, valid)
-    check_pixels(options.pixel_mean, options.pixel_std, channels)
+    check_pixels(options.pixels, channels)
     check_transformer("config.model.encoder", options.encoder)
     check_transformer("config.model.decoder", options.decoder)
     pool = config.eval.probes.pool

@@ -142,7 +142,7 @@ def _check(options: TokenizerOptions, config: TokenizerConfig, spec: VideoSpec) 
         valid = f"be from 1 to config.data.clip_length={length}: no clip in training is longer"
         raise config_error("config.model.window", options.window, valid)
     check_one_of("config.model", options, dtype=("float32", "bfloat16"))
-    check_pixels(options.pixel_mean, options.pixel_std, spec.frame_shape[-1])
+    check_pixels(options.pixels, spec.frame_shape[-1])
     if options.time_every < 2:
         valid = "be at least 2: a group of blocks is some within frames and one over time"
         raise config_error("config.model.time_every", options.time_every, valid)

@@ -10,7 +10,14 @@ from flax import nnx
 
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
 from experiments.families.base import VideoExperiment
-from experiments.families.checks import check_least, check_one_of, check_patches, check_transformer
+from experiments.families.checks import (
+    check_heads,
+    check_least,
+    check_one_of,
+    check_patches,
+    check_pixels,
+    check_transformer,
+)
 from experiments.families.video_diffusion.options import DIFFUSION, SAMPLER, VideoDiffusionConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
@@ -92,6 +99,8 @@ def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: V
     if options.condition % (2 * len(offsets)):
         valid = f"be an even multiple of {len(offsets)}, the frames in config.model.context_offsets={offsets}"
         raise config_error("config.model.condition", options.condition, valid)
+    check_heads(options.heads)
+    check_pixels(options.pixels, spec.frame_shape[-1])
     check_one_of("config.model", options, target=("frame", "change"), dtype=("float32", "bfloat16"))
     if config.data.clip_length <= context:
         valid = f"be larger than {context}, the first of config.model.context_offsets={offsets}"

@@ -63,7 +63,7 @@ def config(square_data):
         ("train.accumulate", 2, "config.train.accumulate=2 must be 1"),
         ("data.across_episodes", True, "config.data.across_episodes=True must be False"),
         ("encoder.kind", "mlp", "config.model.encoder.kind='mlp' must be one of"),
-        ("model.pixel_std", (0.0,), "config.model.pixel_std="),
+        ("model.pixels.std", (0.0,), "config.model.pixels.std="),
         (
             "model.color",
             "hsv",

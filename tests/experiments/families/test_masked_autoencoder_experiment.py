@@ -155,7 +155,7 @@ def make_clip(config, count=8):
         ("model.mask_ratio", 0.0, "config.model.mask_ratio=0.0 leaves 16 of 16 patches"),
         ("model.target", "tokens", "config.model.target='tokens' must be one of"),
         ("model.tubelet", 2, "config.data.clip_length=1 must be a multiple of config.model.tubelet=2"),
-        ("model.pixel_std", (0.1, 0.2), r"config.model.pixel_std=\(0.1, 0.2\) must have 1 or 1 numbers"),
+        ("model.pixels.std", (0.1, 0.2), r"config.model.pixels.std=\(0.1, 0.2\) must have 1 or 1 numbers"),
         ("encoder.heads", 3, "config.model.encoder.width=16 must be a multiple of config.model.encoder.heads=3"),
         ("augment.crop_scale", (0.5, 2.0), r"config.augment.crop_scale=\(0.5, 2.0\) must be"),
         ("eval.pool", "max", "config.eval.probes.pool='max' must be"),

@@ -14,7 +14,7 @@ from world_models.models.masked_autoencoder import hugging_face, targets
 from world_models.models.masked_autoencoder.hugging_face_layout import canonical, to_tensors
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import PixelOptions, TransformerOptions
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="pip install -e '.[huggingface]' to test weight files")
 
@@ -25,8 +25,7 @@ IMAGE = MaskedAutoencoderOptions(
     TransformerOptions(width=32, depth=2, heads=4),
     TransformerOptions(width=24, depth=3, heads=3),
     patch=4,
-    pixel_mean=MEAN,
-    pixel_std=STD,
+    pixels=PixelOptions(MEAN, STD),
 )
 VIDEO = dataclasses.replace(
     IMAGE,
@@ -75,8 +74,7 @@ def sized(kind, size, normalize):
         decoder=TransformerOptions(*decoder),
         patch=patch,
         target=base.target if normalize else "pixels",
-        pixel_mean=MEAN[: shape[-1]],
-        pixel_std=STD[: shape[-1]],
+        pixels=PixelOptions(MEAN[: shape[-1]], STD[: shape[-1]]),
     )
     return options, shape
 
@@ -134,7 +132,7 @@ def inputs(options, shape, model):
     """Pixels as Hugging Face wants them, the same as our frames, and one mask in both forms."""
     rng = np.random.default_rng(1)
     pixels = rng.normal(size=(2, *shape)).astype(np.float32)
-    frames = (pixels.astype(np.float64) * np.float32(options.pixel_std) + np.float32(options.pixel_mean)) * 255
+    frames = (pixels.astype(np.float64) * np.float32(options.pixels.std) + np.float32(options.pixels.mean)) * 255
     noise = rng.random((2, model.num_patches)).astype(np.float32)
     if options.masking == "tube":
         noise = np.tile(rng.random((2, 1, int(np.prod(model.grid[1:])))), (1, model.grid[0], 1)).reshape(2, -1)

@@ -25,8 +25,7 @@ from world_models.models.latent_dynamics.options import (
     LevelOptions,
     ViTOptions,
 )
-from world_models.models.latent_dynamics.pixels import Pixels
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import PixelOptions
 
 SIZE = 8
 SPEC = ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))
@@ -34,7 +33,7 @@ TERMS = {"std": 16.0, "cov": 8.0, "time": 1.0, "inverse": 1.0}
 BOTTOM = LevelOptions("frames", 1, 8, 2, hidden=16, rollout=3, **TERMS)
 UPPER = LevelOptions("mlp", 2, 6, 3, hidden=16, rollout=2, **TERMS)
 TOP = LevelOptions("identity", 2, 6, 2, predictor="mlp", hidden=8, rollout=1)
-PIXELS = Pixels((0.1,), (0.3,))
+PIXELS = PixelOptions((0.1,), (0.3,))
 OPTIONS = LatentDynamicsOptions((BOTTOM, UPPER, TOP), CNNOptions((4,), 0), DecoderOptions((4,)), pixels=PIXELS)
 
 
@@ -128,7 +127,7 @@ def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
     def look(level):
         parts = level.loss(z, actions, jax.random.key(2))[1]
         predicted, true, _ = level.rollouts(z, actions)
-        places = [level.map(x) for x in (z, predicted, true)]
+        places = [level.distance_head(x) for x in (z, predicted, true)]
         of_predictor = nnx.grad(lambda level: level.loss(z, actions, jax.random.key(2))[1]["distance"])(level)["cell"]
         return parts["distance"], places, level.distance_embedding(z), of_predictor
 
@@ -306,8 +305,8 @@ def test_an_episode_begins_with_nothing_to_look_back_on(looking_back):
     clip, is_first = dots(2, 9), np.zeros((2, 9), bool)
     is_first[:, 0] = is_first[:, 4] = True
     led = np.concatenate([np.full((2, 1, 2), 9.0, np.float32), clip.actions[:, :-1]], axis=1)
-    known = jax.tree.map(lambda x: x[5], stream(looking_back, clip.frames, led, is_first).known)
-    fresh = looking_back.observe(clip.frames[:, 4:6], clip.actions[:, 4:5], jax.random.key(0)).known
+    known = jax.tree.map(lambda x: x[5], stream(looking_back, clip.frames, led, is_first).carry)
+    fresh = looking_back.observe(clip.frames[:, 4:6], clip.actions[:, 4:5], jax.random.key(0)).carry
     np.testing.assert_array_equal(known.count, [2, 2])
     for name, count in (("latents", 2), ("actions", 1)):
         np.testing.assert_allclose(getattr(known, name)[:, :count], getattr(fresh, name)[:, :count], atol=1e-5)
@@ -340,7 +339,7 @@ def test_a_model_without_a_decoder_says_so():
 
 
 def test_a_transformer_tells_frames_apart_by_place_and_a_frozen_one_has_no_parameters():
-    vit = ViTOptions(TransformerOptions(8, 1, 2), patch=4, frozen=True)
+    vit = ViTOptions(8, 1, 2, patch=4, frozen=True)
     model = build(LatentDynamicsOptions((BOTTOM,), vit, DecoderOptions(())))
     frames = np.zeros((1, 2, SIZE, SIZE, 1), np.uint8)
     frames[0, 0, :4, :4], frames[0, 1, 4:, 4:] = 255, 255

@@ -14,12 +14,12 @@ from world_models.models.masked_autoencoder import masking, targets
 from world_models.models.masked_autoencoder.classifier import Classifier, learning_rate_factors
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import PixelOptions, TransformerOptions
 from world_models.nn.patches import line_positions, patchify, unpatchify
 from world_models.nn.transformer import drop_path
 
 SMALL = TransformerOptions(width=16, depth=2, heads=2)
-IMAGE = MaskedAutoencoderOptions(SMALL, SMALL, patch=4, pixel_mean=(0.3, 0.4, 0.5), pixel_std=(0.2, 0.3, 0.25))
+IMAGE = MaskedAutoencoderOptions(SMALL, SMALL, patch=4, pixels=PixelOptions((0.3, 0.4, 0.5), (0.2, 0.3, 0.25)))
 VIDEO = dataclasses.replace(IMAGE, tubelet=2, masking="tube", class_token=False, positions="line", mask_ratio=0.5)
 
 
@@ -178,7 +178,7 @@ def test_predictions_depend_on_what_is_visible_alone(options, shape):
     np.testing.assert_array_equal(model.predict(hidden, places)[0], predictions)
     assert np.abs(np.asarray(model.predict(255 - frames, places)[0]) - np.asarray(predictions)).max() > 1e-3
     # The targets are the removed patches, normalized by the data's mean and deviation, in the order of `places`.
-    normalized = (frames / 255 - np.array(options.pixel_mean)) / np.array(options.pixel_std)
+    normalized = (frames / 255 - np.array(options.pixels.mean)) / np.array(options.pixels.std)
     expected = np.take_along_axis(
         patchify(normalized, options.patch, options.tubelet), np.asarray(places)[..., None], axis=1
     )[:, model.num_visible :]

@@ -13,7 +13,7 @@ from world_models.core import sharding as parallel
 from world_models.core.types import Clip
 from world_models.models.tokenizer.model import CausalTokenizer
 from world_models.models.tokenizer.options import TokenizerOptions
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import ComputeOptions, PixelOptions, TransformerOptions, with_compute
 from world_models.nn.patches import patchify
 from world_models.nn.space_time import Group, rotate
 
@@ -26,8 +26,7 @@ OPTIONS = TokenizerOptions(
     latent_channels=5,
     time_every=2,
     window=3,
-    pixel_mean=(0.3, 0.4, 0.5),
-    pixel_std=(0.2, 0.3, 0.25),
+    pixels=PixelOptions((0.3, 0.4, 0.5), (0.2, 0.3, 0.25)),
 )
 SHAPE = (8, 12, 3)
 TIME, SEEN = 8, 5  # two blocks over time, each two frames back: a frame depends on itself and the four before
@@ -192,7 +191,7 @@ def test_the_loss_counts_all_normalized_pixels_under_new_masks(model):
     clip = Clip(frames, None, None, None, None, None)
     loss = nnx.jit(lambda model, clip, keys: model.loss(clip, keys)[0])
     made = np.asarray(predict(model, encode(model, frames, model.mask(keys(2), TIME))), np.float64)
-    normalized = (frames / 255 - np.array(OPTIONS.pixel_mean)) / np.array(OPTIONS.pixel_std)
+    normalized = (frames / 255 - np.array(OPTIONS.pixels.mean)) / np.array(OPTIONS.pixels.std)
     truth = patchify(normalized, 4).reshape(made.shape)
     assert float(loss(model, clip, keys(2))) == pytest.approx(np.mean((made - truth) ** 2), rel=1e-4)
     assert float(loss(model, clip, keys(2, 1))) != float(loss(model, clip, keys(2)))
@@ -208,9 +207,7 @@ def test_every_parameter_learns_and_remat_and_unrolling_change_no_gradient():
     plain = gradients(OPTIONS)
     for path, grad in jax.tree_util.tree_leaves_with_path(plain):
         assert float(jnp.abs(grad).reshape(len(grad), -1).max(axis=1).min() if grad.ndim > 2 else grad.std()) > 0, path
-    how = {"remat": "full", "unroll": 4}
-    changed = [dataclasses.replace(network, **how) for network in (OPTIONS.encoder, OPTIONS.decoder)]
-    other = gradients(dataclasses.replace(OPTIONS, encoder=changed[0], decoder=changed[1]))
+    other = gradients(with_compute(OPTIONS, ComputeOptions(remat="full", unroll=4)))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 

@@ -12,9 +12,10 @@ from world_models.core.imagination import imagine
 from world_models.core.types import ActionSpec, Clip
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
-from world_models.models.video_diffusion.model import VideoDiffusion, fold, from_unit, to_unit, unfold
+from world_models.models.video_diffusion.model import VideoDiffusion, fold, unfold
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.options import TransformerOptions, UNetOptions
+from world_models.nn.pixels import Pixels
 
 DISCRETE = ActionSpec("discrete", 3)
 CONTINUOUS = ActionSpec("continuous", 2, (-1.0, 0.0), (1.0, 10.0))
@@ -83,13 +84,6 @@ def test_every_process_trains_and_imagines_from_any_context(process):
     assert frames.dtype == jnp.uint8
 
 
-def test_frames_survive_the_way_to_floats_and_back():
-    levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(from_unit(to_unit(levels)), levels)
-    assert float(to_unit(levels).min()) == -1
-    assert float(to_unit(levels).max()) == 1
-
-
 def test_untrained_change_model_copies_the_last_frame_up_to_its_noise():
     model = _model(trained=False, target="change", process=EDM(sigma_data=0.01, sigma_max=0.1, num_steps=10))
     clip = _clip()
@@ -154,7 +148,7 @@ def test_loss_of_an_example_depends_on_its_own_key_only():
 def test_untrained_loss_is_the_variance_of_the_target(target, options):
     """With F = 0 the loss is the mean square of its target, which preconditioning makes one for data of σ_data."""
     rng = np.random.default_rng(0)
-    frames = np.asarray(from_unit(0.25 * rng.standard_normal((256, 3, 8, 8, 3))))
+    frames = np.asarray(Pixels().restore(0.25 * rng.standard_normal((256, 3, 8, 8, 3))))
     sigma_data = {"frame": 0.25, "change": 0.25 * np.sqrt(2)}[target]
     model = _model(trained=False, target=target, process=EDM(sigma_data=sigma_data), **options)
     clip = _clip(batch=256)._replace(frames=frames)
@@ -174,7 +168,7 @@ def test_longer_clips_feed_the_denoised_frame_back():
     one = jax.jit(model.loss)(jax.tree.map(lambda x: x[:, :3], clip), _keys(3))[0]
     from_own = 2 * loss(clip.frames) - one
     second_keys = jax.vmap(jax.random.fold_in, (0, None))(_keys(3), 1)
-    frames = to_unit(clip.frames)
+    frames = Pixels().normalize(clip.frames)
     from_true, _ = jax.jit(model._denoising_error)(frames[:, 3], frames[:, 1:3], clip.actions[:, 1:3], second_keys)
     assert abs(float(from_own - from_true.mean())) > 1e-3
 

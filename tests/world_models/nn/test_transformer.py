@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import ComputeOptions, TransformerOptions
 from world_models.nn.transformer import DiffusionTransformer, Transformer, sincos_positions
 
 OPTIONS = TransformerOptions(width=24, depth=3, heads=4, mlp_ratio=2.0)
@@ -24,8 +24,9 @@ def _randomized(model):
     return nnx.merge(graphdef, jax.tree.unflatten(tree, leaves))
 
 
-def _transformer(condition=0, **options):
-    make = lambda: _randomized(Transformer(dataclasses.replace(OPTIONS, **options), condition, rngs=nnx.Rngs(0)))
+def _transformer(condition=0, depth=OPTIONS.depth, **compute):
+    options = dataclasses.replace(OPTIONS, depth=depth, compute=ComputeOptions(**compute))
+    make = lambda: _randomized(Transformer(options, condition, rngs=nnx.Rngs(0)))
     return nnx.jit(make)()
 
 

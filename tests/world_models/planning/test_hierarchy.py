@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from world_models.core.errors import UserError
-from world_models.nn import ops
+from world_models.nn import cpu_ops
 from world_models.planning import costs, planning_cost
 from world_models.planning.hierarchy import HierarchicalPlanner, Level
 from world_models.planning.options import Search
@@ -243,7 +243,9 @@ def test_the_ledger_counts_all_products_of_a_search():
     forward = 2 * 64 + 2 * 16
     (found,) = planning_cost.plan_flops(HierarchicalPlanner((bent,)), jnp.zeros(8))
     assert (2 * 3 * 7 * 4 + 1) * forward < found <= (2 * 3 * 7 * 5 + 1 * 5) * forward
-    own = dataclasses.replace(bent, step=lambda z, a, key: jnp.tanh(ops.dot_general(z, eight, DIMENSIONS) + a.sum()))
+    own = dataclasses.replace(
+        bent, step=lambda z, a, key: jnp.tanh(cpu_ops.dot_general(z, eight, DIMENSIONS) + a.sum())
+    )
     (found,) = planning_cost.plan_flops(HierarchicalPlanner((own,)), jnp.zeros(8))
     assert found <= (2 * 3 * 7 * 5 + 1 * 5) * 2 * 64
 

@@ -19,7 +19,7 @@ MEMORY = 0.99  # of the statistics of macro-actions: the last hundred batches
 
 
 class Level(nnx.Module):
-    """See the module. Level 1 lifts features of frames, an upper level latents of the one below."""
+    """One level: its encoder, predictor and losses. Level 1 lifts features of frames, an upper level latents below."""
 
     def __init__(self, options: LevelOptions, below: int, action_below: int, *, rngs: nnx.Rngs):
         """Builds it.
@@ -32,7 +32,8 @@ class Level(nnx.Module):
         """
         self.options = options
         width, action, hidden = options.width, options.action, options.hidden
-        self.norm = LayerNorm(width, rngs=rngs)  # of encoded and of predicted latents
+        ops = options.compute.ops
+        self.norm = LayerNorm(width, ops=ops, rngs=rngs)  # of encoded and of predicted latents
         sizes = {"frames": (below, width), "mlp": (below, hidden, width), "identity": ()}[options.encoder]
         self.project = Perceptron(sizes, rngs=rngs) if sizes else None
         upper = options.encoder != "frames"
@@ -41,8 +42,8 @@ class Level(nnx.Module):
         looks_back = {"history": options.history, "depth": options.depth, "heads": options.heads}
         make = {
             "gru": lambda: GRU(width, action, rngs=rngs),
-            "mlp": lambda: Residual(width, action, hidden, rngs=rngs),
-            "transformer": lambda: CausalTransformer(width, action, hidden, **looks_back, rngs=rngs),
+            "mlp": lambda: Residual(width, action, hidden, ops=ops, rngs=rngs),
+            "transformer": lambda: CausalTransformer(width, action, hidden, **looks_back, ops=ops, rngs=rngs),
         }
         self.cell = make[options.predictor]()
         inverse = (2 * width, hidden, hidden, action)

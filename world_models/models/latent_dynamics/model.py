@@ -5,7 +5,6 @@ below at that tick, its action, a macro-action, of the actions below since the t
 it, so that what training does level by level and acting does frame by frame is the same.
 """
 
-import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -20,8 +19,9 @@ from world_models.models.latent_dynamics.decoder import Decoder
 from world_models.models.latent_dynamics.encoders import freeze, make_encoder
 from world_models.models.latent_dynamics.level import Level
 from world_models.models.latent_dynamics.options import LatentDynamicsOptions
-from world_models.models.latent_dynamics.pixels import Pixels
 from world_models.nn.embeddings import normalize_actions
+from world_models.nn.heads import Heads, step_targets
+from world_models.nn.pixels import Pixels
 
 
 class State(NamedTuple):
@@ -54,7 +54,7 @@ class MultiLevelDynamics(nnx.Module):
     ):  # fmt: skip
         """Builds the model for frames of (height, width, channel) and an action space."""
         self.options, self.actions, self.frame_shape = options, actions, frame_shape
-        self.pixels = Pixels(**dataclasses.asdict(options.pixels))
+        self.pixels = Pixels(options.pixels)
         self.encoder, below = make_encoder(options.encoder, frame_shape, dtype=options.dtype, rngs=rngs)
         levels, size = [], actions.size
         for level in options.levels:
@@ -65,6 +65,8 @@ class MultiLevelDynamics(nnx.Module):
         self.levels = nnx.List(levels)
         shown = options.levels if options.decoder.channels else ()
         self.decoders = nnx.List([Decoder(options.decoder, own.width, frame_shape, rngs=rngs) for own in shown])
+        inputs = 2 * options.levels[0].width + actions.size
+        self.heads = Heads(options.heads, inputs, rngs=rngs) if options.heads.any else None
 
     def encode(self, frames: Array) -> jax.Array:
         """Latents of level 1, float32 [batch, time, width], of uint8 frames [batch, time, h, w, c]."""
@@ -165,7 +167,16 @@ class MultiLevelDynamics(nnx.Module):
                 parts["decoder"] = loss_decoder
                 total += self.options.decoder.weight * loss_decoder
             metrics |= {f"level_{number}_{name}": value for name, value in parts.items()}
+        if self.heads is not None:
+            z = levels[0][0]
+            features = self._head_features(z[:, :-1], between, z[:, 1:])
+            extra, parts = self.heads.loss(features, *step_targets(clip))
+            total, metrics = total + extra, metrics | parts
         return total, {"loss": total} | metrics
+
+    def _head_features(self, z: Array, action: Array, following: Array) -> jax.Array:
+        """What the heads see of a step: two latents of level 1 [..., width] and the action between, as `vectors`."""
+        return jnp.concatenate([z, self._scaled(1, action), following], axis=-1)
 
     def rollout_errors(self, clip: Clip) -> dict[str, jax.Array]:
         """How far rollouts are off after 1, 2, … ticks, and how far latents that stay as they are.
@@ -233,8 +244,12 @@ class MultiLevelDynamics(nnx.Module):
 
     def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
         """One frame on under `action` [batch, ...], by level 1; the levels above see what it predicts."""
-        carry = self.step_level(1, state.carry, self.vectors(action))
-        return self._tick(state, self.latent(1, carry), action), Prediction()
+        vector = self.vectors(action)
+        z = self.latent(1, self.step_level(1, state.carry, vector))
+        following = self._tick(state, z, action)
+        if self.heads is None:
+            return following, Prediction()
+        return following, self.heads.predict(self._head_features(state.latents[0], vector, z))
 
     def decode(self, state: State) -> jax.Array:
         """The present frame, uint8 [batch, h, w, c]. Raises UserError if there is no decoder."""

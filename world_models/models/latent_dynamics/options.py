@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import ComputeOptions, HeadOptions, PixelOptions, TransformerOptions
 
 ENCODERS = ("frames", "mlp", "identity")
 
@@ -37,6 +37,7 @@ class LevelOptions:
         leaves one out. "inverse" predicts the action between two neighbouring latents; "distance" learns a map on
         which latents are as far apart as the way is long, see `Level.distance_embedding`.
       max_distance: ticks of the longest way, about; of "distance", which tells no longer ways apart.
+      compute: of which `ops` says how norms and a "transformer" are computed.
     """
 
     encoder: str = "mlp"
@@ -57,6 +58,7 @@ class LevelOptions:
     sigreg: float = 0.0
     distance: float = 0.0
     max_distance: float = 8.0
+    compute: ComputeOptions = dataclasses.field(default=ComputeOptions(), metadata={"config": False})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,24 +110,6 @@ class DecoderOptions:
     detach: bool = True
 
 
-COLORS = ("rgb", "opponent")
-
-
-@dataclasses.dataclass(frozen=True)
-class PixelOptions:
-    """How uint8 frames become numbers, and back.
-
-    Attributes:
-      mean, std: of the training data's channels, a number each or one for all, in units of 1 for byte 255.
-      color: "rgb" takes the channels as they are; "opponent" their mean, R − G and G − B, which parts coloured things
-        from gray surroundings, so that `std` can enlarge them. It is for frames of three channels.
-    """
-
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
-    color: str = "rgb"
-
-
 @dataclasses.dataclass(frozen=True)
 class LatentDynamicsOptions:
     """What a model is made of.
@@ -136,6 +120,7 @@ class LatentDynamicsOptions:
       decoder: of latents, for people to look at.
       detach_lower: whether an upper level's loss leaves what is below it as it is. If not, all is trained end to end.
       pixels: how frames become numbers.
+      heads: on level 1, that predict rewards and ends of episodes; their gradients reach its latents.
       dtype: in which frames are encoded; all else is float32.
     """
 
@@ -144,6 +129,7 @@ class LatentDynamicsOptions:
     decoder: DecoderOptions
     detach_lower: bool = True
     pixels: PixelOptions = PixelOptions()
+    heads: HeadOptions = HeadOptions()
     dtype: str = "float32"
 
     @property

@@ -50,9 +50,9 @@ class GRU(nnx.Module):
 class Residual(nnx.Module):
     """Two residual blocks; the action scales, shifts and gates them, and they start as the identity (adaLN-zero)."""
 
-    def __init__(self, width: int, inputs: int, hidden: int, *, rngs: nnx.Rngs):
-        """`width` of the state."""
-        plain = lambda: LayerNorm(width, use_bias=False, use_scale=False, rngs=rngs)
+    def __init__(self, width: int, inputs: int, hidden: int, *, ops: str = "auto", rngs: nnx.Rngs):
+        """`width` of the state; `ops` as of `ComputeOptions`."""
+        plain = lambda: LayerNorm(width, ops=ops, use_bias=False, use_scale=False, rngs=rngs)
         self.embed = Perceptron((inputs, hidden, hidden), rngs=rngs)
         self.norms = nnx.List([plain(), plain()])
         self.blocks = nnx.List([Perceptron((width, hidden, width), rngs=rngs) for _ in range(2)])
@@ -74,14 +74,25 @@ class CausalTransformer(nnx.Module):
     """
 
     def __init__(
-        self, width: int, inputs: int, hidden: int, *, history: int, depth: int, heads: int, rngs: nnx.Rngs
-    ):  # fmt: skip
+        self,
+        width: int,
+        inputs: int,
+        hidden: int,
+        *,
+        history: int,
+        depth: int,
+        heads: int,
+        ops: str = "auto",
+        rngs: nnx.Rngs,
+    ):
         """`width` of a latent, a token here; `hidden` width of all MLPs; sees `history` latents at most."""
-        options = TransformerOptions(width, depth, heads, mlp_ratio=hidden / width, compute=ComputeOptions(unroll=-1))
+        options = TransformerOptions(
+            width, depth, heads, mlp_ratio=hidden / width, compute=ComputeOptions(unroll=-1, ops=ops)
+        )
         self.embed = Perceptron((inputs, hidden, hidden), rngs=rngs)
         self.places = nnx.Param(0.02 * jax.random.normal(rngs.params(), (history, width)), **axes(None, "width"))
         self.transformer = Transformer(options, hidden, causal=True, rngs=rngs)
-        self.norm = LayerNorm(width, use_bias=False, use_scale=False, rngs=rngs)
+        self.norm = LayerNorm(width, ops=ops, use_bias=False, use_scale=False, rngs=rngs)
         zeros = nnx.initializers.zeros_init()
         self.out = nnx.Linear(width, width, kernel_init=zeros, kernel_metadata=axes("width", None), rngs=rngs)
 

@@ -8,7 +8,7 @@ Three things are not the same there and here, none of which a file can say:
 - VideoMAE's keys have no bias, ours have. It does nothing: it adds the same number to all scores of a query, which the
   softmax takes away again. It is zero after `read`, and `write` leaves it out.
 - Frames must be normalized by the mean and standard deviation that the weights were trained with:
-  `MaskedAutoencoderOptions.pixel_mean` and `pixel_std`; those of ImageNet for the public weights.
+  `MaskedAutoencoderOptions.pixels`; those of ImageNet for the public weights.
 """
 
 import json
@@ -229,7 +229,7 @@ def _make_config(model: MaskedAutoencoder) -> dict[str, Any]:
     """The contents of config.json.
 
     Hugging Face's only targets are plain and normalized pixels, `norm_pix_loss`, and its VideoMAE's plain pixels are
-    in 0..1 where ours are normalized by `MaskedAutoencoderOptions.pixel_mean` and `pixel_std`.
+    in 0..1 where ours are normalized by `MaskedAutoencoderOptions.pixels`.
     """
     options, kind = model.options, architecture(model)
     encoder, decoder = options.encoder, options.decoder

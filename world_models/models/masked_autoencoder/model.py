@@ -14,6 +14,7 @@ from world_models.core.types import Array, Clip
 from world_models.models.masked_autoencoder import masking, targets
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.patches import Grid, grid_of, line_positions, patchify, unpatchify
+from world_models.nn.pixels import Pixels
 from world_models.nn.transformer import EPSILON, Transformer, sincos_positions
 
 _token = nnx.initializers.normal(0.02)
@@ -24,7 +25,7 @@ class Positions(nnx.Module):
     """The position of every patch of a grid, and of the class token, which has none."""
 
     def __init__(self, kind: str, grid: Grid, width: int, *, rngs: nnx.Rngs):
-        """See `MaskedAutoencoderOptions.positions`."""
+        """Positions of patches, as `MaskedAutoencoderOptions.positions` names them."""
         time, rows, columns = grid
         self.grid, self.kind, self.width = grid, kind, width
         if kind == "separable":
@@ -137,6 +138,7 @@ class MaskedAutoencoder(nnx.Module):
     def __init__(self, options: MaskedAutoencoderOptions, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs):
         """Builds the model for clips of `frames_shape` = (time, height, width, channel)."""
         self.options, self.channels = options, frames_shape[-1]
+        self.pixels = Pixels(options.pixels)
         self.grid = grid_of(frames_shape, options.patch, options.tubelet)
         pixels = options.tubelet * options.patch**2 * self.channels
         self.num_patches = int(np.prod(self.grid))
@@ -150,9 +152,7 @@ class MaskedAutoencoder(nnx.Module):
 
     def normalized(self, patches: Array) -> jax.Array:
         """Patches of 0..255 pixels, less the data's mean and over its standard deviation; float32."""
-        repeat = lambda values: np.resize(np.float32(values), patches.shape[-1])  # the channel is the last axis
-        mean, std = repeat(self.options.pixel_mean), repeat(self.options.pixel_std)
-        return patches.astype(jnp.float32) / (255 * std) - mean / std
+        return self.pixels.normalize(patches)
 
     def tokens(self, frames: Array, gates: Array | None = None) -> jax.Array:
         """All tokens of unmasked frames [batch, time, h, w, c]: [batch, (class token first) + patches, width]."""
@@ -219,7 +219,7 @@ class MaskedAutoencoder(nnx.Module):
         predictions, patches = self.predict(frames, places)
         pixels = targets.to_pixels(options.target, predictions, self._for_target(patches), self.channels)
         if options.target != "channel_normalized":
-            pixels = self._in_unit_range(pixels)
+            pixels = self.pixels.intensities(pixels)
         pixels = jnp.clip(jnp.round(255 * pixels), 0, 255).astype(jnp.uint8)
         everything = self.patches(frames).astype(jnp.uint8)
         put = jax.vmap(lambda all_patches, where, values: all_patches.at[where].set(values))
@@ -230,9 +230,4 @@ class MaskedAutoencoder(nnx.Module):
 
     def _for_target(self, patches: Array) -> Array:
         """VideoMAE normalizes each channel of pixels in 0..1, MAE patches that are already normalized by the data."""
-        return self._in_unit_range(patches) if self.options.target == "channel_normalized" else patches
-
-    def _in_unit_range(self, patches: Array) -> Array:
-        """The inverse of `normalized`, but for the factor of 255."""
-        repeat = lambda values: np.resize(np.float32(values), patches.shape[-1])
-        return patches * repeat(self.options.pixel_std) + repeat(self.options.pixel_mean)
+        return self.pixels.intensities(patches) if self.options.target == "channel_normalized" else patches

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import PixelOptions, TransformerOptions
 
 POSITIONS = ("grid", "line", "separable")
 
@@ -24,7 +24,7 @@ class MaskedAutoencoderOptions:
         "line", fixed sine-cosine of the patch's number (VideoMAE); "separable", learned, one of space plus one of
         time (Feichtenhofer et al. 2022, MAE-ST).
       decoder_input_bias: whether the map into the decoder has a bias (MAE has one, VideoMAE has none).
-      pixel_mean, pixel_std: of the training data, a number a channel or one for all, in 0..1.
+      pixels: how frames become floats.
       dtype: of the computation; parameters, targets and losses are float32.
     """
 
@@ -40,6 +40,5 @@ class MaskedAutoencoderOptions:
     class_token: bool = True
     positions: str = "grid"
     decoder_input_bias: bool = True
-    pixel_mean: tuple[float, ...] = (0.5,)
-    pixel_std: tuple[float, ...] = (0.5,)
+    pixels: PixelOptions = PixelOptions()
     dtype: str = "float32"

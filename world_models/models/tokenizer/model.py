@@ -7,7 +7,6 @@ network.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from world_models.core.sharding import axes
@@ -15,6 +14,7 @@ from world_models.core.types import Array, Clip
 from world_models.models.tokenizer.options import TokenizerOptions
 from world_models.nn.options import TransformerOptions
 from world_models.nn.patches import patchify, unpatchify
+from world_models.nn.pixels import Pixels
 from world_models.nn.space_time import Cache, SpaceTimeTransformer
 from world_models.nn.transformer import EPSILON, sincos_positions
 
@@ -77,6 +77,7 @@ class CausalTokenizer(nnx.Module):
     def __init__(self, options: TokenizerOptions, frame_shape: tuple[int, int, int], *, rngs: nnx.Rngs):
         """Builds the model for frames of `frame_shape` = (height, width, channel), multiples of the patch."""
         self.options, self.frame_shape = options, frame_shape
+        self.pixels = Pixels(options.pixels)
         height, width, channels = frame_shape
         self.rows, self.columns = height // options.patch, width // options.patch
         self.num_patches, pixels = self.rows * self.columns, options.patch**2 * channels
@@ -162,18 +163,12 @@ class CausalTokenizer(nnx.Module):
     def patches(self, frames: Array) -> jax.Array:
         """Normalized patches, float32 [batch, time, patches, pixels], of frames in 0..255 [batch, time, h, w, c]."""
         patches = patchify(frames, self.options.patch).reshape(*frames.shape[:2], self.num_patches, -1)
-        mean, std = self._statistics()
-        return patches.astype(jnp.float32) / (255 * std) - mean / std
+        return self.pixels.normalize(patches)
 
     def _frames(self, patches: Array) -> Array:
-        mean, std = self._statistics()
-        pixels = jnp.clip(jnp.round((patches * std + mean) * 255), 0, 255).astype(jnp.uint8)
+        pixels = self.pixels.restore(patches)
         grid = (patches.shape[1], self.rows, self.columns)
         return unpatchify(pixels.reshape(len(patches), -1, patches.shape[-1]), grid, self.options.patch)
-
-    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        pixels = self.options.patch**2 * self.frame_shape[-1]
-        return tuple(np.resize(np.float32(x), pixels) for x in (self.options.pixel_mean, self.options.pixel_std))
 
     def _patch_tokens(self, patches: Array, hidden: Array | None) -> Array:
         x = self.encoder.embed(patches)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from world_models.nn.options import TransformerOptions
+from world_models.nn.options import PixelOptions, TransformerOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class TokenizerOptions:
       time_every: every so manieth block attends over time, the others within a frame; divides both depths.
       window: frames that a block sees over time, itself included; at most as many as the clips in training.
       mask_ratio_max: the share of patches that are masked is drawn from U(0, this) for every frame.
-      pixel_mean, pixel_std: of the training data, a number a channel or one for all, in 0..1.
+      pixels: how frames become floats.
       dtype: of the computation; parameters, latents and losses are float32.
     """
 
@@ -28,6 +28,5 @@ class TokenizerOptions:
     time_every: int = 4
     window: int = 16
     mask_ratio_max: float = 0.9
-    pixel_mean: tuple[float, ...] = (0.5,)
-    pixel_std: tuple[float, ...] = (0.5,)
+    pixels: PixelOptions = PixelOptions()
     dtype: str = "float32"

@@ -10,9 +10,12 @@ from flax import nnx
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.diffusion.process import Process
+from world_models.models.video_diffusion.heads import FrameHeads
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
+from world_models.nn.heads import step_targets
 from world_models.nn.options import TransformerOptions
+from world_models.nn.pixels import Pixels
 from world_models.nn.transformer import DiffusionTransformer
 from world_models.nn.unet import UNet
 
@@ -39,7 +42,7 @@ class VideoDiffusion(nnx.Module):
         rngs: nnx.Rngs,
     ):
         """Builds the model for a diffusion process, frames of (height, width, channel) and an action space."""
-        self.options = options
+        self.options, self.pixels = options, Pixels(options.pixels)
         self.process = process
         self.actions = actions
         dtype, width, channels = jnp.dtype(options.dtype), options.condition, frame_shape[-1]
@@ -58,6 +61,7 @@ class VideoDiffusion(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
+        self.heads = FrameHeads(options.heads, frame_shape, actions, rngs=rngs) if options.heads.any else None
 
     def network(self, scaled: Array, level: Array, context: Array, actions: Array) -> Array:
         """The raw network F.
@@ -106,7 +110,7 @@ class VideoDiffusion(nnx.Module):
           (loss, metrics): mean squared error of F against its target, which has unit variance; the same by name.
         """
         context_frames = self.options.context_frames
-        frames = to_unit(clip.frames)
+        frames = self.pixels.normalize(clip.frames)
         context = frames[:, :context_frames]
         if self.options.context_noise:
             context += jax.vmap(self._context_noise, (0, None))(keys, context.shape[1:])
@@ -118,7 +122,17 @@ class VideoDiffusion(nnx.Module):
             losses.append(error)
             context = jnp.concatenate([context[:, 1:], denoised[:, None]], axis=1)
         loss = jnp.mean(jnp.stack(losses))
-        return loss, {"loss": loss}
+        if self.heads is None:
+            return loss, {"loss": loss}
+        extra, parts = self._loss_of_heads(clip, frames)
+        return loss + extra, {"loss": loss + extra, "denoising": loss} | parts
+
+    def _loss_of_heads(self, clip: Clip, frames: Array) -> tuple[Array, dict[str, Array]]:
+        """(weighted sum, its parts) over all steps between true frames."""
+        before, after = (x.reshape(-1, *x.shape[2:]) for x in (frames[:, :-1], frames[:, 1:]))
+        actions = jnp.asarray(clip.actions)[:, :-1]
+        features = self.heads.features(before, actions.reshape(-1, *actions.shape[2:]), after)
+        return self.heads.heads.loss(features.reshape(*actions.shape[:2], -1), *step_targets(clip))
 
     def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
         """(mean squared error [batch], the frame as denoised, without gradient)."""
@@ -136,9 +150,9 @@ class VideoDiffusion(nnx.Module):
         return target + context[:, -1] if self.options.target == "change" else target
 
     def _quantise(self, target: Array, context: Array) -> Array:
-        """Makes the frame that `target` stands for one of 256 levels in [-1, 1]; no gradient is meant to pass."""
-        frame = from_unit(self._frame(target, context))
-        return to_unit(frame) - (context[:, -1] if self.options.target == "change" else 0)
+        """The target of the nearest frame that uint8 can hold."""
+        frame = self.pixels.quantize(self._frame(target, context))
+        return frame - (context[:, -1] if self.options.target == "change" else 0)
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> State:
         """Conditions on the last `context_frames` of uint8 frames [batch, time, h, w, c].
@@ -157,7 +171,7 @@ class VideoDiffusion(nnx.Module):
                 f"observe got {frames.shape[1]} frames and {actions.shape[1]} actions; it needs at least {length} "
                 "frames and the actions between them, one fewer than frames."
             )
-        return State(to_unit(frames[:, -length:]), actions[:, actions.shape[1] - (length - 1) :])
+        return State(self.pixels.normalize(frames[:, -length:]), actions[:, actions.shape[1] - (length - 1) :])
 
     def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
         """Draws the next frame under `action` [batch, ...]."""
@@ -169,11 +183,14 @@ class VideoDiffusion(nnx.Module):
         target = self.process.sample(denoise, rng, state.frames.shape[:1] + state.frames.shape[2:])
         frame = self._frame(self._quantise(target, state.frames), state.frames)
         frames = jnp.concatenate([state.frames[:, 1:], frame[:, None]], axis=1)
-        return State(frames, actions[:, 1:]), Prediction()
+        following = State(frames, actions[:, 1:])
+        if self.heads is None:
+            return following, Prediction()
+        return following, self.heads.heads.predict(self.heads.features(state.frames[:, -1], action, frame))
 
     def decode(self, state: State) -> Array:
         """The newest frame, uint8 [batch, h, w, c]."""
-        return from_unit(state.frames[:, -1])
+        return self.pixels.restore(state.frames[:, -1])
 
 
 def fold(x: Array, patch: int) -> Array:
@@ -188,13 +205,3 @@ def unfold(x: Array, patch: int) -> Array:
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height, width, patch, patch, channels // patch**2)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, channels // patch**2)
-
-
-def to_unit(frames: Array) -> Array:
-    """uint8 frames in 0..255 -> float32 in [-1, 1]."""
-    return frames.astype(jnp.float32) / 127.5 - 1
-
-
-def from_unit(frames: Array) -> Array:
-    """Frames in [-1, 1] (clipped if outside) -> uint8 in 0..255."""
-    return jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from world_models.core.options import OneOf
-from world_models.nn.options import TransformerOptions, UNetOptions
+from world_models.nn.options import HeadOptions, PixelOptions, TransformerOptions, UNetOptions
 
 NETWORK = OneOf("kind", {"unet": UNetOptions, "transformer": TransformerOptions})
 
@@ -22,6 +22,8 @@ class VideoDiffusionOptions:
         network already copies the last frame. The process's data are then the changes.
       context_noise: in training every context gets noise of a level drawn from U(0, context_noise), so that the model
         learns to mend the errors of its own frames.
+      pixels: how frames become floats.
+      heads: that predict rewards and ends of episodes.
       dtype: of the network's computation.
     """
 
@@ -31,6 +33,8 @@ class VideoDiffusionOptions:
     patch: int = 1
     target: str = "frame"
     context_noise: float = 0.0
+    pixels: PixelOptions = PixelOptions()
+    heads: HeadOptions = HeadOptions()
     dtype: str = "float32"
 
     @property

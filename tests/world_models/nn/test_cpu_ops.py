@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from world_models.nn import ops
+from world_models.nn import cpu_ops as ops
 
 
 def _normal(*shapes, seed=0):

@@ -1,0 +1,124 @@
+"""Reward and termination heads of both world models, learned in a toy world: a point walks on a grid to a corner."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from world_models.core.types import ActionSpec, Clip, Prediction
+from world_models.diffusion.edm import EDM
+from world_models.models.latent_dynamics.model import MultiLevelDynamics
+from world_models.models.latent_dynamics.options import CNNOptions, DecoderOptions, LatentDynamicsOptions, LevelOptions
+from world_models.models.video_diffusion.model import VideoDiffusion
+from world_models.models.video_diffusion.options import VideoDiffusionOptions
+from world_models.nn.heads import step_targets
+from world_models.nn.options import HeadOptions, UNetOptions
+
+GRID, TIME, BATCH = 4, 3, 64
+MOVES = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
+BOTH = HeadOptions(reward=1.0, terminal=1.0, hidden=64)
+FAMILIES = pytest.mark.parametrize("family", ["video_diffusion", "latent_dynamics"])
+
+
+def _clips(count, seed):
+    """Reward: minus the distance to the corner of the state reached; the episode ends there. Ended points stay."""
+    rng = np.random.default_rng(seed)
+    place = rng.integers(0, GRID, (count, 2))
+    place = np.where((place == 0).all(axis=1, keepdims=True), GRID - 1, place)
+    frames = np.zeros((count, TIME, 8, 8, 1), np.uint8)
+    actions = rng.integers(0, len(MOVES), (count, TIME)).astype(np.int32)
+    rewards, over = np.zeros((count, TIME), np.float32), np.zeros((count, TIME), bool)
+    for t in range(TIME):
+        for i, (y, x) in enumerate(2 * place):
+            frames[i, t, y : y + 2, x : x + 2] = 255
+        over[:, t] = (place == 0).all(axis=1)
+        moved = np.clip(place + MOVES[actions[:, t]], 0, GRID - 1)
+        place = np.where(over[:, t, None], place, moved)
+        rewards[:, t] = np.where(over[:, t], 1000, -np.hypot(*place.T))  # that of an ended episode means nothing
+    return Clip(frames, actions, rewards, np.zeros_like(over), over, over)
+
+
+def _model(family, heads=BOTH):
+    spec, frame_shape = ActionSpec("discrete", 4), (8, 8, 1)
+    if family == "video_diffusion":
+        network = UNetOptions((16, 16), 1)
+        options = VideoDiffusionOptions((1,), network, condition=32, target="change", heads=heads)
+        make = lambda: VideoDiffusion(options, EDM(), frame_shape, spec, rngs=nnx.Rngs(0))
+    else:
+        level = LevelOptions("frames", 1, 16, 4, hidden=64, rollout=1, std=4.0, cov=1.0)
+        options = LatentDynamicsOptions((level,), CNNOptions((16,), 0), DecoderOptions(()), heads=heads)
+        make = lambda: MultiLevelDynamics(options, frame_shape, spec, rngs=nnx.Rngs(0))
+    return nnx.jit(make)()
+
+
+def _train(model, clips, steps):
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
+
+    @jax.jit
+    def step(params, rest, state, clip, key):
+        def loss(params):
+            model = nnx.merge(graphdef, params, rest, copy=True)
+            value, _ = model.loss(clip, jax.random.split(key, BATCH))
+            return value, nnx.split(model, nnx.Param, ...)[2]
+
+        gradient, rest = jax.grad(loss, has_aux=True)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), rest, state
+
+    state, rng = optimizer.init(params), np.random.default_rng(3)
+    for i in range(steps):  # convolutions inside a scan are slow on CPUs
+        rows = rng.integers(0, len(clips.actions), BATCH)
+        clip = jax.tree.map(lambda x: x[rows], clips)  # noqa: B023
+        params, rest, state = step(params, rest, state, clip, jax.random.key(i))
+    return nnx.merge(graphdef, params, rest)
+
+
+def _scores(model, clips):
+    """(correlation of rewards, AUC of terminals) of one step from each first frame, by `step`."""
+    rewards, terminals, _ = (np.asarray(x)[:, 0] for x in step_targets(clips))
+
+    @jax.jit
+    def predict(model, clips):
+        state = model.observe(clips.frames[:, :1], clips.actions[:, :0], jax.random.key(0))
+        return model.step(state, clips.actions[:, 0], jax.random.key(1))[1]
+
+    found = predict(model, clips)
+    ended, others = found.terminals[terminals], found.terminals[~terminals]
+    assert float(found.terminals.min()) >= 0
+    assert float(found.terminals.max()) <= 1
+    return np.corrcoef(found.rewards, rewards)[0, 1], np.mean(ended[:, None] > others[None])
+
+
+@FAMILIES
+def test_heads_predict_held_out_rewards_and_ends_unless_rewards_are_shuffled(family):
+    clips, held_out = _clips(2000, 0), _clips(400, 1)
+    correlation, auc = _scores(_train(_model(family), clips, 400), held_out)
+    assert correlation > 0.9
+    assert auc > 0.9
+    order = np.random.default_rng(2).permutation(len(clips.actions))
+    shuffled = clips._replace(rewards=np.minimum(clips.rewards[order], 0))
+    assert _scores(_train(_model(family), shuffled, 400), held_out)[0] < 0.5
+
+
+@FAMILIES
+def test_without_weights_there_are_no_parameters_and_no_predictions(family):
+    model, other = _model(family, HeadOptions()), _model(family)
+    assert model.heads is None
+    clips = jax.tree.map(jnp.asarray, _clips(4, 0))
+    state = model.observe(clips.frames[:, :1], clips.actions[:, :0], jax.random.key(0))
+    assert model.step(state, clips.actions[:, 0], jax.random.key(1))[1] == Prediction()
+    plain = model.loss(clips, jax.random.split(jax.random.key(0), 4))[0]
+    total, parts = other.loss(clips, jax.random.split(jax.random.key(0), 4))
+    assert float(total - parts["reward"] - parts["terminal"]) == pytest.approx(float(plain), rel=1e-4)
+
+
+def test_what_an_ended_episode_says_means_nothing():
+    model = _model("latent_dynamics")
+    clips = _clips(64, 0)
+    other = clips._replace(rewards=np.where(clips.is_last, -7, clips.rewards))
+    keys = jax.random.split(jax.random.key(0), 64)
+    assert np.asarray(clips.is_last)[:, :-1].any()
+    assert float(model.loss(clips, keys)[0]) == float(model.loss(other, keys)[0])

@@ -1,0 +1,66 @@
+"""Chooses how the operations of a transformer are computed: `ComputeOptions.ops`."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from world_models.core.errors import config_error
+from world_models.core.types import Array
+from world_models.nn import cpu_ops
+from world_models.nn.options import OPS
+
+
+@dataclasses.dataclass(frozen=True)
+class Operations:
+    """The operations of a transformer.
+
+    Attributes:
+      dot_general: what `nnx.Linear` and `nnx.LinearGeneral` take as `dot_general=`.
+      gelu: the exact GELU.
+      layer_norm: (x, scale, bias, epsilon) -> like `x`; statistics are float32, scale and bias may be None both.
+      attention: (q, k, v, causal), each [batch, tokens, heads, size] -> [batch, tokens, heads, size].
+    """
+
+    dot_general: Callable
+    gelu: Callable
+    layer_norm: Callable
+    attention: Callable
+
+
+def _gelu(x: Array) -> jax.Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
+def _layer_norm(x: Array, scale: Array | None, bias: Array | None, epsilon: float) -> jax.Array:
+    wide = x.astype(jnp.float32)
+    centered = wide - wide.mean(axis=-1, keepdims=True)
+    y = centered * jax.lax.rsqrt(jnp.square(centered).mean(axis=-1, keepdims=True) + epsilon)
+    return (y if scale is None else y * scale + bias).astype(x.dtype)
+
+
+def _attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="xla")
+
+
+_IMPLEMENTATIONS = {
+    "library": Operations(jax.lax.dot_general, _gelu, _layer_norm, _attention),
+    "cpu": Operations(cpu_ops.dot_general, cpu_ops.gelu, cpu_ops.layer_norm, cpu_ops.attention),
+}
+
+
+def operations(name: str) -> Operations:
+    """The operations of a name in `OPS`; "auto" is "cpu" on a CPU and "library" elsewhere.
+
+    Raises:
+      ConfigError: if there are none of that name, or they are "cpu" on an accelerator.
+    """
+    backend = jax.default_backend()
+    if name not in OPS:
+        raise config_error("config.runtime.compute.ops", name, f"be one of {', '.join(map(repr, OPS))}")
+    if name == "auto":
+        name = "cpu" if backend == "cpu" else "library"
+    if name == "cpu" and backend != "cpu":
+        raise config_error("config.runtime.compute.ops", name, f"be 'auto' or 'library' on a {backend}")
+    return _IMPLEMENTATIONS[name]
