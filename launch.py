@@ -181,8 +181,10 @@ def _table(argv: list[str]) -> pathlib.Path:
     for name in ("list", "force", "dry_run", "publish"):
         flags.DEFINE_boolean(name, False, "See README.", flag_values=values)
     names = values(argv)[1:]
+    from experiments.commands.record import record
     from experiments.runs import runtime
     from experiments.tables import run as table
+    from experiments.tools.launchers.runner import make_runner
 
     if values.list:
         print(table.list_tables())
@@ -196,8 +198,8 @@ def _table(argv: list[str]) -> pathlib.Path:
         scale=values.scale,
         rows=[row.strip() for row in values.rows.split(",") if row.strip()],
         seeds=values.seeds,
-        parallel=values.parallel,
-        slurm_options=values.slurm.split(),
+        runner=make_runner(values.parallel, values.slurm.split()),
+        record=record,
         dataset=values.data,
         force=values.force,
         dry_run=values.dry_run,

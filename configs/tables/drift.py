@@ -1,6 +1,5 @@
 """DIAMOND's question: does EDM drift less than DDPM over long imagined futures, at few denoising steps?
 
-Question: Alonso et al. 2024, figure 3: the same network trained as EDM or as DDPM, rolled out with 1 to 10 steps.
 Ours: both are trained once a seed; the rows of one process differ only in `config.eval.sampler.num_steps`. DDPM
 predicts the noise and is sampled as DDIM; its one-step mode starts in the middle of the schedule, as in the released baseline.
 Number to expect: results/drift/.
@@ -38,11 +37,12 @@ def get_table() -> dict:
             rows[f"{name} n={n}"] = {"overrides": overrides}
     paper_like = {"model.target": "frame", "model.context_noise": 0.0, "eval.every": 1_000_000}
     about = "mean absolute error of all pixels, in thousandths of the range, {} ahead, mean over held-out contexts"
-    drift = {"unit": "1/1000", "better": "lower", "scale": 1000.0, "digits": 1}
+    drift = {"unit": "1/1000", "better": "lower", "scale": 1000.0, "digits": 1, "range": (0.0, 1000.0)}
     return {
         "title": "Drift of EDM and DDPM by number of denoising steps",
         "paper": "DIAMOND, Alonso et al. 2024, arXiv 2405.12399",
         "number": "Figure 3",
+        "question": "Does EDM drift less than DDPM over long imagined futures, at few denoising steps?",
         "about": "One network trained as EDM or as DDPM, rolled out with n denoising steps a frame.",
         "setting": "The paper shows curves only: Breakout, 100,000 frames of an expert, 1,000 steps ahead",
         "command": "imagine",
@@ -58,9 +58,10 @@ def get_table() -> dict:
                 for h in (1, 8, 32)
             },
             "copy_32": {
-                "title": "copying 32",
-                "about": "the same for copying the last known frame: a baseline that needs no learning",
+                "title": "persistence (copy-last-frame) at 32",
+                "about": "the same for repeating the last known frame, which needs no learning",
                 "path": ("drift", "copy_last", 32),
+                "baseline_for": "drift_32",
                 **drift,
             },
         },
@@ -68,11 +69,13 @@ def get_table() -> dict:
         "conclusions": [
             {
                 "text": "one step of EDM drifts less than ten of DDPM, 32 frames ahead",
+                "kind": "paper",
                 "source": SOURCE,
                 "holds": lambda rows: rows["EDM n=1"]["drift_32"] < rows["DDPM n=10"]["drift_32"],
             },
             {
                 "text": "EDM drifts less than DDPM at every number of steps, 32 frames ahead",
+                "kind": "paper",
                 "source": SOURCE,
                 "holds": lambda rows: all(
                     rows[f"EDM n={n}"]["drift_32"] < rows[f"DDPM n={n}"]["drift_32"] for n in STEPS
@@ -80,10 +83,15 @@ def get_table() -> dict:
             },
             {
                 "text": "DDPM drifts less with ten steps than with one, 32 frames ahead",
+                "kind": "paper",
                 "source": SOURCE,
                 "holds": lambda rows: rows["DDPM n=10"]["drift_32"] < rows["DDPM n=1"]["drift_32"],
             },
         ],
+        "headline": lambda rows: (
+            f"drift at 32 frames: EDM {rows['EDM n=1']['drift_32']:.0f}/1000 in one step, DDPM "
+            f"{rows['DDPM n=10']['drift_32']:.0f}/1000 in ten"
+        ),
         "curve": ("drift", "imagined"),
         "curve_title": "drift: mean absolute error (0..1)",
         "scales": {

@@ -1,16 +1,15 @@
 """Goals behind two doors: how many levels does a planner need, and is it their costs or their plans that help?
 
-Question: H-JEPA (arXiv 2610.06805): in FourRooms with a distractor, success rises from one level to three at no more
-planning compute than the flat planner's; and planning with level 1 alone, but measuring the goal's distance in the
-latents of a level above, takes part of the way (the "cost ladder").
 Ours: one model of three levels a seed. Level 1 is trained first, those above on it when it is done: trained together,
 they may settle on latents that still change. The rows differ in which levels plan and whose latents the cost is
 measured in.
-One level is judged by where its plan ends, or by the sum of distances on the way, as the highest of more levels is.
-Published levels tick every 5, 10 and 20 steps and are trained on a million frames of 224x224; ours every 1, 4 and 16.
+One level is judged by where its plan ends, or by the sum of distances along it, as the highest of more levels is.
+Published levels step every 5, 10 and 20 actions and are trained on a million frames of 224x224; ours every 1, 4 and 16.
 Number to expect: results/four_rooms/.
 Command: python launch.py table four_rooms --scale=cpu --seeds=3
 """
+
+from configs.tables._columns import COMPUTE, FINAL_STEP, SPEARMAN, STRAIGHT_LINE, SUCCESS
 
 # Searches that reach 80 steps ahead, past every goal; the third level reaches 128.
 ONE = {"eval.plan.num_levels": 1, "eval.search.bottom.horizon": 80, "eval.search.bottom.replan": 4}
@@ -41,58 +40,32 @@ LADDER = "H-JEPA, cost ladder of three levels, which has 43.3 for one level"
 
 def get_table() -> dict:
     """The table."""
-    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
     done = lambda rows, row: rows[row]["success"]
     return {
         "title": "Four rooms by the number of levels",
         "paper": "H-JEPA, arXiv 2610.06805",
         "number": "FourRooms by depth, and the cost ladder",
+        "question": "In FourRooms with a distractor, does success rise from one level to three at no more planning "
+        "compute than the flat planner's, and how much of that comes from the upper levels' costs alone (the paper's "
+        "cost ladder)?",
         "about": "Goals behind two doors, reached by planning with one to three levels.",
         "setting": "50 tasks across two doors, at most 75 steps away, within 210 steps; three models. Success of HWM's "
         "form: 75.3 with two levels, 99.3 with three",
         "command": "plan",
-        "published_columns": {"success": {"title": "H-JEPA (%)", "better": "higher", "digits": 1}},
+        "published_columns": {"success": {"title": "H-JEPA", "unit": "%", "better": "higher"}},
         "columns": {
             "success": {
-                "title": "reached",
+                **SUCCESS,
                 "about": "share of the tasks whose goal was reached within 210 steps",
-                "path": ("success",),
-                "published": "success",
-                **percent,
+                "published": ("success",),
             },
-            "terminal": {
-                "title": "there at the end",
-                "about": "the same after the last step",
-                "path": ("terminal_success",),
-                **percent,
-            },
-            "straight": {
-                "title": "straight on",
-                "about": "success rate of moving straight towards the goal, without a model: a baseline",
-                "path": ("baselines", "straight_line", "success"),
-                **percent,
-            },
-            "order": {
-                "title": "order",
-                "about": "rank correlation of the shortest path's length from start to goal with the distance in the "
-                "latents that the cost is measured in",
-                "path": ("cost_rank_correlation",),
-                "unit": "",
-                "better": "higher",
-                "digits": 2,
-            },
-            "flops": {
-                "title": "compute",
-                "about": "floating-point operations of all searches of an episode, counted",
-                "path": ("flops_per_episode",),
-                "unit": "GFLOP",
-                "better": "lower",
-                "digits": 1,
-                "scale": 1e-9,
-            },
+            "terminal": FINAL_STEP,
+            "straight": STRAIGHT_LINE,
+            "order": SPEARMAN,
+            "flops": COMPUTE,
         },
         "rows": {
-            name: {"begin": "level 1", **row}
+            name: {"init_from": "level 1", **row}
             for name, row in {
                 "one level": {"overrides": ONE, "published": {"success": 40.7}, "source": DEPTH},
                 "one level by the sum of distances": {"overrides": {**ONE, "eval.search.bottom.cost": "sum"}},
@@ -113,25 +86,32 @@ def get_table() -> dict:
         },
         "conclusions": [
             {
-                "text": "two levels reach more goals than one, however that is judged",
+                "text": "two levels reach more goals than one",
+                "kind": "paper",
                 "source": "H-JEPA, by depth",
-                "holds": lambda rows: (
-                    done(rows, "two levels")
-                    > max(done(rows, "one level"), done(rows, "one level by the sum of distances"))
-                ),
+                "holds": lambda rows: done(rows, "two levels") > done(rows, "one level"),
+            },
+            {
+                "text": "two levels reach more goals than one whose plans are judged by the sum of distances",
+                "kind": "ours",
+                "source": "the upper levels are judged so",
+                "holds": lambda rows: done(rows, "two levels") > done(rows, "one level by the sum of distances"),
             },
             {
                 "text": "three levels reach more goals than two",
+                "kind": "paper",
                 "source": "H-JEPA, by depth",
                 "holds": lambda rows: done(rows, "three levels") > done(rows, "two levels"),
             },
             {
                 "text": "three levels take no more compute than one",
+                "kind": "paper",
                 "source": "H-JEPA, by depth",
                 "holds": lambda rows: rows["three levels"]["flops"] <= rows["one level"]["flops"],
             },
             {
                 "text": "one level does better with the cost of a level above, the higher the better",
+                "kind": "paper",
                 "source": "H-JEPA, cost ladder",
                 "holds": lambda rows: (
                     done(rows, "one level")
@@ -141,16 +121,21 @@ def get_table() -> dict:
             },
             {
                 "text": "plans of three levels help beyond the cost of the third",
+                "kind": "paper",
                 "source": "H-JEPA, cost ladder",
                 "holds": lambda rows: done(rows, "three levels") > done(rows, "one level and the cost of level 3"),
             },
         ],
+        "headline": lambda rows: (
+            "/".join(f"{done(rows, row):.0f}" for row in ("one level", "two levels", "three levels"))
+            + " % with 1/2/3 levels (H-JEPA 41/81/96 %)"
+        ),
         "scales": {
             "smoke": {
                 "about": "two training steps of a tiny model: only shows that the table runs",
                 "config": "configs/four_rooms.py:debug",
                 "overrides": {**ABOVE, "eval.every": 0},
-                "begins": {
+                "pretraining": {
                     "level 1": {"config": "configs/four_rooms.py:debug", "overrides": {**FIRST, "eval.every": 0}}
                 },
             },
@@ -165,7 +150,7 @@ def get_table() -> dict:
                     "eval.plan.num_tasks": 50,
                     "eval.plan.num_shown": 0,
                 },
-                "begins": {
+                "pretraining": {
                     "level 1": {
                         "config": "configs/four_rooms.py",
                         "overrides": {**FIRST, "eval.every": 0, "runtime.checkpoint_every": 3_000},
@@ -183,7 +168,7 @@ def get_table() -> dict:
                     "eval.plan.batch": 100,
                     "eval.plan.num_shown": 0,
                 },
-                "begins": {"level 1": {"config": "configs/four_rooms.py", "overrides": {**LARGE, **FIRST}}},
+                "pretraining": {"level 1": {"config": "configs/four_rooms.py", "overrides": {**LARGE, **FIRST}}},
             },
             "paper": {"about": "H-JEPA: frames of 224x224, a million of them, ViT-tiny, levels of history 3"},
         },

@@ -1,6 +1,5 @@
 """UniSim's ablation of the history a video world model is conditioned on (Yang et al. 2023, Table 1).
 
-Question: does it help to see more than one past frame, and should these be the most recent ones or spread out?
 Ours: the video diffusion world model, its `config.model.context_offsets` set to the newest frame, to four frames at
 exponentially growing distances, or to the four most recent; everything else is the same in all rows.
 Number to expect: results/frame_conditioning/.
@@ -25,6 +24,7 @@ def get_table() -> dict:
         "title": "Which past frames to condition on",
         "paper": "UniSim, Yang et al. 2023, arXiv 2310.06114",
         "number": "Table 1",
+        "question": "Does it help to see more than one past frame, and should these be the most recent or spread out?",
         "about": "Conditioning a video world model on one past frame, four distant ones, or the four most recent.",
         "setting": "Ego4D validation clips under text actions, 5.6 B parameters, blocks of 16 frames at 192x320",
         "command": "imagine",
@@ -48,7 +48,7 @@ def get_table() -> dict:
                 "about": psnr.format("8 frames"),
                 "better": "higher",
                 "path": ("psnr_changed", "imagined", 8),
-                "published": "fvd",
+                "published": ("fvd",),
             },
             "drift_8": {
                 "title": "drift 8",
@@ -57,16 +57,18 @@ def get_table() -> dict:
                 "better": "lower",
                 "path": ("drift", "imagined", 8),
                 "scale": 1000.0,
-                "published": "fid",
+                "published": ("fid",),
+                "range": (0.0, 1000.0),
             },
             "following": {
-                "title": "following",
+                "title": "action following",
                 "unit": "1/1000",
-                "about": "action following: mean squared error over changed pixels under another window's actions "
+                "about": "mean squared error over changed pixels under another window's actions "
                 "minus that under the true ones, in thousandths",
                 "better": "higher",
                 "path": ("action_following", "mean"),
                 "scale": 1000.0,
+                "range": (-1000.0, 1000.0),
             },
         },
         "rows": {
@@ -89,20 +91,26 @@ def get_table() -> dict:
         "conclusions": [
             {
                 "text": "four recent frames beat one, 8 frames ahead",
+                "kind": "paper",
                 "source": TEXT,
                 "holds": lambda rows: rows["4 recent"]["psnr_8"] > rows["1 frame"]["psnr_8"],
             },
             {
                 "text": "four distant frames beat one, 8 frames ahead",
+                "kind": "paper",
                 "source": TEXT,
                 "holds": lambda rows: rows["4 distant"]["psnr_8"] > rows["1 frame"]["psnr_8"],
             },
             {
                 "text": "recent frames beat distant ones, 8 frames ahead",
+                "kind": "paper",
                 "source": TEXT,
                 "holds": lambda rows: rows["4 recent"]["psnr_8"] > rows["4 distant"]["psnr_8"],
             },
         ],
+        "headline": lambda rows: (
+            "PSNR at 8 frames: " + ", ".join(f"{row['psnr_8']:.1f} dB ({name})" for name, row in rows.items())
+        ),
         "scales": {
             "smoke": {
                 "about": "stand-in data, CarRacing at 32x32, 6 episodes of 40 steps, two training steps: only shows "

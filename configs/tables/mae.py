@@ -1,10 +1,11 @@
 """What makes masked autoencoders work: MAE's Table 1 and its masking ratios, one change at a time.
 
-Question: He et al. 2021, table 1 and figure 5: which parts of the recipe does the encoder's quality hang on?
 Ours: every row pretrains the encoder anew and asks a closed-form ridge regression on its frozen, averaged patch tokens.
 The base is MAE's for these tables: pixels as targets, three quarters removed at random, no mask tokens in the encoder.
 Command: python launch.py table mae --scale=cpu --seeds=3
 """
+
+from configs.tables._columns import PERCENT
 
 TABLE = "MAE, table 1 and section 4.1"
 RATIOS = (0.25, 0.5, 0.75, 0.9)
@@ -33,34 +34,41 @@ def get_table() -> dict:
         rows[name] = {"overrides": overrides}
         if numbers:
             rows[name] |= {"published": dict(zip(("fine_tuned", "linear"), numbers)), "source": TABLE}
-    percent = {"unit": "%", "better": "higher", "digits": 1}
-    baseline = "the same probe on {}: a baseline that needs no pretraining"
+    test = {"episodes": ("eval/ridge/num_test",), **PERCENT}
+    baseline = "the same probe on {}, which needs no pretraining"
     beats = lambda one, other: lambda rows: rows[one]["probe"] > rows[other]["probe"]
     at_least = lambda one, other: lambda rows: rows[one]["probe"] >= rows[other]["probe"]
     return {
         "title": "What makes masked autoencoders work",
         "paper": "MAE, He et al. 2021, arXiv 2111.06377",
         "number": "Table 1 and Figure 5",
+        "question": "Which parts of the recipe does the quality of the encoder depend on?",
         "about": "One change at a time to masks, targets and decoder; the encoder's features are judged frozen.",
         "setting": "ViT-L/16 on ImageNet-1K, 800 epochs; top-1 accuracy after fine-tuning and of a linear probe",
         "command": "eval",
         "published_columns": {
-            "fine_tuned": {"title": "fine-tuned", "better": "higher", "digits": 1},
-            "linear": {"title": "linear", "better": "higher", "digits": 1},
+            "fine_tuned": {"title": "fine-tuned", "unit": "%", "better": "higher"},
+            "linear": {"title": "linear probe", "unit": "%", "better": "higher"},
         },
         "columns": {
             "probe": {
-                "title": "probe",
+                "title": "ridge probe",
                 "about": "test accuracy of ridge regression on the frozen encoder's mean patch token",
                 "path": ("eval/ridge/accuracy",),
-                "published": "linear",
-                **percent,
+                "published": ("linear",),
+                **test,
             },
             **{
-                name: {"title": title, "about": baseline.format(what), "path": (f"eval/ridge/{name}",), **percent}
+                name: {
+                    "title": title,
+                    "about": baseline.format(what),
+                    "path": (f"eval/ridge/{name}",),
+                    "baseline_for": "probe",
+                    **test,
+                }
                 for name, title, what in (
-                    ("random_init", "untrained", "the encoder with its initial weights"),
-                    ("random_features", "random", "as many random features of the pixels"),
+                    ("random_init", "untrained encoder", "the encoder with its initial weights"),
+                    ("random_features", "random features", "as many random features of the pixels"),
                     ("raw_pixels", "pixels", "the pixels"),
                 )
             },
@@ -69,36 +77,43 @@ def get_table() -> dict:
         "conclusions": [
             {
                 "text": "an encoder without mask tokens beats one with them",
+                "kind": "paper",
                 "source": "MAE, table 1c",
                 "holds": beats(BASE, "mask tokens in the encoder"),
             },
             {
                 "text": "random masking beats block-wise masking at 75 %",
+                "kind": "paper",
                 "source": "MAE, table 1f",
                 "holds": beats(BASE, "block 75"),
             },
             {
                 "text": "random masking beats grid-wise masking at 75 %",
+                "kind": "paper",
                 "source": "MAE, table 1f",
                 "holds": beats(BASE, "grid 75"),
             },
             {
                 "text": "normalized pixels are at least as good a target as pixels",
+                "kind": "paper",
                 "source": "MAE, table 1d",
                 "holds": at_least("normalized pixels", BASE),
             },
             {
                 "text": "principal components are a worse target than pixels",
+                "kind": "paper",
                 "source": "MAE, table 1d",
                 "holds": beats(BASE, "principal components"),
             },
             {
                 "text": "a deeper decoder makes better frozen features than one block",
+                "kind": "paper",
                 "source": "MAE, table 1a",
                 "holds": beats(BASE, "decoder of 1 block"),
             },
             {
                 "text": "frozen features get better with the ratio up to 75 %, and worse beyond",
+                "kind": "paper",
                 "source": "MAE, figure 5",
                 "holds": lambda rows: (
                     rows["random 25"]["probe"] < rows["random 50"]["probe"] < rows[BASE]["probe"]
@@ -106,6 +121,9 @@ def get_table() -> dict:
                 ),
             },
         ],
+        "headline": lambda rows: ", ".join(
+            f"{name} {rows[name]['probe']:.1f} %" for name in (BASE, "random 25", "block 75")
+        ),
         "scales": SCALES,
     }
 

@@ -1,11 +1,13 @@
 """OGBench's point mazes: how far does planning in a world model get, beside policies learned by offline RL?
 
-Question: OGBench (Park et al. 2024, arXiv 2410.20092), "navigate" data of three mazes and five tasks each. The
-published methods learn policies and values from states; ours learns no policy and no value, sees frames instead of
-coordinates, and acts every fifth step.
+OGBench (Park et al. 2024, arXiv 2410.20092), "navigate" data of three mazes and five tasks each. The published methods
+learn policies and values from states; ours learns no policy and no value, sees frames instead of coordinates, and acts
+every fifth step.
 Number to expect: results/ogbench_mazes/.
 Command: python launch.py table ogbench_mazes --scale=cpu --seeds=3
 """
+
+from configs.tables._columns import COMPUTE, FINAL_STEP, STRAIGHT_LINE, SUCCESS
 
 MAZES = {"medium": (32, 32), "large": (40, 48), "giant": (48, 64)}  # 4 pixels a cell
 HIQL = {"medium": 79.0, "large": 58.0, "giant": 46.0}
@@ -17,7 +19,6 @@ SOURCE = "OGBench, table 2, pointmaze-navigate"
 
 def get_table() -> dict:
     """The table."""
-    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
     rows = {}
     for levels, overrides in {"one level": FLAT, "two levels": TWO, "three levels": {}}.items():
         for maze, size in MAZES.items():
@@ -26,65 +27,47 @@ def get_table() -> dict:
                 "published": {"hiql": HIQL[maze], "qrl": QRL[maze]},
                 "source": SOURCE,
                 "unverified": True,
+                "group": maze,
             }
     beats = lambda rows, column: all(rows[f"{m}: three levels"]["success"] > column[m] for m in MAZES)
     return {
         "title": "OGBench's point mazes",
         "paper": "OGBench, Park et al. 2024, arXiv 2410.20092",
         "number": "Table 2, pointmaze-navigate",
+        "question": "How far does planning in a world model get, beside policies learned by offline RL?",
         "about": "Goals of the benchmark's five tasks of a maze, reached by planning alone, beside offline RL.",
         "setting": "states instead of frames, offline goal-conditioned RL, within 1,000 steps",
         "command": "plan",
         "published_columns": {
-            "hiql": {"title": "HIQL (%)", "better": "higher", "digits": 0},
-            "qrl": {"title": "QRL (%)", "better": "higher", "digits": 0},
+            "hiql": {"title": "HIQL", "unit": "%", "better": "higher"},
+            "qrl": {"title": "QRL", "unit": "%", "better": "higher"},
         },
         "columns": {
             "success": {
-                "title": "reached",
-                "about": "share of the episodes, as many of each task, that reached the goal within 200 steps of five "
-                "of the benchmark's; reached is what is so after one of ours",
-                "path": ("success",),
-                "published": "hiql",
-                **percent,
+                **SUCCESS,
+                "about": "share of the episodes, as many of each task, that reached the goal within 200 of our steps, "
+                "each five of the benchmark's; the goal is checked after each of ours",
+                "published": ("hiql", "qrl"),
             },
-            "terminal": {
-                "title": "there at the end",
-                "about": "the same after the last step",
-                "path": ("terminal_success",),
-                **percent,
-            },
-            "straight": {
-                "title": "straight on",
-                "about": "success rate of moving straight towards the goal, without a model: a baseline",
-                "path": ("baselines", "straight_line", "success"),
-                **percent,
-            },
-            "flops": {
-                "title": "compute",
-                "about": "floating-point operations of all searches of an episode, counted",
-                "path": ("flops_per_episode",),
-                "unit": "GFLOP",
-                "better": "lower",
-                "digits": 1,
-                "scale": 1e-9,
-            },
+            "terminal": FINAL_STEP,
+            "straight": STRAIGHT_LINE,
+            "flops": COMPUTE,
         },
         "rows": rows,
         "conclusions": [
             {
                 "text": "planning with three levels reaches more goals than HIQL in every maze",
-                "source": "our aim",
+                "kind": "ours",
                 "holds": lambda rows: beats(rows, HIQL),
             },
             {
                 "text": "planning with three levels reaches more goals than QRL in every maze",
-                "source": "our aim",
+                "kind": "ours",
                 "holds": lambda rows: beats(rows, QRL),
             },
             {
                 "text": "in the giant maze, more levels reach more goals",
-                "source": "ours",
+                "kind": "ours",
                 "holds": lambda rows: (
                     rows["giant: one level"]["success"]
                     < rows["giant: two levels"]["success"]
@@ -92,6 +75,10 @@ def get_table() -> dict:
                 ),
             },
         ],
+        "headline": lambda rows: (
+            "/".join(f"{rows[f'{maze}: three levels']['success']:.0f}" for maze in MAZES)
+            + " % in medium/large/giant (QRL 82/86/68 %)"
+        ),
         "scales": {
             "smoke": {
                 "about": "two training steps of a tiny model: only shows that the table runs",

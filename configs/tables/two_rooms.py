@@ -1,7 +1,5 @@
 """From one room to the other: slower levels above, and the same model flat.
 
-Question: does planning from the top down reach far goals with less compute than flat planning (H-JEPA, arXiv
-2610.06805)?
 Ours: one model a seed. Level 1 alone plans by iCEM for the last state, as levels of hierarchies do, by CEM and MPPI for
 the sum of distances, as published, or by the distance in level 2; beside it both levels, and a model whose upper
 latents are no slower than those below. The published flat planners search in latents of 512 numbers, with 20 iterations
@@ -10,6 +8,8 @@ The terms of the loss: table two_rooms_terms.
 Number to expect: results/two_rooms/.
 Command: python launch.py table two_rooms --scale=cpu --seeds=3
 """
+
+from configs.tables._columns import COMPUTE, FARTHEST, FINAL_STEP, SPEARMAN, STRAIGHT_LINE, SUCCESS
 
 FLAT = {  # at more compute than two levels
     "eval.plan.num_levels": 1,
@@ -67,72 +67,35 @@ SCALES = {
 
 def get_table() -> dict:
     """The table."""
-    percent = {"unit": "%", "better": "higher", "digits": 1, "scale": 100.0}
     done = lambda rows, row: rows[row]["success"]
     return {
         "title": "Two rooms, flat and from the top down",
-        "paper": "eb_jepa (facebookresearch/eb_jepa, 2026); H-JEPA, arXiv 2610.06805",
-        "number": "its table of planners",
+        "paper": "EB-JEPA, arXiv 2602.03604 (facebookresearch/eb_jepa); H-JEPA, arXiv 2610.06805",
+        "number": "EB-JEPA's table of planners",
+        "question": "Does planning from the top down reach far goals with less compute than flat planning?",
         "about": "Goals in the other room, reached by planning in learned latents.",
-        "setting": "flat planners, random walls, there after 200 steps, +- 2 %",
+        "setting": "flat planners, random walls, final-step success rate after 200 steps, +- 2 %",
         "command": "plan",
-        "published_columns": {"terminal": {"title": "eb_jepa (%)", "better": "higher", "digits": 0}},
+        "published_columns": {"terminal": {"title": "EB-JEPA", "unit": "%", "better": "higher"}},
         "columns": {
-            "success": {
-                "title": "reached",
-                "about": "share of the tasks whose goal was reached within 200 steps",
-                "path": ("success",),
-                **percent,
-            },
-            "terminal": {
-                "title": "there at the end",
-                "about": "the same after the last step",
-                "path": ("terminal_success",),
-                "published": "terminal",
-                **percent,
-            },
-            "far": {
-                "title": "farthest quarter",
-                "about": "goals reached, of the quarter whose shortest path is longest",
-                "path": ("farthest", "success"),
-                **percent,
-            },
-            "straight": {
-                "title": "straight on",
-                "about": "success rate of moving straight towards the goal, without a model: a baseline",
-                "path": ("baselines", "straight_line", "success"),
-                **percent,
-            },
-            "order": {
-                "title": "order",
-                "about": "rank correlation of the shortest path's length from start to goal with the distance in the "
-                "latents that the cost is measured in",
-                "path": ("cost_rank_correlation",),
-                "unit": "",
-                "better": "higher",
-                "digits": 2,
-            },
-            "flops": {
-                "title": "compute",
-                "about": "floating-point operations of all searches of an episode, counted",
-                "path": ("flops_per_episode",),
-                "unit": "GFLOP",
-                "better": "lower",
-                "digits": 1,
-                "scale": 1e-9,
-            },
+            "success": {**SUCCESS, "about": "share of the tasks whose goal was reached within 200 steps"},
+            "terminal": {**FINAL_STEP, "published": ("terminal",)},
+            "far": FARTHEST,
+            "straight": STRAIGHT_LINE,
+            "order": SPEARMAN,
+            "flops": COMPUTE,
         },
         "rows": {
             "two levels": {"overrides": {}},
             "flat": {
                 "overrides": FLAT,
                 "published": {"terminal": 89.0},
-                "source": "eb_jepa, MPPI on the last state alone; ours is iCEM",
+                "source": "EB-JEPA, MPPI on the last state alone; ours is iCEM",
             },
             "flat by CEM and the sum of distances": {
                 "overrides": {**FLAT, **SUM, "eval.search.bottom.method": "cem", "eval.search.bottom.choose": "mean"},
                 "published": {"terminal": 96.0},
-                "source": "eb_jepa, CEM",
+                "source": "EB-JEPA, CEM",
             },
             "flat by MPPI and the sum of distances": {
                 "overrides": {
@@ -142,35 +105,47 @@ def get_table() -> dict:
                     "eval.search.bottom.choose": "sample",
                 },
                 "published": {"terminal": 97.0},
-                "source": "eb_jepa, MPPI",
+                "source": "EB-JEPA, MPPI",
             },
             "flat with the cost of level 2": {"overrides": {**FLAT, "eval.plan.cost_level": 2}},
             "two levels as fast": {"overrides": {"model.level.upper.time": 2.0}},
         },
         "conclusions": [
             {
-                "text": "two levels reach more goals than one by any search, at less compute",
-                "source": "H-JEPA",
+                "text": "two levels reach more goals than one, at less compute",
+                "kind": "paper",
+                "source": "H-JEPA, by depth, there in FourRooms",
                 "holds": lambda rows: (
-                    done(rows, "two levels") > max(done(rows, row) for row in FLATS)
+                    done(rows, "two levels") > done(rows, "flat")
                     and rows["two levels"]["flops"] < rows["flat"]["flops"]
                 ),
             },
             {
+                "text": "two levels reach more goals than one by any of the searches",
+                "kind": "ours",
+                "holds": lambda rows: done(rows, "two levels") > max(done(rows, row) for row in FLATS),
+            },
+            {
                 "text": "the upper level's cost alone helps a flat planner",
-                "source": "H-JEPA, cost ladder",
+                "kind": "paper",
+                "source": "H-JEPA, cost ladder, there in FourRooms",
                 "holds": lambda rows: done(rows, "flat with the cost of level 2") > done(rows, "flat"),
             },
             {
                 "text": "planning in the upper level helps beyond its cost",
-                "source": "H-JEPA, cost ladder",
+                "kind": "paper",
+                "source": "H-JEPA, cost ladder, there in FourRooms",
                 "holds": lambda rows: done(rows, "two levels") > done(rows, "flat with the cost of level 2"),
             },
             {
                 "text": "the upper level is worth more where its latents are slower",
-                "source": "ours",
+                "kind": "ours",
                 "holds": lambda rows: done(rows, "two levels") > done(rows, "two levels as fast"),
             },
         ],
+        "headline": lambda rows: (
+            f"two levels {done(rows, 'two levels'):.0f} %, one {done(rows, 'flat'):.0f} % at "
+            f"{rows['flat']['flops'] / rows['two levels']['flops']:.1f} times the compute"
+        ),
         "scales": SCALES,
     }

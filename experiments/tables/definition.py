@@ -1,4 +1,4 @@
-"""What a table is: one file configs/tables/<name>.py with a function `get_table`, read and checked here."""
+"""Reads and checks a table, configs/tables/<name>.py with a function `get_table`, and resolves its rows' configs."""
 
 import dataclasses
 import difflib
@@ -6,12 +6,12 @@ import importlib.util
 import math
 import pathlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from experiments.tools.launchers import ROOT
+from experiments.tables.schema import Column, Conclusion, Pretraining, PublishedColumn, Row, Scale, Table
 from world_models.core.errors import UserError
 
 MEASURES = {  # by command: the module and the function of a `LoadedRun` that give the numbers
@@ -19,127 +19,13 @@ MEASURES = {  # by command: the module and the function of a `LoadedRun` that gi
     "eval": ("experiments.evaluation.measure", "evaluation"),
     "plan": ("experiments.planning.worlds", "measure"),
 }
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "tables"
 
 
-@dataclasses.dataclass(frozen=True)
-class PublishedColumn:
-    """A column of the paper; `better` is "higher" or "lower"."""
-
-    title: str
-    better: str
-    digits: int = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A column of ours.
-
-    Attributes:
-      title, unit, about: for readers; `about` says how it is measured.
-      better: "higher" or "lower".
-      path: where the number is in what the command measured; an integer is a horizon.
-      digits: after the decimal point.
-      scale: what the number is multiplied by to be in `unit`.
-      published: the published column whose ranking it is held against, if any.
-    """
-
-    title: str
-    unit: str
-    about: str
-    better: str
-    path: tuple[str | int, ...]
-    digits: int = 2
-    scale: float = 1.0
-    published: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A row.
-
-    Attributes:
-      overrides: fields of the config, by dotted path; a dict replaces a whole block.
-      published: the paper's numbers by published column.
-      source: where these were read.
-      unverified: whether they are from memory or from notes of others.
-      begin: name of the training, of the scale's `begins`, whose weights it begins with; empty for none. The overrides
-        say which parts of them: `init_from.parts`.
-    """
-
-    overrides: Mapping[str, Any]
-    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    source: str = ""
-    unverified: bool = False
-    begin: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Begin:
-    """A training whose weights rows begin with, on the row's data and with its seed; see `Scale` for the fields."""
-
-    config: str
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Conclusion:
-    """A conclusion of the paper: `holds` is a predicate on {row: {column: value}} and `source` says where it stands."""
-
-    text: str
-    source: str
-    holds: Callable[[dict[str, dict[str, float]]], bool]
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How large to run a table.
-
-    Attributes:
-      about: data and size, for readers: it stands beside every number.
-      config: config file, perhaps with a variant; empty where the scale cannot be run from here.
-      overrides: as in `Row`; rows override them.
-      begins: trainings that rows begin with, by name.
-    """
-
-    about: str
-    config: str = ""
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    begins: Mapping[str, Begin] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table of a paper, and how to make ours.
-
-    Attributes:
-      title, paper, number, about: for readers.
-      setting: what the published numbers were measured on.
-      command: which command's measures the columns are taken from: a key of `MEASURES`.
-      published_columns, columns, rows, conclusions, scales: see there.
-      curve: path to a list over the horizon, drawn as one line a row.
-      curve_title: its axis label.
-    """
-
-    name: str
-    title: str
-    paper: str
-    number: str
-    about: str
-    setting: str
-    command: str
-    published_columns: Mapping[str, PublishedColumn]
-    columns: Mapping[str, Column]
-    rows: Mapping[str, Row]
-    conclusions: tuple[Conclusion, ...]
-    scales: Mapping[str, Scale]
-    curve: tuple[str, ...] = ()
-    curve_title: str = ""
-
-
 def names(folder: pathlib.Path = FOLDER) -> list[str]:
-    """Names of all tables."""
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    """Names of all tables; files whose name begins with an underscore are shared by them."""
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
 def load(name: str, folder: pathlib.Path = FOLDER) -> Table:
@@ -160,8 +46,10 @@ def load(name: str, folder: pathlib.Path = FOLDER) -> Table:
     for part, cls in parts.items():
         given[part] = {key: _make(cls, value, f"{where}: {part}[{key!r}]") for key, value in given[part].items()}
     for scale, what in given["scales"].items():
-        begins = {key: _make(Begin, value, f"{where}: begins[{key!r}]") for key, value in what.begins.items()}
-        given["scales"][scale] = dataclasses.replace(what, begins=begins)
+        pretraining = {
+            key: _make(Pretraining, value, f"{where}: pretraining[{key!r}]") for key, value in what.pretraining.items()
+        }
+        given["scales"][scale] = dataclasses.replace(what, pretraining=pretraining)
     given["conclusions"] = tuple(_make(Conclusion, c, f"{where}: a conclusion") for c in given["conclusions"])
     table = _make(Table, {"name": name, **given}, where)
     _check(table, where)
@@ -190,13 +78,13 @@ def resolve(table: Table, scale: str, row: str, seed: int) -> ml_collections.Con
     return _config(table, table.scales[scale].config, sources, seed)
 
 
-def resolve_begin(table: Table, scale: str, row: str, seed: int) -> ml_collections.ConfigDict | None:
-    """The whole config of the training that a member begins with, or None."""
-    name = table.rows[row].begin
+def resolve_pretraining(table: Table, scale: str, row: str, seed: int) -> ml_collections.ConfigDict | None:
+    """The whole config of the training that a member's weights are initialised from, or None."""
+    name = table.rows[row].init_from
     if not name:
         return None
-    begin = table.scales[scale].begins[name]
-    return _config(table, begin.config, {f"scale {scale!r}, begins[{name!r}]": begin.overrides}, seed)
+    first = table.scales[scale].pretraining[name]
+    return _config(table, first.config, {f"scale {scale!r}, pretraining[{name!r}]": first.overrides}, seed)
 
 
 def _config(table: Table, file: str, sources: Mapping[str, Mapping[str, Any]], seed: int) -> ml_collections.ConfigDict:
@@ -245,24 +133,42 @@ def _check(table: Table, where: str) -> None:
     for part, columns in (("published_columns", table.published_columns), ("columns", table.columns)):
         for key, column in columns.items():
             if column.better not in ("higher", "lower"):
-                raise UserError(f"{where}: {part}[{key!r}] has better={column.better!r}: 'higher' or 'lower' would do.")
+                raise UserError(f"{where}: {part}[{key!r}].better={column.better!r} must be 'higher' or 'lower'.")
     for key, column in table.columns.items():
-        if column.published is not None and column.published not in table.published_columns:
-            raise UserError(
-                f"{where}: columns[{key!r}] names published={column.published!r}, which is no published column."
-            )
+        _check_column(table, key, column, where)
     for name, row in table.rows.items():
-        if "," in name:
-            raise UserError(f"{where}: row {name!r} has a comma in its name, which parts the names in --rows.")
-        if row.begin:
-            for scale, what in table.scales.items():
-                if what.config and row.begin not in what.begins:
-                    raise UserError(
-                        f"{where}: row {name!r} has begin={row.begin!r}, which scale {scale!r} does not have in its "
-                        "begins."
-                    )
-        if row.published and not row.source:
-            raise UserError(f"{where}: row {name!r} has published numbers but no source: say where they were read.")
-        for key, value in row.published.items():
-            if key not in table.published_columns or not math.isfinite(value):
-                raise UserError(f"{where}: row {name!r} has published {key}={value}, which is no published column.")
+        _check_row(table, name, row, where)
+    for i, conclusion in enumerate(table.conclusions):
+        if conclusion.kind not in ("paper", "ours"):
+            raise UserError(f"{where}: conclusions[{i}].kind={conclusion.kind!r} must be 'paper' or 'ours'.")
+        if conclusion.kind == "paper" and not conclusion.source:
+            raise UserError(f"{where}: conclusions[{i}].source='' must say where the paper draws this conclusion.")
+
+
+def _check_column(table: Table, key: str, column: Column, where: str) -> None:
+    if isinstance(column.published, str) or not set(column.published) <= set(table.published_columns):
+        raise UserError(f"{where}: columns[{key!r}].published={column.published!r} must be published columns.")
+    if column.baseline_for not in ("", *table.columns):
+        raise UserError(f"{where}: columns[{key!r}].baseline_for={column.baseline_for!r} must be a column.")
+    least, greatest = column.range
+    if not least < greatest or (column.unit == "%" and math.isinf(greatest - least)):
+        raise UserError(
+            f"{where}: columns[{key!r}].range={column.range} must be (least, greatest), finite for percent."
+        )
+
+
+def _check_row(table: Table, name: str, row: Row, where: str) -> None:
+    if "," in name:
+        raise UserError(f"{where}: rows[{name!r}] must have no comma in its name, since --rows is comma-separated.")
+    for scale, what in table.scales.items():
+        if row.init_from and what.config and row.init_from not in what.pretraining:
+            raise UserError(
+                f"{where}: rows[{name!r}].init_from={row.init_from!r} must be in the pretraining of scale {scale!r}."
+            )
+    if row.published and not row.source:
+        raise UserError(f"{where}: rows[{name!r}].source='' must say where the published numbers were read.")
+    for key, value in row.published.items():
+        if key not in table.published_columns or not math.isfinite(value):
+            raise UserError(
+                f"{where}: rows[{name!r}].published[{key!r}]={value} must be a finite number of a published column."
+            )

@@ -21,7 +21,7 @@ def run(path: pathlib.Path) -> None:
 
     Args:
       path: a job: {"run": folder, "command": …, "code": …, "results": [{"path": …, "config": …}, …]}, the first
-        config's training; "begin" may be {"run": folder, "config": …}, a training that comes first.
+        config's training; "pretraining" may be {"run": folder, "config": …}, a training that comes first.
 
     Raises:
       UserError: if the code is not that of the job's addresses, the training was interrupted, or anything cannot work.
@@ -33,10 +33,10 @@ def run(path: pathlib.Path) -> None:
     module, name = MEASURES[job["command"]]
     measure = getattr(importlib.import_module(module), name)
     runtime.setup(configs[0].get("xla_flags", ""))
-    if job.get("begin"):
-        begin = pathlib.Path(job["begin"]["run"])
-        with workdirs.file_lock(begin / "lock"):  # several jobs may begin with it
-            _train(ml_collections.ConfigDict(job["begin"]["config"]), begin)
+    if job.get("pretraining"):
+        first = pathlib.Path(job["pretraining"]["run"])
+        with workdirs.file_lock(first / "lock"):  # several jobs may be initialised from it
+            _train(ml_collections.ConfigDict(job["pretraining"]["config"]), first)
     with workdirs.file_lock(folder / "lock"):  # so may rows of another table
         for result in job["results"]:
             config = ml_collections.ConfigDict(result["config"])

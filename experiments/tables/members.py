@@ -1,4 +1,4 @@
-"""Who is to be run for a table: members by content address, and those that share a training together."""
+"""The members of a table, a row with a seed each, by content address: which share a training, which are measured."""
 
 import copy
 import dataclasses
@@ -31,7 +31,7 @@ class Member:
         differ only in how runs are measured.
       result: file of what the command measured, by the code that measured it.
       key: the address without the code: the same for results of other revisions.
-      begin: the training that it begins with.
+      pretraining: the training that its weights are initialised from.
     """
 
     row: str
@@ -40,7 +40,7 @@ class Member:
     run: pathlib.Path
     result: pathlib.Path
     key: str
-    begin: "Begin | None" = None
+    pretraining: "Pretraining | None" = None
 
     @property
     def name(self) -> str:
@@ -50,13 +50,13 @@ class Member:
     @property
     def trainings(self) -> dict[pathlib.Path, int]:
         """Folder and steps of all its trainings."""
-        both = (self.begin, self) if self.begin else (self,)
+        both = (self.pretraining, self) if self.pretraining else (self,)
         return {one.run: one.config["train"]["num_steps"] for one in both}
 
 
 @dataclasses.dataclass(frozen=True)
-class Begin:
-    """A training whose weights members begin with; see `Member` for its fields."""
+class Pretraining:
+    """A training that members are initialised from; fields as in `Member`."""
 
     config: dict[str, Any]
     run: pathlib.Path
@@ -64,7 +64,7 @@ class Begin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TableRun:
     """The members of a table at a scale, the address of all code, and the fingerprints of their data sets by name."""
 
     members: tuple[Member, ...]
@@ -72,7 +72,7 @@ class Plan:
     data: Mapping[str, str]
 
 
-def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, str], seeds: Sequence[int]) -> Plan:
+def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, str], seeds: Sequence[int]) -> TableRun:
     """Addresses all members.
 
     Args:
@@ -92,31 +92,31 @@ def make(table: Table, scale: str, root: pathlib.Path, datasets: Mapping[str, st
             if dataset not in opened:
                 opened[dataset] = experiment_class(config).open_data(config, root, config.data.train_split)
             fingerprint = opened[dataset].fingerprint
-            begin = _begin(definition.resolve_begin(table, scale, row, seed), dataset, root, fingerprint)
-            members.append(_member(table, config, row, seed, root, fingerprint, begin))
+            first = _pretraining(definition.resolve_pretraining(table, scale, row, seed), dataset, root, fingerprint)
+            members.append(_member(table, config, row, seed, root, fingerprint, first))
     taken: dict[str, Member] = {}
     for member in members:
         other = taken.setdefault(member.key, member)
         if other.row != member.row:
             raise UserError(
-                f"configs/tables/{table.name}.py: rows {other.row!r} and {member.row!r} have the same config at scale "
-                f"{scale!r}: give one of them overrides that make it different."
+                f"configs/tables/{table.name}.py: rows[{other.row!r}] and rows[{member.row!r}] have the same config at "
+                f"scale {scale!r}; overrides must make them different."
             )
     code = measuring_code([member.config for member in members], table.command)
-    return Plan(tuple(members), code, {data.name: data.fingerprint for data in opened.values()})
+    return TableRun(tuple(members), code, {data.name: data.fingerprint for data in opened.values()})
 
 
-def _begin(
+def _pretraining(
     config: ml_collections.ConfigDict | None, dataset: str, root: pathlib.Path, fingerprint: str
-) -> Begin | None:
-    """The training of a config on a data set."""
+) -> Pretraining | None:
+    """The training of a config on a data set; None for no config."""
     if config is None:
         return None
     config.data.dataset = dataset
     plain = json.loads(config.to_json_best_effort())
     address = {"config": _trained_by(_without(plain, IRRELEVANT)), "data": fingerprint}
     code = _training_code(config.experiment)
-    return Begin(plain, root / "runs" / of_value({**address, "code": code}), of_value(address))
+    return Pretraining(plain, root / "runs" / of_value({**address, "code": code}), of_value(address))
 
 
 def _training_code(experiment: str) -> str:
@@ -124,9 +124,10 @@ def _training_code(experiment: str) -> str:
 
 
 def measuring_code(configs: Sequence[Mapping[str, Any]], command: str) -> str:
-    """The address of all code that the numbers of configs of one family and a command come from.
+    """The address of all code that the numbers of configs of one family and a command depend on.
 
-    That which they name as a string is part of it, but what they record with only where planning does so again.
+    Modules that a config names as strings are part of it; those it records with only for the command "plan", which runs
+    the world again.
     """
     family, measures = configs[0]["experiment"], definition.MEASURES[command][0]
     left_out = () if command == "plan" else ("record",)
@@ -141,14 +142,14 @@ def _member(
     seed: int,
     root: pathlib.Path,
     fingerprint: str,
-    begin: Begin | None,
+    pretraining: Pretraining | None,
 ) -> Member:
     plain = json.loads(config.to_json_best_effort())
     relevant = _without(plain, IRRELEVANT)
     origin, key_origin = {}, {}
-    if begin:
-        plain["init_from"]["checkpoints"] = str(begin.run / "checkpoints")
-        origin, key_origin = {"begin": begin.run.name}, {"begin": begin.key}
+    if pretraining:
+        plain["init_from"]["checkpoints"] = str(pretraining.run / "checkpoints")
+        origin, key_origin = {"pretraining": pretraining.run.name}, {"pretraining": pretraining.key}
     address = {
         "config": _trained_by(relevant),
         "data": fingerprint,
@@ -158,11 +159,11 @@ def _member(
     run = root / "runs" / of_value(address)
     code = measuring_code([plain], table.command)
     key = of_value({"config": relevant, "data": fingerprint, "command": table.command, **key_origin})
-    return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, begin)
+    return Member(row, seed, plain, run, run / "results" / f"{key}-{code}.json", key, pretraining)
 
 
 def _trained_by(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a config training depends on."""
+    """The part of a config that training depends on."""
     return _without(config, ("eval",))
 
 
@@ -182,9 +183,9 @@ def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
 
 
 def set_aside(chosen: Sequence[Member], members: Sequence[Member]) -> None:
-    """Moves what was made for some of all members out of the way, so that it is made again; nothing is deleted.
+    """Renames the runs and results of some of all members, so that they are made again; nothing is deleted.
 
-    A training that others have too stays, and only what was measured on it for the chosen ones goes.
+    A training that other members share stays, and only the results of the chosen ones are renamed.
     """
     shared = {run for member in members if member not in chosen for run in member.trainings}
     own = {run for member in chosen for run in member.trainings} - shared
@@ -194,7 +195,7 @@ def set_aside(chosen: Sequence[Member], members: Sequence[Member]) -> None:
 
 
 def read_result(member: Member) -> dict[str, Any] | None:
-    """What was measured, or None where that has not been done.
+    """What was measured, or None where nothing was.
 
     Raises:
       UserError: if the file is damaged.

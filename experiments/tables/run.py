@@ -1,22 +1,24 @@
-"""The command `table`: trains and measures every row of a paper's table, and puts ours beside the published one."""
+"""Makes a table: trains and measures every row of a paper's table, and puts ours beside the published numbers."""
 
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from experiments.commands.record import record
 from experiments.runs import workdir as workdirs
 from experiments.runs.fingerprint import modules_named, of_code, of_value
+from experiments.runs.jobs import Job, Runner
 from experiments.runs.progress import Progress, read_metrics
 from experiments.tables import collect, definition, render
 from experiments.tables import members as plan
-from experiments.tables.definition import Table
-from experiments.tools.launchers import ROOT, Job, local, slurm, without
+from experiments.tables.schema import Table
+from experiments.tables.summary import summarize
 from world_models.core.errors import UserError
 from world_models.data.sources import MODULES
 
-RESULTS = ROOT / "results"
+RESULTS = definition.ROOT / "results"
 
 
 def list_tables(folder: pathlib.Path = definition.FOLDER) -> str:
@@ -35,11 +37,11 @@ def table(
     name: str,
     workdir: pathlib.Path,
     *,
+    runner: Runner | None,
+    record: Callable[[Any, pathlib.Path], Any],
     scale: str = "cpu",
     rows: Sequence[str] = (),
     seeds: int = 1,
-    parallel: str = "local",
-    slurm_options: Sequence[str] = (),
     dataset: str = "",
     force: bool = False,
     dry_run: bool = False,
@@ -51,14 +53,14 @@ def table(
     Args:
       name: of a file in configs/tables/.
       workdir: folder of all tables' data, runs and results.
+      runner: what runs the trainings that are still to do; None only to collect.
+      record: records the data set of a config into a folder.
       scale: one that the table has.
       rows: which rows; all of them if empty.
       seeds: how many, from 0.
-      parallel: "local", "local:N" for N at a time, "slurm" to submit and collect later, "none" only to collect.
-      slurm_options: for sbatch.
       dataset: instead of the data set that the table's config records.
-      force: make the members again; what they had made is moved aside.
-      dry_run: say what would be run, and run nothing.
+      force: make the members again; what they had made is renamed.
+      dry_run: print what would be run, and run nothing.
       publish: also write results/<name>/<scale>.json into the repository.
       folder: where the tables' files lie.
 
@@ -72,12 +74,14 @@ def table(
     definition.check_known("scale", scale, found.scales)
     for row in rows:
         definition.check_known("row", row, found.rows)
-    limit = _check(found, scale, seeds, parallel)
+    _check(found, scale, seeds)
     workdir = workdir.absolute()  # jobs run from the root of the repository
     if os.path.isdir(dataset):
         dataset = os.path.abspath(dataset)
-    only_look = dry_run or parallel == "none"
-    data = dict.fromkeys(found.rows, dataset) if dataset else _data(found, scale, workdir, only_look)
+    only_look = dry_run or runner is None
+    data = (
+        dict.fromkeys(found.rows, dataset) if dataset else _data(found, scale, workdir, None if only_look else record)
+    )
     whole = plan.make(found, scale, workdir, data, range(seeds))
     chosen = [m for m in whole.members if not rows or m.row in rows]
     if force and not dry_run:
@@ -86,13 +90,14 @@ def table(
     jobs = _jobs(found, scale, chosen, workdir)
     failures: dict[str, str] = {}
     if dry_run:
-        _describe(chosen, jobs, out, parallel, slurm_options)
-    elif jobs and parallel == "slurm":
-        _submit(jobs, out, slurm_options)
-    elif jobs and parallel != "none":
-        failures = _run(jobs, limit)
+        for member in chosen:
+            print(f"{'measured' if member.result.exists() else 'to do':9}{member.name:32}{member.run}")
+        if runner and jobs:
+            runner.describe(list(jobs), out)
+    elif jobs and runner:
+        failures = _run(jobs, runner, out)
     result = collect.collect(found, scale, whole, failures)
-    path = render.write(out, result)
+    path = render.write(out, summarize(found, result))
     print(path.read_text())
     if failures:
         sentences = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
@@ -102,20 +107,17 @@ def table(
     return path
 
 
-def _check(table: Table, scale: str, seeds: int, parallel: str) -> int:
-    """How many jobs to run at a time."""
+def _check(table: Table, scale: str, seeds: int) -> None:
     if not table.scales[scale].config:
         raise UserError(f"--scale={scale} of {table.name} cannot be run from here: {table.scales[scale].about}.")
     if seeds < 1:
         raise UserError(f"--seeds={seeds} must be at least 1.")
-    kind, _, count = parallel.partition(":")
-    if kind not in ("local", "slurm", "none") or (count and (kind != "local" or not count.isdigit() or count == "0")):
-        raise UserError(f"--parallel={parallel} must be local, local:N, slurm or none.")
-    return int(count or 1)
 
 
-def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> dict[str, str]:
-    """The data set of every row, recorded now if it is not there; rows that record the same share one."""
+def _data(
+    table: Table, scale: str, workdir: pathlib.Path, record: Callable[[Any, pathlib.Path], Any] | None
+) -> dict[str, str]:
+    """The data set of every row, recorded if it is not there and may be; rows that record the same share one."""
     found = {}
     for row in table.rows:
         config = definition.resolve(table, scale, row, 0)
@@ -128,7 +130,7 @@ def _data(table: Table, scale: str, workdir: pathlib.Path, only_look: bool) -> d
         found[row] = str(path)
         if path.exists():
             continue
-        if only_look:
+        if record is None:
             raise UserError(f"{workdir} has no data set for {table.name} at scale {scale} yet: run the table first.")
         with workdirs.file_lock(path.with_name(f"{path.name}.lock")):  # another table may record it at the same time
             if not path.exists():
@@ -149,17 +151,23 @@ def _jobs(
     for run, group in groups.items():
         path = workdir / "jobs" / f"{table.name}-{scale}-{run.name}.json"  # other tables may have the same training
         results = [{"path": str(m.result.absolute()), "config": m.config} for m in group]
-        begin = group[0].begin and {"run": str(group[0].begin.run.absolute()), "config": group[0].begin.config}
+        first = group[0].pretraining
         code = plan.measuring_code([m.config for m in group], table.command)
-        job = {"run": str(run.absolute()), "begin": begin, "command": table.command, "code": code, "results": results}
+        job = {
+            "run": str(run.absolute()),
+            "pretraining": first and {"run": str(first.run.absolute()), "config": first.config},
+            "command": table.command,
+            "code": code,
+            "results": results,
+        }
         workdirs.write_json(path, job)
         command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))
         jobs[Job(run.name, command, run / "log.txt")] = group
     return jobs
 
 
-def _run(jobs: dict[Job, list[plan.Member]], limit: int) -> dict[str, str]:
-    """Runs jobs on this machine and shows how far they are; returns why members failed."""
+def _run(jobs: dict[Job, list[plan.Member]], runner: Runner, out: pathlib.Path) -> dict[str, str]:
+    """Runs jobs and shows their progress; returns why members failed, empty where jobs were only submitted."""
     wanted = {run: steps for group in jobs.values() for run, steps in group[0].trainings.items()}
     results = [member.result for group in jobs.values() for member in group]
 
@@ -182,48 +190,27 @@ def _run(jobs: dict[Job, list[plan.Member]], limit: int) -> dict[str, str]:
             measuring.show(min(measured(), measuring.total - 1), f"measuring | jobs: {text}")
 
     try:
-        statuses = local.run(list(jobs), limit, tick)
+        statuses = runner.run(list(jobs), out, tick)
     finally:
         (measuring or training).close()
+    if statuses is None:
+        return {}
     missing = lambda job, member: statuses[job.name] or not member.result.exists()
     return {m.name: _last_line(job.log) for job, group in jobs.items() for m in group if missing(job, m)}
 
 
 def _last_line(path: pathlib.Path) -> str:
-    """What a job said last."""
+    """The last line of a job's log."""
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
     return f"{lines[-1] if lines else 'it said nothing'} (log: {path})"
-
-
-def _submit(jobs: dict[Job, list[plan.Member]], out: pathlib.Path, options: Sequence[str]) -> None:
-    active = slurm.active(out)
-    waiting = [job for job in jobs if job.name not in active]
-    if waiting:
-        number = slurm.submit(waiting, out, options)
-        print(f"submitted {len(waiting)} trainings as SLURM job {number}; the same command collects.", file=sys.stderr)
-    if active:
-        print(f"{len(active)} trainings are still queued or running.", file=sys.stderr)
-
-
-def _describe(
-    members: Sequence[plan.Member],
-    jobs: dict[Job, list[plan.Member]],
-    out: pathlib.Path,
-    parallel: str,
-    options: Sequence[str],
-) -> None:
-    for member in members:
-        print(f"{'measured' if member.result.exists() else 'to do':9}{member.name:32}{member.run}")
-    if parallel == "slurm" and jobs:
-        slurm.submit(list(jobs), out, options, dry_run=True)
 
 
 def _publish(result: dict) -> None:
     """Keeps a result in the repository, without the paths of this machine."""
     if result["not_run"]:
-        raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; a result is kept whole.")
+        raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; all members must have been.")
     origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
-    origin["command"] = " ".join(without(origin["command"].split(), ("data", "workdir")))
+    origin["command"] = re.sub(r" --(data|workdir)(=| )\S+", "", origin["command"])
     path = RESULTS / result["table"] / f"{result['scale']}.json"
     workdirs.write_json(path, {**result, "provenance": origin})
-    print(f"kept {path}; `make results` brings it into the README.", file=sys.stderr)
+    print(f"kept {path}; `make results` writes its page.", file=sys.stderr)

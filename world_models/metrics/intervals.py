@@ -182,9 +182,9 @@ def proportion_interval(rates: Sequence[float], episodes: int, level: float = 0.
     """Interval of a success rate over seeds and episodes: Wilson's, with an effective number of episodes.
 
     The effective number is the one of surveys of clusters (Korn and Graubard 1998): that for which p (1 - p) / n is the
-    variance between seeds, s² / k, times the squared ratio of Student's quantile to the normal one, since seeds are few;
-    but at most `episodes`, since all seeds are evaluated on the same episodes, which therefore count once. For one seed
-    it is Wilson's interval of its episodes. Its simulated coverage is 92 % or more for 2 to 10 seeds.
+    variance between seeds, s² / k, times the squared ratio of Student's quantile to the normal one, since seeds are
+    few; but at most `episodes`, since all seeds are evaluated on the same episodes, which therefore count once. For one
+    seed it is Wilson's interval of its episodes. Its simulated coverage is 92 % or more for 2 to 10 seeds.
 
     Args:
       rates: success rate of every seed in 0..1; at least one.

@@ -5,25 +5,11 @@ import pathlib
 import shutil
 from collections.abc import Collection, Sequence
 
+from experiments.runs.jobs import Job
 from world_models.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 """The root of the repository, where jobs run."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A command to run.
-
-    Attributes:
-      name: unique among the jobs, shown to the user.
-      command: argv; it runs from the root of the repository.
-      log: file that its stdout and stderr are appended to; the folder is made where it is missing.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    log: pathlib.Path
 
 
 @dataclasses.dataclass(frozen=True)

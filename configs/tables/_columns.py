@@ -1,0 +1,48 @@
+"""Columns that several tables share: fields of `experiments.tables.schema.Column`."""
+
+import math
+
+PERCENT = {"unit": "%", "better": "higher", "digits": 1, "range": (0.0, 100.0)}
+SHARE = {**PERCENT, "scale": 100.0}  # of 0..1
+SUCCESS = {"title": "success rate", "path": ("success",), "episodes": ("episodes",), **SHARE}
+FINAL_STEP = {
+    "title": "final-step success rate",
+    "about": "share of the episodes that are at the goal after the last step",
+    "path": ("terminal_success",),
+    "episodes": ("episodes",),
+    **SHARE,
+}
+STRAIGHT_LINE = {
+    "title": "straight-line baseline",
+    "about": "success rate of moving straight towards the goal, which needs no model",
+    "path": ("baselines", "straight_line", "success"),
+    "episodes": ("episodes",),
+    "baseline_for": "success",
+    **SHARE,
+}
+FARTHEST = {
+    "title": "success rate, farthest quarter",
+    "about": "success rate, at any step, in the quarter of the tasks whose shortest path is longest",
+    "path": ("farthest", "success"),
+    "episodes": ("farthest", "episodes"),
+    **SHARE,
+}
+SPEARMAN = {
+    "title": "Spearman correlation of latent distance with path length",
+    "about": "over the tasks, of the distance from start to goal in the latents of the planner's cost with the length "
+    "of the shortest path",
+    "path": ("cost_rank_correlation",),
+    "unit": "",
+    "better": "higher",
+    "range": (-1.0, 1.0),
+}
+COMPUTE = {
+    "title": "planning compute",
+    "about": "floating-point operations of all searches of an episode, counted",
+    "path": ("flops_per_episode",),
+    "unit": "GFLOP",
+    "better": "lower",
+    "digits": 1,
+    "scale": 1e-9,
+    "range": (0.0, math.inf),
+}

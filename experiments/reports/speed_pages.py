@@ -1,0 +1,136 @@
+"""The pages of the demo and of the speed benchmarks, in Markdown, from the JSON in results/."""
+
+import json
+import pathlib
+from typing import Any
+
+from experiments.tables.page import markdown_table
+
+HORIZONS = (1, 4, 8, 16)
+
+
+def demo_page(metrics: dict[str, Any]) -> str:
+    """The demo's PSNR by horizon beside its baselines, and its action following.
+
+    Args:
+      metrics: the content of imagine/metrics.json.
+    """
+    origin, following = metrics["provenance"], metrics["action_following"]
+    names = {
+        "imagined": "imagined",
+        "copy_last": "persistence (copy-last-frame) baseline",
+        "mean_frame": "mean-frame baseline",
+    }
+    rows = [
+        [label, *(f"{metrics['psnr_changed'][key][horizon - 1]:.2f}" for horizon in HORIZONS)]
+        for key, label in names.items()
+    ]
+    return "\n".join(
+        [
+            "# The demo",
+            "",
+            "`make demo` (`configs/demo.py`, seed 0): CarRacing-v3 at 32x32, each action repeated for 3 steps, trained "
+            f"for {metrics['step']} steps of 32; {metrics['num_contexts']} contexts of 8 held-out episodes.",
+            "",
+            "PSNR in dB, higher is better, over the pixels that changed since the context:",
+            "",
+            *markdown_table(["frames ahead", *map(str, HORIZONS)], rows),
+            "",
+            "Action following: actions of another window raise the mean squared error over changed pixels by "
+            f"{following['mean']:.5f} (95 % bootstrap interval over contexts {following['low']:.5f} to "
+            f"{following['high']:.5f}; contexts of one episode overlap in time, so it is somewhat too narrow).",
+            "",
+            f"Revision {origin['revision'][:10]}, {origin['device']} ({origin['host_cores']} cores), "
+            f"{origin['date'][:10]}, jax {origin['versions']['jax']}, data {origin['data_fingerprint']}; all numbers: "
+            "`results/demo.json`.",
+            "",
+        ]
+    )
+
+
+def speed_page(folder: pathlib.Path) -> str:
+    """What `python -m experiments.tools.benchmarks` measured beside PyTorch, one file of `folder` a row."""
+    files = lambda name: [(path, json.loads(path.read_text())) for path in sorted(folder.glob(f"{name}*.json"))]
+    planner = [(path, found) for path, found in files("planner_speed") if "to_torch" in found]
+    lines = ["# Speed beside PyTorch", ""]
+    lines += _mae_speed(files("mae_speed")) + _planner_speed(planner)
+    return "\n".join(lines)
+
+
+def _mae_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str]:
+    rows = []
+    for _, found in measured:
+        device, show = found["provenance"]["device"], lambda name, found=found: _ratio(found[name])
+        speed = [f"{found['steps'][name]['images_per_second']:,.0f}" for name in ("ours", "torch")]
+        saved, alone = found["masking_share"], found.get("masking_alone")
+        masking = [_percent(saved["share"], saved["interval"], 0)]
+        masking.append(_percent(alone["ratio"], alone["interval"], 1) if alone else "–")  # not in older measurements
+        setting = f"{found['size']}, {found['dtype']}, {device}, malloc trimming off: {found['memory']}"
+        by_cpu = show("to_torch_cpu") if device.endswith("cpu") else "–"
+        rows.append([setting, *speed, show("to_torch"), by_cpu, show("sparse_speed_up"), *masking])
+    if not rows:
+        return []
+    heads = ["setting", "ours (images/s)", "PyTorch (images/s)", "ours to PyTorch", "by CPU time"]
+    heads += ["sparse to dense encoder", "masking", "masking alone"]
+    return [
+        "## Pretraining a masked autoencoder",
+        "",
+        "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same device; "
+        "medians of ratios within a round and their 95 % interval. *Malloc trimming off*: whose C library is told to "
+        "keep the memory that a step frees, which `launch.py` does for ours on CPUs. *Masking* is the share of a step "
+        "that is saved where patches are given masked, cut and in order (below zero is noise); *alone*, the share that "
+        "masks, shuffles and gathers take by themselves.",
+        "",
+        *markdown_table(heads, rows),
+        "",
+        *(f"{_made(found['provenance'], path)}, torch {found['peer']['version']}" for path, found in measured),
+        "",
+    ]
+
+
+def _planner_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str]:
+    if not measured:
+        return []
+    first = measured[0][1]
+    counts = list(first["plans_per_second"])
+    heads = ["device", "ms a plan, ours", "ms, PyTorch", "ours to PyTorch", *(f"plans/s, {n} at once" for n in counts)]
+    rows = []
+    for _, found in measured:
+        rates = [_three_digits(found["plans_per_second"][count]) for count in counts]
+        times = [f"{found['ms_per_plan']:.3g}", f"{found['torch_ms_per_plan']:.3g}", _ratio(found["to_torch"])]
+        rows.append([found["provenance"]["device"], *times, *rates])
+    return [
+        "## Planning",
+        "",
+        f"A plan is CEM with {first['samples']} samples, {first['iterations']} iterations and a horizon of "
+        f"{first['horizon']} in the latents of a GRU of {first['width']} numbers, {first['flops_per_plan'] / 1e9:.1f} "
+        "GFLOP; the peer is a plain PyTorch loop of the same arithmetic, the two in turns on the same device. The "
+        "ratio is the median over rounds of that within a round, with its 95 % interval. With a plan a step, an "
+        "episode of n steps is n plans.",
+        "",
+        *markdown_table(heads, rows),
+        "",
+        *(_made(found["provenance"], path) for path, found in measured),
+        "",
+    ]
+
+
+def _made(origin: dict[str, Any], path: pathlib.Path) -> str:
+    return (
+        f"- `python -m {origin['command']}`: `results/{path.name}`, revision {origin['revision'][:10]}, "
+        f"{origin['device']} ({origin['host_cores']} cores), {origin['date'][:10]}, jax {origin['versions']['jax']}"
+    )
+
+
+def _percent(share: float, interval: tuple[float, float], digits: int) -> str:
+    low, high = interval
+    return f"{100 * share:.{digits}f} % ({100 * low:.{digits}f} to {100 * high:.{digits}f})"
+
+
+def _three_digits(number: float) -> str:
+    return f"{float(f'{number:.3g}'):,g}"
+
+
+def _ratio(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['ratio']:.2f} ({low:.2f} to {high:.2f})"

@@ -1,0 +1,159 @@
+"""A table as a plot: a row of the table is a row of every panel, its mean a dot with its interval."""
+
+import pathlib
+from typing import Any
+
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+
+OURS, PUBLISHED, BASELINE = "#0072B2", "#D55E00", "#777777"
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+PUBLISHED_MARKS, BASELINE_MARKS = ("D", "s", "^"), ("*", "x", "+")
+
+
+def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
+    """Draws ours with published numbers and baselines of the same unit; and the curve, if any.
+
+    The panels are the columns that stand beside published ones, or else the first three that are no baselines;
+    published columns of another unit get panels of their own. A table of one row has one panel for its columns.
+    """
+    figure = draw(table)
+    figure.suptitle(f"{table['title']} (scale {table['scale']})", fontsize=11)
+    figure.savefig(path)
+
+
+def draw(table: dict[str, Any]) -> Figure:
+    """The figure without its title; one axes a panel."""
+    if len(table["rows"]) == 1:
+        return _draw_columns(table)
+    ours = {key: column for key, column in table["columns"].items() if not column["baseline_for"]}
+    chosen = [key for key, column in ours.items() if column["published"]] or list(ours)[:3]
+    alone = [
+        name
+        for key in chosen
+        for name in ours[key]["published"]
+        if table["published_columns"][name]["unit"] != ours[key]["unit"]
+    ]
+    curves = [row for row in table["rows"] if row["curve"]]
+    widths = [1.0] * (len(chosen) + len(alone)) + [1.25] * bool(curves)
+    size = (max(7.0, 2.2 + 3.1 * sum(widths)), 1.9 + 0.3 * len(table["rows"]))
+    figure = Figure(size, dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
+    for axes, key in zip(panels, chosen):
+        _draw_panel(axes, table, key)
+    for axes, name in zip(panels[len(chosen) :], alone):
+        _draw_published(axes, table, name)
+    for i, axes in enumerate(panels[: len(chosen) + len(alone)]):
+        _name_rows(axes, [row["name"] for row in table["rows"]] if i == 0 else [""] * len(table["rows"]))
+    if curves:
+        _draw_curves(panels[-1], table, curves)
+    _add_legend(figure, panels[: len(chosen) + len(alone)])
+    return figure
+
+
+def _draw_panel(axes: Any, table: dict[str, Any], key: str) -> None:
+    """One of our columns: published numbers above each dot, baselines below it."""
+    column = table["columns"][key]
+    for y, row in enumerate(table["rows"]):
+        _draw_cell(axes, y, row, key)
+    same = [name for name in column["published"] if table["published_columns"][name]["unit"] == column["unit"]]
+    for mark, name in zip(PUBLISHED_MARKS, same):
+        points = [(row["published"][name], y) for y, row in enumerate(table["rows"]) if name in row["published"]]
+        label = f"published: {table['published_columns'][name]['title']}" if len(same) > 1 else "published"
+        _draw_points(axes, points, -0.22, mark, PUBLISHED, label)
+    baselines = [name for name, other in table["columns"].items() if other["baseline_for"] == key]
+    for mark, name in zip(BASELINE_MARKS, baselines):
+        points = [(row["ours"][name]["mean"], y) for y, row in enumerate(table["rows"]) if row["ours"][name]]
+        _draw_points(axes, points, 0.22, mark, BASELINE, table["columns"][name]["title"])
+    _scale_axis(axes, column)
+
+
+def _draw_published(axes: Any, table: dict[str, Any], name: str) -> None:
+    column = table["published_columns"][name]
+    points = [(row["published"][name], y) for y, row in enumerate(table["rows"]) if name in row["published"]]
+    _draw_points(axes, points, 0, "D", PUBLISHED, "published")
+    unit = f" ({column['unit']})" if column["unit"] else ""
+    axes.set_xlabel(f"published: {column['title']}{unit}\n{column['better']} is better", fontsize=9)
+    axes.margins(x=0.15)
+
+
+def _draw_columns(table: dict[str, Any]) -> Figure:
+    """The columns of the first one's unit below each other, baselines in grey below what they are baselines for."""
+    (row,), columns = table["rows"], table["columns"]
+    unit = next(iter(columns.values()))["unit"]
+    keys = [key for key, column in columns.items() if column["unit"] == unit and row["ours"][key]]
+    figure = Figure((6.4, 1.6 + 0.3 * len(keys)), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for y, key in enumerate(keys):
+        _draw_cell(axes, y, row, key, BASELINE if columns[key]["baseline_for"] else OURS)
+    _name_rows(axes, [columns[key]["title"] for key in keys])
+    if keys:
+        _scale_axis(axes, {**columns[keys[0]], "title": row["name"]})
+    _add_legend(figure, [axes])
+    return figure
+
+
+def _draw_cell(axes: Any, y: float, row: dict[str, Any], key: str, color: str = OURS) -> None:
+    """The mean with its interval, and every seed; nothing where there is no number."""
+    found = row["ours"][key]
+    if not found:
+        return
+    ends = [found["mean"] if found[end] is None else found[end] for end in ("low", "high")]
+    label = "baseline" if color == BASELINE else "ours, 95 % interval"
+    axes.plot(ends, [y, y], "-", color=color, lw=1.6)
+    axes.plot([found["mean"]], [y], "x" if row["stale"] else "o", color=color, ms=6, label=label)
+    shown = [member for member in row["members"] if member["status"] == ("stale" if row["stale"] else "done")]
+    seeds = [member["values"][key] for member in shown if member["values"].get(key) is not None]
+    axes.plot(seeds, [y] * len(seeds), "|", color=color, alpha=0.6, ms=9, label="single seeds")
+
+
+def _draw_points(axes: Any, points: list[tuple[float, float]], shift: float, mark: str, color: str, label: str) -> None:
+    fill = {} if mark in BASELINE_MARKS else {"mfc": "white"}
+    axes.plot([x for x, _ in points], [y + shift for _, y in points], mark, color=color, ms=5, label=label, **fill)
+
+
+def _draw_curves(axes: Any, table: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """One line a row, in the colours of `COLORS`, dashed where they are used again."""
+    for i, row in enumerate(rows):
+        values = np.array([np.nan if value is None else value for value in row["curve"]["mean"]], float)
+        style = ("-", "--", ":", "-.")[i // len(COLORS) % 4]
+        axes.plot(row["curve"]["horizon"], values, style, color=COLORS[i % len(COLORS)], label=row["name"], lw=1.6)
+    axes.set_xlabel("frames ahead", fontsize=9)
+    axes.set_title(table["curve_title"], fontsize=9)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    _tidy(axes, "both")
+
+
+def _scale_axis(axes: Any, column: dict[str, Any]) -> None:
+    """Names the axis, which goes no more than a margin beyond the possible range."""
+    unit = f" ({column['unit']})" if column["unit"] else ""
+    axes.set_xlabel(f"{column['title']}{unit}\n{column['better']} is better", fontsize=9)
+    low, high = axes.get_xlim()
+    margin = 0.03 * (high - low)
+    least, greatest = column["range"]
+    axes.set_xlim(
+        low if least is None else max(low, least - margin), high if greatest is None else min(high, greatest + margin)
+    )
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
+
+
+def _name_rows(axes: Any, names: list[str]) -> None:
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    _tidy(axes, "both")
+
+
+def _add_legend(figure: Figure, panels: Any) -> None:
+    """One legend below all panels, every label once."""
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    columns = max(1, int(figure.get_figwidth() / 2))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def _tidy(axes: Any, which: str) -> None:
+    axes.grid(color="#E5E5E5", lw=0.8, axis=which)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,197 @@
+"""What is shown of tables: Markdown, CSV, LaTeX and plots, and the pages of the committed results."""
+
+import csv
+import io
+import itertools
+import json
+import pathlib
+import shutil
+
+import pytest
+from matplotlib.transforms import Bbox
+from toy_table import made, measured, planned
+
+from experiments.reports import results
+from experiments.runs.fingerprint import ROOT
+from experiments.tables import collect, definition, page, render
+from experiments.tables import members as plan
+from experiments.tables import run as table_module
+from experiments.tables.plot import draw
+from experiments.tables.summary import summarize
+from world_models.core.errors import UserError
+
+COMMITTED = [table for group in results.read(ROOT / "results").values() for table in group]
+NAMES = [f"{table['table']}-{table['scale']}" for table in COMMITTED]
+
+
+@pytest.fixture
+def summary(tables, square_data, tmp_path):
+    """The toy table, measured with two seeds."""
+    found, whole = planned(tables, tmp_path, square_data, seeds=2)
+    for member in whole.members:
+        measured(member, 10.25 + member.seed)
+    return summarize(found, collect.collect(found, "smoke", whole, {}))
+
+
+def test_forms_agree_and_escape(summary, tmp_path):
+    path = render.write(tmp_path / "out", summary)
+    text = path.read_text()
+    assert "| two | 20† |" in text
+    for words in (
+        "Why?",
+        "ImageNet",
+        "toy data",
+        "page 3",
+        "revision abc, on 1 x toy, 2026-01-01",
+        "a baseline for PSNR",
+    ):
+        assert words in text
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text())))
+    assert len(lines) == 8
+    assert lines[3]["row"] == "two"
+    assert float(lines[3]["psnr"]) == 11.25
+    assert float(lines[3]["published_fid"]) == 20
+    latex = (tmp_path / "out" / "table.tex").read_text()
+    assert "Toy \\& Co" in latex
+    assert latex.count("\\\\") == 1 + 4
+    assert json.loads((tmp_path / "out" / "table.json").read_text()) == json.loads(json.dumps(summary))
+    assert (tmp_path / "out" / "table.png").stat().st_size > 5000
+
+
+def test_stale_and_missing_members_are_shown(tables, square_data, tmp_path, monkeypatch):
+    found, old = planned(tables, tmp_path, square_data, seeds=2)
+    for member in old.members:
+        if member.row != "three":
+            measured(member, 20.0)
+    monkeypatch.setattr(plan, "of_code", lambda modules: "other code")
+    found, new = planned(tables, tmp_path, square_data, seeds=2)
+    text = page.as_markdown([summarize(found, collect.collect(found, "smoke", new, {}))], lambda table: "x.png")
+    assert "20.00 (stale)" in text
+    assert "three, seed 1: missing" in text
+    assert "1 could not be tested" in text
+
+
+def test_plots_show_every_row_and_no_seed_that_its_row_left_out(tables, square_data, tmp_path, monkeypatch):
+    found, old = planned(tables, tmp_path, square_data, seeds=2)
+    for member in old.members:
+        measured(member, 10.0)
+    monkeypatch.setattr(plan, "of_code", lambda modules: "other code")
+    found, new = planned(tables, tmp_path, square_data, seeds=2)
+    for member in new.members:
+        if member.seed == 0:
+            measured(member, 30.0)
+    figure = draw(summarize(found, collect.collect(found, "smoke", new, {})))
+    ours, published = figure.axes
+    assert [label.get_text() for label in ours.get_yticklabels()] == list(found.rows)
+    assert {float(x) for line in ours.lines for x in line.get_xdata()} == {30.0, 15.0}  # ours and its baseline
+    assert {float(x) for line in published.lines for x in line.get_xdata()} == {30.0, 20.0, 10.0}
+
+
+@pytest.mark.parametrize("table", COMMITTED, ids=NAMES)
+def test_no_interval_of_a_committed_result_leaves_the_possible_range(table):
+    for row in table["rows"]:
+        for key, column in table["columns"].items():
+            cell, (least, greatest) = row["ours"][key], column["range"]
+            if column["unit"] == "%":
+                assert (least, greatest) == (0, 100)
+            if cell and cell["low"] is not None:
+                assert cell["low"] <= cell["mean"] <= cell["high"]
+                assert least is None or least <= cell["low"]
+                assert greatest is None or cell["high"] <= greatest
+
+
+@pytest.mark.parametrize("table", COMMITTED, ids=NAMES)
+def test_committed_results_render_with_bold_only_among_comparable_rows(table, tmp_path):
+    text = page.as_markdown([table], lambda _: "x.png")
+    render.as_latex(table)
+    assert len(render.as_csv(table).splitlines()) == 1 + sum(len(row["members"]) for row in table["rows"])
+    for key, column in table["columns"].items():
+        for group in {row["group"] for row in table["rows"]}:
+            cells = [row["ours"][key] for row in table["rows"] if row["group"] == group]
+            marked = [cell for cell in cells if cell and cell["best"]]
+            assert not marked or (not column["baseline_for"] and len(marked) < len(cells))
+    origin = table["provenance"]
+    assert origin["revision"][:10] in text
+    assert origin["data_fingerprint"] in text
+    assert all(f"| {conclusion['text']} |" in text for conclusion in table["statement"]["conclusions"])
+
+
+@pytest.mark.parametrize("table", COMMITTED, ids=NAMES)
+def test_names_in_plots_do_not_overlap_and_lie_inside(table):
+    figure = draw(table)
+    figure.suptitle(table["title"])
+    figure.draw_without_rendering()
+    texts = [text for legend in figure.legends for text in legend.get_texts()] + [figure._suptitle]
+    for axes in figure.axes:
+        low, high = sorted(axes.get_xlim())
+        shown = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        texts += [*axes.get_yticklabels(), *shown, axes.xaxis.label]
+    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+    assert not [pair for pair in itertools.combinations(boxes, 2) if _overlap(*pair)]
+    for box in boxes:
+        assert -1 <= box.x0 < box.x1 <= figure.bbox.width + 1
+        assert -1 <= box.y0 < box.y1 <= figure.bbox.height + 1
+
+
+def _overlap(one, other):
+    """Whether two boxes share more than a pixel each way."""
+    both = Bbox.intersection(one, other)
+    return both is not None and both.width > 1 and both.height > 1
+
+
+def test_axes_of_percent_go_no_further_than_a_margin():
+    for table in COMMITTED:
+        for axes in draw(table).axes:
+            if "(%)" in axes.get_xlabel():
+                assert -5 < axes.get_xlim()[0] < axes.get_xlim()[1] < 105
+
+
+def test_the_pages_of_the_repository_say_what_its_results_say():
+    results.update(ROOT, check=True)
+
+
+def test_every_conclusion_of_a_paper_names_it():
+    ours = ("our aim", "ours", "statistics", "reproduction", "issue")
+    for name in definition.names():
+        for conclusion in definition.load(name).conclusions:
+            if conclusion.kind == "paper":
+                assert not [word for word in ours if word in conclusion.source], (name, conclusion.text)
+
+
+def test_published_results_reach_the_pages_and_are_kept_in_step(tables, square_data, tmp_path, monkeypatch):
+    for member in planned(tables, tmp_path, square_data, seeds=1)[1].members:
+        measured(member, 10.0)
+    root = tmp_path / "repository"
+    monkeypatch.setattr(table_module, "RESULTS", root / "results")
+    words = ["launch.py table", "toy", f"--workdir={tmp_path}", "--data", str(square_data), "--publish"]
+    monkeypatch.setattr("sys.argv", words)
+    request = {"scale": "smoke", "dataset": str(square_data), "folder": tables, "parallel": "none"}
+    made("toy", tmp_path, publish=True, **request)
+    kept = (root / "results" / "toy" / "smoke.json").read_text()
+    assert str(tmp_path) not in kept
+    assert json.loads(kept)["provenance"]["command"] == "launch.py table toy --publish"
+    readme = root / "README.md"
+    readme.write_text(f"before\n{results.BEGIN}{results.END}after\n")
+    shutil.copy(ROOT / "results" / "demo.json", root / "results")
+    update = lambda **words: results.update(root, folder=tables, **words)
+    with pytest.raises(UserError, match="make results"):
+        update(check=True)
+    update()
+    assert "[Toy & Co](docs/results/toy.md)" in readme.read_text()
+    docs = root / "docs" / "results"
+    assert {path.name for path in docs.iterdir()} == {"toy.md", "toy-smoke.png", "demo.md", "index.md"}
+    assert "ImageNet, which is not here" in (docs / "toy.md").read_text()
+    update(check=True)
+    for change in (
+        lambda: readme.write_text(readme.read_text().replace("Toy", "Boy")),
+        lambda: (docs / "toy.md").write_text("other"),
+        lambda: (docs / "old.md").write_text("left over"),
+        lambda: (docs / "toy-smoke.png").unlink(),
+    ):
+        change()
+        with pytest.raises(UserError, match="make results"):
+            update(check=True)
+        update()
+    pathlib.Path(root / "results" / "toy" / "smoke.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        update()
