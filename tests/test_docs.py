@@ -19,6 +19,8 @@ import reference  # noqa: E402
 
 import launch  # noqa: E402
 from experiments.runs import config as configs  # noqa: E402
+from experiments.tables import definition  # noqa: E402
+from experiments.tables.summary import summarize  # noqa: E402
 from world_models.core.options import OneOf  # noqa: E402
 
 README = ROOT / "README.md"
@@ -168,13 +170,20 @@ def test_numbers_come_from_results(path):
     text = prose(path.read_text())
     sourced = re.compile(r"(-?[\d.,]+)( (?:%|dB|GFLOP))?<!-- (results/\S+\.json): (.*?) -->")
     for number, _, file, keys in sourced.findall(text):
-        value = look_up(json.loads((ROOT / file).read_text()), keys.split(" / "))
+        value = look_up(measured(file), keys.split(" / "))
         digits = len(number.partition(".")[2])
         assert f"{value:.{digits}f}" == number.replace(",", ""), f"{number} is {value} in {file}: {keys}"
     rest = sourced.sub("", text)
     rest = re.sub(r"\d+ %<!-- assumed -->|95 % intervals?|`[^`\n]*`|\]\([^)]*\)", "", rest)
     rest = rest.replace("\n", " ")
     assert not re.findall(r"\d+(?:\.\d+)? ?(?:%|dB|GFLOP)(?!\w)", rest)
+
+
+@functools.cache
+def measured(file):
+    """The content of a file in results/; of a table what follows from it, as its page shows it."""
+    content = json.loads((ROOT / file).read_text())
+    return summarize(definition.load(content["table"]), content) if "table" in content else content
 
 
 def look_up(found, keys):

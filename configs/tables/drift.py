@@ -1,7 +1,8 @@
 """DIAMOND's question: does EDM drift less than DDPM over long imagined futures, at few denoising steps?
 
 Ours: both are trained once a seed; the rows of one process differ only in `config.eval.sampler.num_steps`. DDPM
-predicts the noise and is sampled as DDIM; its one-step mode starts in the middle of the schedule, as in the released baseline.
+predicts the noise and is sampled as DDIM; its one-step mode starts in the middle of the schedule, as in the released
+baseline.
 Number to expect: results/drift/.
 Command: python launch.py table drift --scale=cpu --seeds=3
 """

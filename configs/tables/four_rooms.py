@@ -86,19 +86,19 @@ def get_table() -> dict:
         },
         "conclusions": [
             {
-                "text": "two levels reach more goals than one",
+                "text": "two levels have a higher success rate than one",
                 "kind": "paper",
                 "source": "H-JEPA, by depth",
                 "holds": lambda rows: done(rows, "two levels") > done(rows, "one level"),
             },
             {
-                "text": "two levels reach more goals than one whose plans are judged by the sum of distances",
+                "text": "two levels have a higher success rate than one whose plans are judged by the sum of distances",
                 "kind": "ours",
                 "source": "the upper levels are judged so",
                 "holds": lambda rows: done(rows, "two levels") > done(rows, "one level by the sum of distances"),
             },
             {
-                "text": "three levels reach more goals than two",
+                "text": "three levels have a higher success rate than two",
                 "kind": "paper",
                 "source": "H-JEPA, by depth",
                 "holds": lambda rows: done(rows, "three levels") > done(rows, "two levels"),

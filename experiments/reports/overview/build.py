@@ -111,8 +111,10 @@ def _table(table: dict[str, Any]) -> str:
     for found in table["statement"]["conclusions"]:
         css, word = MARKS[found["holds"]]
         seeds = f" ({found['seeds_held']} of {found['seeds']} seeds)" if found["seeds"] else ""
+        kind = {"paper": "conclusion of the paper", "ours": "hypothesis of ours"}[found["kind"]]
+        source = f"{kind}: {found['source']}" if found["source"] else kind
         verdicts.append(
-            f"<li class='{css}'><b>{word}</b>{seeds}: {text(found['text'])} <small>{text(found['source'])}</small></li>"
+            f"<li class='{css}'><b>{word}</b>{seeds}: {text(found['text'])} <small>{text(source)}</small></li>"
         )
     files = "".join(
         f"<a href='{link(table['path'], f'table.{kind}')}'>{kind}</a> " for kind in ("md", "csv", "tex", "json")

@@ -39,7 +39,14 @@ def table(folder, **changes):
         {"name": "none", "published": {}, "source": "", "unverified": False, "stale": False,
          "ours": {"psnr": None}, "members": []},
     ]  # fmt: skip
-    conclusion = {"text": "new beats old", "source": "page 4", "holds": False, "seeds_held": 1, "seeds": 3}
+    conclusion = {
+        "text": "new beats old",
+        "kind": "paper",
+        "source": "page 4",
+        "holds": False,
+        "seeds_held": 1,
+        "seeds": 3,
+    }
     content = {
         "table": "toy", "scale": "cpu", "title": NASTY, "paper": "Nobody 2020", "number": "Table 1", "about": "About.",
         "setting": "ImageNet", "data": "stand-in squares", "columns": {"psnr": {"title": "PSNR", "unit": "dB",
