@@ -43,7 +43,7 @@ docs: .venv/docs
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[docs]'
 	touch $@
 
-# The README's results from the JSON in results/.
+# The pages in docs/results/ and the README's overview, from the JSON in results/.
 results: setup
 	$(BIN)/python -m experiments.reports.results
 

@@ -1,1 +1,5 @@
-"""Tables of papers: `definition` reads them, `plan` and `job` run them, `collect` and `render` say what came out."""
+"""Tables of papers.
+
+`schema` and `definition` say what a table is, `members`, `job` and `run` make its numbers, `collect` keeps them, `summary`
+derives means, intervals and verdicts, and `page`, `plot` and `render` show them.
+"""

@@ -94,9 +94,11 @@ def _sources(table: dict[str, Any]) -> list[str]:
 def _notes(table: dict[str, Any]) -> list[str]:
     """What a reader must know about the cells."""
     found = [cell for row in table["rows"] for cell in row["ours"].values() if cell]
-    seeds = sorted({cell["n"] for cell in found})
-    many = f"{seeds[0]} seed{'s' if seeds[0] > 1 else ''}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    notes = [f"Ours: mean over {many} [95 % interval]; arrows say which direction is better."] if found else []
+    notes = []
+    if found:
+        least, most = min(cell["n"] for cell in found), max(cell["n"] for cell in found)
+        seeds = f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds"
+        notes.append(f"Ours: mean over {seeds} [95 % interval]; arrows say which direction is better.")
     if any(cell["best"] for cell in found):
         notes.append(BOLD)
     elif found:

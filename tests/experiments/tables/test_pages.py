@@ -71,6 +71,12 @@ def test_stale_and_missing_members_are_shown(tables, square_data, tmp_path, monk
     assert "1 could not be tested" in text
 
 
+def test_a_table_without_results_renders(tables, square_data, tmp_path):
+    found, whole = planned(tables, tmp_path, square_data, seeds=1)
+    text = render.write(tmp_path / "out", summarize(found, collect.collect(found, "smoke", whole, {}))).read_text()
+    assert "| one | 30 | not run |" in text
+
+
 def test_plots_show_every_row_and_no_seed_that_its_row_left_out(tables, square_data, tmp_path, monkeypatch):
     found, old = planned(tables, tmp_path, square_data, seeds=2)
     for member in old.members:

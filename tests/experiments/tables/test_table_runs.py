@@ -47,7 +47,7 @@ def test_a_failed_member_is_reported_and_the_others_finish_and_are_used_again(ta
     assert by_name["ours"]["members"][0]["status"] == "failed"
     assert by_name["three"]["ours"]["psnr"]["mean"] > 0
     assert " | jobs: 2 running | measured: 0 of 2 | " in capfd.readouterr().err
-    # The same row again is a look at a file; --force moves the run aside and makes it anew.
+    # The same row again is a look at a file; --force renames the run and makes it again.
     result = next((tmp_path / "runs").glob("*/results/*.json"))
     before = result.stat().st_mtime_ns
     made("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables)
@@ -90,7 +90,7 @@ def test_slurm_gets_every_training_once_and_a_second_call_collects(tables, squar
     for member in whole.members[:2]:
         measured(member, 10.0)
     path = made("toy", tmp_path, parallel="slurm", **request)
-    assert "| one | 30 | **10.00** |" in path.read_text()
+    assert "| one | 30 | 10.00 |" in path.read_text()
 
 
 def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(

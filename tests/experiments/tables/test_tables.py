@@ -178,3 +178,8 @@ def test_no_training_is_made_again_for_a_change_in_how_runs_are_measured(tmp_pat
     path = root / "experiments" / "evaluation" / "measure.py"
     path.write_text(path.read_text() + "\nADDED = 1\n")
     assert [name for name in modules if after[name] != codes()[name]] == ["eval"]
+
+
+def test_tables_do_not_import_launchers():
+    for path in (fingerprint.ROOT / "experiments" / "tables").glob("*.py"):
+        assert "experiments.tools" not in path.read_text(), path.name
