@@ -64,7 +64,8 @@ def to_dict(options: Any, schema: Schema | None = None) -> dict[str, Any]:
 
 
 def _plain(value: Any, schema: Schema | None) -> Any:
-    return to_dict(value, schema) if schema or dataclasses.is_dataclass(value) else value
+    is_block = value is not None and (schema or dataclasses.is_dataclass(value))
+    return to_dict(value, schema) if is_block else value
 
 
 def from_dict(schema: Schema, values: Mapping[str, Any], field: str) -> Any:
@@ -102,7 +103,13 @@ def from_dict(schema: Schema, values: Mapping[str, Any], field: str) -> Any:
     ]
     if missing:
         raise ConfigError(f"{field}.{missing[0]}", f"{field}.{missing[0]} is missing and has no default.")
-    read = lambda name, value: _coerced(schema_of(fields[name]) or hints[name], value, f"{field}.{name}")
+
+    def read(name: str, value: Any) -> Any:
+        own = fields[name]
+        if value is None and own.default is None:
+            return None
+        return _coerced(schema_of(own) or hints[name], value, f"{field}.{name}")
+
     return schema(**{name: read(name, value) for name, value in values.items()})
 
 

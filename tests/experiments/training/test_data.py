@@ -6,6 +6,8 @@ from conftest import write_dataset
 from ml_collections import ConfigDict
 
 from experiments.families.base import ImageTextExperiment, VideoExperiment
+from experiments.runs.config import override
+from experiments.runs.workdir import claim, load_config
 from experiments.training import data
 from experiments.training.loop import train
 from world_models.core.errors import ConfigError
@@ -46,10 +48,17 @@ def test_a_mixture_trains_and_its_parts_are_in_the_provenance(tiny_config, squar
     assert mixture.fingerprint in (tmp_path / "run" / "provenance.json").read_text()
 
 
-@pytest.mark.parametrize("mixture", [("a", "b"), (("a", 0),), (("a", "b"),), (("a", 1, 2),), "a"])
+def test_mixtures_are_set_on_the_command_line_and_survive_json(tiny_config, tmp_path):
+    override(tiny_config, ["--config.data.dataset=", "--config.data.mixture=(('here', 7), ('there', 0.5))"])
+    assert data.sources(tiny_config, tmp_path) == [("here", 7.0), ("there", 0.5)]
+    claim(tmp_path, tiny_config)
+    assert data.sources(load_config(tmp_path), tmp_path) == [("here", 7.0), ("there", 0.5)]
+
+
+@pytest.mark.parametrize("mixture", [("a", "b"), (("a", 0),), (("a", "b"),), (("a", 1, 2),)])
 def test_mixtures_that_are_no_pairs_are_invalid(tiny_config, tmp_path, mixture):
     tiny_config.data.dataset = ""
-    tiny_config.data.unlock().mixture = mixture
+    tiny_config.data.mixture = mixture
     with pytest.raises(ConfigError) as error:
         data.sources(tiny_config, tmp_path)
     assert error.value.field == "config.data.mixture"

@@ -209,7 +209,7 @@ def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, squa
     tiny_config.data.dataset = str(data)
     with pytest.raises(UserError, match=rf"Record \d .* of {path} is damaged .*config.runtime.data.max_damaged=0"):
         train(tiny_config, tmp_path / "run")
-    tiny_config.data.max_damaged = 1
+    tiny_config.runtime.data.max_damaged = 1
     train(tiny_config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "incidents.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["damaged_record"]

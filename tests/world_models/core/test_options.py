@@ -1,10 +1,12 @@
 """Options from config blocks: coercion, defaults, and errors that name the field."""
 
 import dataclasses
+import json
 import pathlib
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,16 @@ def test_options_round_trip_through_a_config():
     assert block["inner"] == {"size": 3, "scale": 2.0}
     assert from_dict(SCHEMA, block, "config.block") == options
     assert from_dict(SCHEMA, {"kind": "other"}, "config.block") == Other()
+
+
+def test_blocks_may_be_absent():
+    @dataclasses.dataclass(frozen=True)
+    class Maybe:
+        block: Any = dataclasses.field(default=None, metadata={"schema": SCHEMA})
+
+    assert to_dict(Maybe()) == {"block": None}
+    for options in (Maybe(), Maybe(Other())):
+        assert from_dict(Maybe, json.loads(json.dumps(to_dict(options))), "config") == options
 
 
 def test_lists_become_tuples_and_whole_numbers_floats():
