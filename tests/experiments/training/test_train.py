@@ -10,6 +10,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from conftest import set_fields
 from ml_collections import ConfigDict
 
 import experiments
@@ -20,7 +21,7 @@ from experiments.training import setup as running
 from experiments.training import state
 from experiments.training.loop import train
 from world_models.checkpointing import checkpoints
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.models.video_diffusion.model import VideoDiffusion
 
 
@@ -256,7 +257,7 @@ def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
 def test_workdir_of_another_config_is_left_alone(tiny_config, tmp_path):
     train(tiny_config, tmp_path)
     before = (tmp_path / "config.json").read_text()
-    tiny_config.train.learning_rate = 0.5
+    tiny_config.train.optimizer.learning_rate = 0.5
     tiny_config.model.condition = 32
     with pytest.raises(
         UserError, match=r"config.model.condition is 32, there it is 16; config.train.optimizer.learning_rate is 0.5"
@@ -314,7 +315,7 @@ def transformer(**fields):
         ("model.context_offsets", (1, 2), "model.context_offsets"),
         ("diffusion.process", "flow", "diffusion.process"),
         ("diffusion.process", "ddpm", "diffusion.sigma_data"),
-        ("eval.sampler.process", "ddpm", "eval.sampler.order"),
+        ("eval.sampler.process", "ddpm", "eval.sampler.initial_noise"),
         ("eval.sampler.order", 3, "eval.sampler.order"),
         ("eval.sampler.num_steps", 0, "eval.sampler.num_steps"),
         ("model.network.channels", (8, 8, 8, 8, 8, 8), "model.network.channels"),
@@ -346,8 +347,9 @@ def test_config_that_cannot_run_raises_before_anything_is_written(tiny_config, t
         tiny_config.model.network = ConfigDict(value)
     else:
         tiny_config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=f"config.{named}\\b"):
+    with pytest.raises(ConfigError) as error:
         train(tiny_config, tmp_path / "run")
+    assert error.value.field == f"config.{named}"
     assert not (tmp_path / "run").exists()
 
 
