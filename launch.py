@@ -128,10 +128,8 @@ def _run(command: str, argv: list[str]) -> pathlib.Path | None:
         from experiments.commands.plan import plan
 
         return plan(run)
-    if hasattr(run.experiment, "reconstructions"):  # it sees, but foresees nothing
-        from experiments.evaluation.reconstructions import imagine
-    else:
-        from experiments.commands.imagine import imagine
+    from experiments.commands.imagine import imagine
+
     return imagine(run)
 
 

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from experiments.evaluation.options import FineTuneOptions
-from experiments.training.state import merge_model, split_model
+from experiments.training.state import split_model
 from world_models.core import sharding as parallel
 from world_models.core.errors import config_error
 from world_models.core.types import Array
@@ -43,17 +43,14 @@ def fine_tune(
     """Test accuracy, 0..1, of `model` as a classifier fine-tuned with cross-entropy (MAE, appendix A.1, table 9).
 
     Args:
-      model: a `MaskedAutoencoder`, pretrained or new; it is used up.
+      model: a `MaskedAutoencoder`, pretrained or new; it stays as it is.
       options: how.
       train, test: (uint8 frames [n, time, h, w, c], int labels [n]).
       num_classes: how many classes there are.
       seed: of the head, the order and all augmentation.
     """
-    classifier = Classifier(model, num_classes, rngs=nnx.Rngs(seed))
-    graphdef, params, constants = split_model(classifier)
-    params = jax.tree.map(jnp.copy, params)  # steps donate them, and `model` may share its arrays with others
-    optimizer, step, predict = _programs(graphdef, options, num_classes, classifier.depth)
-    moments, rng, key = optimizer.init(params), np.random.default_rng(seed), jax.random.key(seed)
+    classifier = Classifier(jax.tree.map(jnp.copy, model), num_classes, rngs=nnx.Rngs(seed))  # steps donate its arrays
+    moments, rng, key = _init(classifier, options), np.random.default_rng(seed), jax.random.key(seed)
     augment = RandAugment(options.randaugment_ops, options.randaugment_magnitude)
     order: list[int] = []
     for i in range(options.num_steps):
@@ -63,43 +60,55 @@ def fine_tune(
         frames = train[0][rows]
         if options.randaugment_ops:
             frames = np.stack([augment(clip, seed=int(rng.integers(2**31))) for clip in frames])
-        batch = parallel.place_beside(params, (frames, train[1][rows].astype(np.int32)))
-        params, moments = step(params, constants, moments, *batch, jax.random.fold_in(key, i))
-    found = in_batches(functools.partial(predict, params, constants), params, test[0], 256)
+        batch = parallel.place_beside(classifier, (frames, train[1][rows].astype(np.int32)))
+        classifier, moments = _step(classifier, moments, *batch, jax.random.fold_in(key, i), options, num_classes)
+    found = in_batches(functools.partial(_predict, classifier), classifier, test[0], 256)
     return float(np.mean(found == test[1]))
 
 
-@functools.cache
-def _programs(graphdef: nnx.GraphDef, options: FineTuneOptions, num_classes: int, depth: int) -> tuple[Any, Any, Any]:
-    """The optimizer, the step and the prediction, compiled once for all trainings that are alike."""
+def _optimizer(options: FineTuneOptions) -> optax.GradientTransformation:
     warmup = min(options.warmup_steps, options.num_steps - 1)
     rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warmup, options.num_steps)
     kernels = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: "kernel" in str(path[-1]), params)
-    optimizer = optax.adamw(rate, b1=0.9, b2=0.999, weight_decay=options.weight_decay, mask=kernels)
+    return optax.adamw(rate, b1=0.9, b2=0.999, weight_decay=options.weight_decay, mask=kernels)
+
+
+def _init(classifier: Classifier, options: FineTuneOptions) -> Any:
+    return _optimizer(options).init(split_model(classifier)[1])
+
+
+@functools.partial(jax.jit, static_argnames=("options", "num_classes"), donate_argnames=("classifier", "moments"))
+def _step(
+    classifier: Classifier,
+    moments: Any,
+    frames: Array,
+    labels: Array,
+    key: Array,
+    options: FineTuneOptions,
+    num_classes: int,
+) -> tuple[Classifier, Any]:
+    """One update: (classifier, state of the optimizer)."""
+    crops, mixing, dropping = jax.random.split(key, 3)
+    per_example = lambda key: jax.random.split(key, len(labels))
+    frames = cropped(frames, per_example(crops), options.crop_scale, options.flip).astype(jnp.float32)
+    targets = jax.nn.one_hot(labels, num_classes)
+    frames, targets = mixup_cutmix(mixing, frames, targets, options.mixup, options.cutmix, options.label_smoothing)
+    merge, params, constants = split_model(classifier)
+
+    def loss(params: Any) -> jax.Array:
+        logits = merge(params, constants)(frames, per_example(dropping), options.drop_path)
+        return jnp.mean(optax.softmax_cross_entropy(logits, targets))
+
+    updates, moments = _optimizer(options).update(jax.grad(loss)(params), moments, params)
     blocks = None if options.trained_blocks < 0 else options.trained_blocks
+    factors = learning_rate_factors(params, classifier.depth, options.layer_decay, blocks)
+    params = optax.apply_updates(params, jax.tree.map(jnp.multiply, updates, factors))
+    return merge(params, constants), moments
 
-    @functools.partial(jax.jit, donate_argnums=(0, 2))
-    def step(params, constants, moments, frames, labels, key):
-        crops, mixing, dropping = jax.random.split(key, 3)
-        per_example = lambda key: jax.random.split(key, len(labels))
-        frames = cropped(frames, per_example(crops), options.crop_scale, options.flip).astype(jnp.float32)
-        targets = jax.nn.one_hot(labels, num_classes)
-        frames, targets = mixup_cutmix(mixing, frames, targets, options.mixup, options.cutmix, options.label_smoothing)
 
-        def loss(params):
-            logits = merge_model(graphdef, params, constants)(frames, per_example(dropping), options.drop_path)
-            return jnp.mean(optax.softmax_cross_entropy(logits, targets))
-
-        grads = jax.grad(loss)(params)
-        updates, moments = optimizer.update(grads, moments, params)
-        factors = learning_rate_factors(params, depth, options.layer_decay, blocks)
-        return optax.apply_updates(params, jax.tree.map(jnp.multiply, updates, factors)), moments
-
-    @jax.jit
-    def predict(params, constants, frames):
-        return jnp.argmax(merge_model(graphdef, params, constants)(frames), axis=-1)
-
-    return optimizer, step, predict
+@jax.jit
+def _predict(classifier: Classifier, frames: Array) -> jax.Array:
+    return jnp.argmax(classifier(frames), axis=-1)
 
 
 def cropped(frames: Array, keys: Array, scale: tuple[float, ...], flip: bool) -> Array:
@@ -122,11 +131,11 @@ def cropped(frames: Array, keys: Array, scale: tuple[float, ...], flip: bool) ->
     return jax.vmap(change)(keys, frames.astype(jnp.float32)) if scale or flip else frames
 
 
-def in_batches(function: Any, weights: Any, rows: np.ndarray, size: int) -> np.ndarray:
-    """`function` of `rows` [n, ...], `size` at a time on the devices of `weights`: NumPy [n, ...]."""
+def in_batches(function: Any, model: nnx.Module, rows: np.ndarray, size: int) -> np.ndarray:
+    """`function` of `rows` [n, ...], `size` at a time on the devices of `model`: NumPy [n, ...]."""
     found = []
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
         filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])  # one shape, one compilation
-        found.append(parallel.on_host(function(parallel.place_beside(weights, filled)))[: len(part)])
+        found.append(parallel.on_host(function(parallel.place_beside(model, filled)))[: len(part)])
     return np.concatenate(found)

@@ -1,41 +1,33 @@
-"""What a trained run is worth, as named numbers: what the commands write and the tables read. Nothing is drawn here."""
+"""All evaluators of a trained run: the capability `eval` of every family."""
 
-from typing import Any
+import pathlib
+from typing import TYPE_CHECKING, Any
 
-import jax
-
-from experiments.evaluation import rollouts
-from experiments.runs.loading import LoadedRun
+from experiments.runs import workdir as workdirs
 from experiments.runs.progress import finite_or_none
 
-
-def futures(run: LoadedRun) -> tuple[rollouts.Rollouts, dict[str, Any]]:
-    """Futures imagined from held-out contexts as `config.eval.imagine` says, and the content of imagine/metrics.json."""
-    options, data = run.config.eval.imagine, run.config.data
-    length = options.num_context + options.horizon
-    windows = run.windows(
-        data.test_split, length, field="config.eval.imagine.num_context + config.eval.imagine.horizon"
-    )
-    training = run.windows(data.train_split, 1)
-    key = jax.random.fold_in(jax.random.key(run.config.seed), 0)
-    results = rollouts.run_rollouts(run.graphdef, run.weights, windows, options.num_context, options.num_contexts, key)
-    metrics = rollouts.measure(results, rollouts.mean_frame(training), options.changed_threshold)
-    metrics |= {"split": data.test_split, "step": run.step, "provenance": run.provenance_of(data.test_split)}
-    return results, finite_or_none(metrics)
+if TYPE_CHECKING:
+    from experiments.runs.loading import LoadedRun
 
 
-def future_metrics(run: LoadedRun) -> dict[str, Any]:
-    """The content of imagine/metrics.json."""
-    return futures(run)[1]
-
-
-def evaluation(run: LoadedRun) -> dict[str, Any]:
-    """What all evaluators of a run say: {"step": …, "eval/<name>/<metric>": value, "provenance": …}."""
+def measure(run: "LoadedRun") -> dict[str, Any]:
+    """The metrics of all evaluators: {"step": …, "eval/<name>/<metric>": value, "provenance": …}."""
     found = {
         f"eval/{name}/{metric}": float(value)
         for name, evaluator in run.experiment.evaluators(run.workdir).items()
-        for metric, value in evaluator(run.graphdef, run.weights).items()
+        for metric, value in evaluator(run.model).items()
     }
     return finite_or_none(
         {"step": run.step, **found, "provenance": run.provenance_of(run.config.data.validation_split)}
     )
+
+
+def write(run: "LoadedRun") -> pathlib.Path:
+    """Prints the metrics and writes them to eval/<step>.json."""
+    found = measure(run)
+    for name, value in found.items():
+        if name.startswith("eval/"):
+            print(f"{name:56} {'-' if value is None else format(value, '.6g')}")
+    path = run.workdir / "eval" / f"{run.step}.json"
+    workdirs.write_json(path, found)
+    return path

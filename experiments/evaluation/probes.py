@@ -1,4 +1,4 @@
-"""Evaluators that ask what an encoder knows: probes of frozen features, and fine-tuning on few labels."""
+"""Evaluators of what an encoder has learned: probes of frozen features, and fine-tuning on few labels."""
 
 import functools
 import pathlib
@@ -13,8 +13,7 @@ from flax import nnx
 from experiments.evaluation.fine_tuning import check, fine_tune, from_scratch, in_batches
 from experiments.evaluation.options import FineTuneOptions
 from experiments.training.data import open_windows
-from experiments.training.experiment import Evaluator
-from experiments.training.state import merge_model, split_model
+from experiments.training.experiment import Evaluator, Experiment
 from world_models.core.errors import UserError, config_error
 from world_models.core.types import Array
 from world_models.data.clips import Windows
@@ -29,7 +28,9 @@ KINDS = (*FROZEN, "fine_tune")
 BATCH = 256
 
 
-def make_probes(experiment: Any, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, Evaluator]:
+def make_probes(
+    experiment: Experiment, config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Evaluator]:
     """The probes that `config.eval.probes.names` names.
 
     Raises:
@@ -111,27 +112,23 @@ class FrozenProbe:
     """
 
     def __init__(
-        self, experiment: Any, labelled: Labelled, probe: Callable[..., float], config: ml_collections.ConfigDict
+        self, experiment: Experiment, labelled: Labelled, probe: Callable[..., float], config: ml_collections.ConfigDict
     ):
         """`probe` is a function (train_x, train_y, test_x, test_y, num_classes) -> accuracy."""
         self._experiment, self._labelled, self._probe, self._config = experiment, labelled, probe, config
-        self._encode = jax.jit(self._features, static_argnums=0)
         self._baselines: dict[str, float] | None = None
 
-    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
-        """Measures a model in functional form."""
-        found = {"accuracy": self._accuracy(*self._encoded(graphdef, weights))}
+    def __call__(self, model: nnx.Module) -> dict[str, float]:
+        """Measures a model with `features`."""
+        found = {"accuracy": self._accuracy(*self._encoded(model))}
         if self._config.eval.probes.baselines:
             self._baselines = self._baselines or self._measure_baselines()
             found |= self._baselines
         return found
 
-    def _features(self, graphdef: nnx.GraphDef, weights: Any, frames: Array) -> jax.Array:
-        return merge_model(graphdef, *weights).features(frames, self._config.eval.probes.pool)
-
-    def _encoded(self, graphdef: nnx.GraphDef, weights: Any) -> list[np.ndarray]:
-        encode = lambda frames: self._encode(graphdef, weights, frames)
-        return [in_batches(encode, weights, part[0], BATCH) for part in (self._labelled.train, self._labelled.test)]
+    def _encoded(self, model: nnx.Module) -> list[np.ndarray]:
+        encode = lambda frames: _features(model, frames, self._config.eval.probes.pool)
+        return [in_batches(encode, model, part[0], BATCH) for part in (self._labelled.train, self._labelled.test)]
 
     def _accuracy(self, train_x: np.ndarray, test_x: np.ndarray) -> float:
         labelled = self._labelled
@@ -139,8 +136,7 @@ class FrozenProbe:
 
     def _measure_baselines(self) -> dict[str, float]:
         train, test = self._labelled.train[0], self._labelled.test[0]
-        graphdef, *weights = new_model(self._experiment, self._config.seed)
-        untrained = self._encoded(graphdef, tuple(weights))
+        untrained = self._encoded(new_model(self._experiment, self._config.seed))
         return {
             "raw_pixels": self._accuracy(raw_pixels(train), raw_pixels(test)),
             "random_features": self._accuracy(*random_features(train, test, untrained[0].shape[1], self._config.seed)),
@@ -151,45 +147,41 @@ class FrozenProbe:
 class FewShot:
     """Accuracy, in percent, after fine-tuning on so many labels a class, from these weights and from scratch."""
 
-    def __init__(self, experiment: Any, labelled: Labelled, config: ml_collections.ConfigDict):
+    def __init__(self, experiment: Experiment, labelled: Labelled, config: ml_collections.ConfigDict):
         """`config.eval.probes.shots` says how many labels a class, 0 for all; `config.eval.fine_tune` how."""
         self._experiment, self._labelled, self._config = experiment, labelled, config
         self._options = config.eval.fine_tune
         check(self._options)
         self._scratch: dict[int, float] = {}
 
-    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
-        """Measures a model in functional form."""
+    def __call__(self, model: nnx.Module) -> dict[str, float]:
+        """Measures a `MaskedAutoencoder`."""
         found = {}
         for shots in self._config.eval.probes.shots:
-            found[f"accuracy_{shots or 'all'}"] = self._fine_tuned(graphdef, weights, shots, self._options)
+            found[f"accuracy_{shots or 'all'}"] = self._fine_tuned(model, shots, self._options)
             if self._config.eval.probes.baselines:
                 if shots not in self._scratch:
-                    new, *parts = new_model(self._experiment, self._config.seed)
-                    self._scratch[shots] = self._fine_tuned(new, tuple(parts), shots, from_scratch(self._options))
+                    new = new_model(self._experiment, self._config.seed)
+                    self._scratch[shots] = self._fine_tuned(new, shots, from_scratch(self._options))
                 found[f"scratch_{shots or 'all'}"] = self._scratch[shots]
         return found
 
-    def _fine_tuned(self, graphdef: nnx.GraphDef, weights: Any, shots: int, options: FineTuneOptions) -> float:
+    def _fine_tuned(self, model: nnx.Module, shots: int, options: FineTuneOptions) -> float:
         frames, labels = self._labelled.train
         if shots:
             rows = balanced_subset(labels, shots, self._config.seed)
             frames, labels = frames[rows], labels[rows]
-        model, test = merge_model(graphdef, *weights), self._labelled.test
+        test = self._labelled.test
         classes, seed = self._labelled.num_classes, self._config.seed
         return 100 * fine_tune(model, options, (frames, labels), test, classes, seed)
 
 
-@functools.cache
-def new_model(experiment: Any, seed: int) -> tuple[nnx.GraphDef, Any, Any]:
-    """The model with the weights that training begins with, split as `split_model` does."""
-    structure = []
+@functools.partial(jax.jit, static_argnames="pool")
+def _features(model: nnx.Module, frames: Array, pool: str) -> jax.Array:
+    return model.features(frames, pool)
 
-    @jax.jit
-    def init() -> tuple[Any, Any]:
-        graphdef, params, constants = split_model(experiment.init(nnx.Rngs(seed)))
-        structure.append(graphdef)
-        return params, constants
 
-    params, constants = init()
-    return structure[0], params, constants
+@functools.lru_cache(maxsize=1)  # several probes begin with it
+def new_model(experiment: Experiment, seed: int) -> nnx.Module:
+    """The model with the weights that training begins with."""
+    return jax.jit(lambda: experiment.init(nnx.Rngs(seed)))()

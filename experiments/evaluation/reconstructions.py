@@ -1,9 +1,15 @@
-"""What a model that reconstructs makes of held-out clips: pictures in training, and the command `imagine`."""
+"""Reconstructions of held-out clips: pictures in training, and the capability `imagine` of models that reconstruct.
+
+Their experiments have `stages`, names of what is shown, the original first and the reconstruction last; a static method
+`reconstructions(model, clip, keys)` that returns uint8 frames [batch, time, h, w, c] by stage; and `caveat`, a sentence
+on what the model was given beyond the visible patches, or "".
+"""
 
 import functools
 import json
 import pathlib
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -12,34 +18,33 @@ from flax import nnx
 from experiments.evaluation.rollouts import mean_frame, spread
 from experiments.reports import media, report
 from experiments.runs import workdir as workdirs
-from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import finite_or_none, read_metrics
-from experiments.training.state import merge_model
 from world_models.core import sharding as parallel
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
 from world_models.metrics import image
 
+if TYPE_CHECKING:
+    from experiments.runs.loading import LoadedRun
+
 NUM_MEASURED = 64
+
+# (model, clip, random keys [batch]) -> uint8 [batch, time, h, w, c] by stage; a module's function or a static method.
+Reconstruct = Callable[[nnx.Module, Clip, Array], dict[str, Array]]
 
 
 def reconstruct(
-    experiment: Any, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: np.ndarray, seed: int
+    function: Reconstruct, stages: Sequence[str], model: nnx.Module, clip: Clip, rows: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """`experiment.reconstructions` of a batch, compiled; `rows` [batch] and `seed` decide the masks.
-
-    Returns:
-      Name -> uint8 [batch, time, h, w, c], the original first and what the model made of it last.
-    """
-    inputs = parallel.place_beside(weights, (clip, rows))
-    made = _reconstruct(experiment, graphdef, weights, *inputs, seed)
-    return {name: parallel.on_host(made[name]) for name in experiment.stages}
+    """Reconstructions of a batch, compiled, in the order of `stages`; `rows` [batch] and `seed` decide the masks."""
+    inputs = parallel.place_beside(model, (clip, rows))
+    made = _reconstruct(function, model, *inputs, seed)
+    return {name: parallel.on_host(made[name]) for name in stages}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _reconstruct(experiment: Any, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: Array, seed: int) -> dict:
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
-    return experiment.reconstructions(merge_model(graphdef, *weights), clip, keys)
+@functools.partial(jax.jit, static_argnames="function")
+def _reconstruct(function: Reconstruct, model: nnx.Module, clip: Clip, rows: Array, seed: int) -> dict[str, Array]:
+    return function(model, clip, jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows))
 
 
 def picture(stages: dict[str, np.ndarray], max_frames: int = 8) -> np.ndarray:
@@ -56,36 +61,46 @@ def picture(stages: dict[str, np.ndarray], max_frames: int = 8) -> np.ndarray:
 
 
 class Pictures:
-    """Evaluator that measures nothing: it draws a few held-out clips, over the picture of the evaluation before."""
+    """Evaluator without metrics: it draws reconstructions of a few held-out clips, each time to the same file."""
 
-    def __init__(self, experiment: Any, windows: Windows, path: pathlib.Path, count: int):
+    def __init__(
+        self, function: Reconstruct, stages: Sequence[str], windows: Windows, path: pathlib.Path, count: int
+    ):  # fmt: skip
         """Draws `count` clips to the file `path`."""
-        self._experiment, self._path, self._rows = experiment, path, spread(windows, count)
+        self._function, self._stages, self._path = function, stages, path
+        self._rows = spread(windows, count)
         self._clip = windows.load(self._rows) if count else None
 
-    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
-        """Draws what the model makes of the clips."""
+    def __call__(self, model: nnx.Module) -> dict[str, float]:
+        """Draws the clips and the model's reconstructions."""
         if self._clip is None:
             return {}
-        stages = reconstruct(self._experiment, graphdef, weights, self._clip, self._rows, 0)
+        stages = reconstruct(self._function, self._stages, model, self._clip, self._rows, 0)
         if parallel.is_main():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             media.write_png(self._path, picture(stages))
         return {}
 
 
-def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reconstructions of held-out clips as `config.eval.imagine` says, and the content of imagine/metrics.json.
+def measure(run: "LoadedRun") -> dict[str, Any]:
+    """The content of imagine/metrics.json."""
+    return reconstructed(run)[1]
+
+
+def reconstructed(run: "LoadedRun") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reconstructions of held-out clips by stage, and their metrics.
 
     PSNR and SSIM of every stage beside the original, over whole frames, patches that the model was shown included;
-    baselines that need no learning are the masked frames as they are and the mean frame of the training data. What the
-    model was told beyond the visible patches is the `caveat`.
+    baselines that need no learning are the masked frames as they are and the mean frame of the training data.
     """
     data = run.config.data
     windows = run.windows(data.test_split, data.clip_length)
     rows = spread(windows, NUM_MEASURED)
     clip = windows.load(rows)
-    stages = reconstruct(run.experiment, run.graphdef, run.weights, clip, rows, run.config.seed)
+    experiment = run.experiment
+    stages = reconstruct(
+        experiment.reconstructions, experiment.stages, run.model, clip, rows, run.config.seed
+    )  # fmt: skip
     original = next(iter(stages.values()))
     average = np.broadcast_to(mean_frame(run.windows(data.train_split, 1)), original.shape)
     metrics: dict[str, Any] = {"num_examples": len(rows)}
@@ -93,7 +108,7 @@ def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         metrics.setdefault("psnr", {})[name] = float(np.mean(np.asarray(image.psnr(frames, original))))
         metrics.setdefault("ssim", {})[name] = float(np.mean(np.asarray(image.ssim(frames, original))))
     metrics |= {
-        "caveat": run.experiment.caveat,
+        "caveat": experiment.caveat,
         "split": data.test_split,
         "step": run.step,
         "provenance": run.provenance_of(data.test_split),
@@ -101,9 +116,9 @@ def measure(run: LoadedRun) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return stages, finite_or_none(metrics)
 
 
-def imagine(run: LoadedRun) -> pathlib.Path:
+def write(run: "LoadedRun") -> pathlib.Path:
     """Writes imagine/: metrics.json, reconstructions.png (and .mp4 of clips) and report.html; returns the report."""
-    stages, metrics = measure(run)
+    stages, metrics = reconstructed(run)
     folder = run.workdir / "imagine"
     workdirs.write_json(folder / "metrics.json", metrics)
     count, fps = run.config.eval.imagine.num_shown, run.config.eval.imagine.fps

@@ -9,10 +9,10 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from experiments.training.state import merge_model
+from experiments.training.experiment import Experiment
 from world_models.core import sharding as parallel
 from world_models.core.imagination import imagine
-from world_models.core.types import Array, Clip
+from world_models.core.types import Array, Clip, WorldModel
 from world_models.data.clips import Windows
 from world_models.metrics import image
 from world_models.metrics.intervals import bootstrap_interval
@@ -20,13 +20,11 @@ from world_models.metrics.intervals import bootstrap_interval
 ROWS = 16  # contexts that are rolled out at once
 
 
-def roll_out(
-    graphdef: nnx.GraphDef, weights: Any, num_context: int, frames: Array, actions: Array, key: Array
-) -> np.ndarray:
-    """`imagine` for a model in functional form, compiled, on the devices that hold its weights.
+def roll_out(model: WorldModel, num_context: int, frames: Array, actions: Array, key: Array) -> np.ndarray:
+    """`imagine`, compiled, on the devices that hold the model.
 
     Args:
-      graphdef, weights: the model; weights are (parameters, constants).
+      model: an NNX module.
       num_context: frames to condition on.
       frames: uint8 [batch, at least num_context, h, w, c].
       actions: [batch, num_context − 1 + horizon, ...].
@@ -35,15 +33,12 @@ def roll_out(
     Returns:
       uint8 [batch, horizon, h, w, c].
     """
-    inputs = parallel.place_beside(weights, (frames, actions, jax.random.key_data(key)))
-    return parallel.on_host(_roll_out(graphdef, weights, num_context, *inputs))
+    inputs = parallel.place_beside(model, (frames, actions, jax.random.key_data(key)))
+    return parallel.on_host(_roll_out(model, num_context, *inputs))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _roll_out(
-    graphdef: nnx.GraphDef, weights: Any, num_context: int, frames: Array, actions: Array, key_data: Array
-) -> Array:
-    model = merge_model(graphdef, *weights)
+@functools.partial(jax.jit, static_argnames="num_context")
+def _roll_out(model: WorldModel, num_context: int, frames: Array, actions: Array, key_data: Array) -> Array:
     past, future = actions[:, : num_context - 1], actions[:, num_context - 1 :]
     return imagine(model, frames[:, :num_context], past, future, jax.random.wrap_key_data(key_data))
 
@@ -61,7 +56,7 @@ def mean_frame(windows: Windows, count: int = 256) -> np.ndarray:
 
 @dataclasses.dataclass
 class Rollouts:
-    """Futures imagined from held-out contexts, beside what happened.
+    """Futures imagined from held-out contexts, beside the true ones.
 
     Attributes:
       clip: the true windows, NumPy, [n, context + horizon, ...].
@@ -81,9 +76,7 @@ class Rollouts:
         return self.clip.frames[:, self.num_context :]
 
 
-def run_rollouts(
-    graphdef: nnx.GraphDef, weights: Any, windows: Windows, num_context: int, count: int, key: Array
-) -> Rollouts:
+def run_rollouts(model: WorldModel, windows: Windows, num_context: int, count: int, key: Array) -> Rollouts:
     """Imagines `count` held-out windows under their own actions and, with the same noise, under another window's."""
     indices = spread(windows, count)
     clip = windows.load(indices)
@@ -96,9 +89,9 @@ def run_rollouts(
         keep = min(ROWS, len(indices) - begin)
         group_key = jax.random.fold_in(key, begin)
         for actions, results in ((clip.actions[rows], imagined), (clip.actions[other[rows]], shuffled)):
-            # The context's own actions stay: only what is done after it is exchanged.
+            # The context's own actions stay: only later ones are exchanged.
             actions = np.concatenate([clip.actions[rows, : num_context - 1], actions[:, num_context - 1 : -1]], axis=1)
-            frames = roll_out(graphdef, weights, num_context, clip.frames[rows, :num_context], actions, group_key)
+            frames = roll_out(model, num_context, clip.frames[rows, :num_context], actions, group_key)
             results.append(frames[:keep])
     return Rollouts(clip, np.concatenate(imagined), np.concatenate(shuffled), num_context)
 
@@ -168,12 +161,10 @@ class OpenLoop:
         self._windows, self._options, self._seed = windows, options, seed
         self._average = mean_frame(training)
 
-    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
-        """Measures a model in functional form."""
-        options = self._options
-        rollouts = run_rollouts(
-            graphdef, weights, self._windows, options.num_context, options.num_contexts, jax.random.key(self._seed)
-        )
+    def __call__(self, model: nnx.Module) -> dict[str, float]:
+        """Measures a `WorldModel`."""
+        options, key = self._options, jax.random.key(self._seed)
+        rollouts = run_rollouts(model, self._windows, options.num_context, options.num_contexts, key)
         table = measure(rollouts, self._average, options.changed_threshold)
         found = {}
         for horizon in (h for h in (1, 4, 8) if h in table["horizon"]):
@@ -193,19 +184,21 @@ class HeldOutLoss:
         self._batch_size = min(batch_size, len(windows), count)
         self._indices = spread(windows, count)
 
-    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
-        """Measures a model in functional form; rows that do not fill a last batch are left out."""
+    def __call__(self, model: nnx.Module) -> dict[str, float]:
+        """Measures a model; rows that do not fill a last batch are left out."""
         total, seen = 0.0, 0
         for begin in range(0, len(self._indices), self._batch_size):
             rows = self._indices[begin : begin + self._batch_size]
             if len(rows) < self._batch_size:
                 break  # another shape would be another compilation
-            inputs = parallel.place_beside(weights, (self._windows.load(rows), rows))
-            total += float(parallel.on_host(self._loss(graphdef, weights, *inputs))) * len(rows)
+            inputs = parallel.place_beside(model, (self._windows.load(rows), rows))
+            total += float(parallel.on_host(_loss(self._experiment, model, *inputs, self._seed))) * len(rows)
             seen += len(rows)
         return {"loss": total / max(seen, 1)}
 
-    @functools.partial(jax.jit, static_argnums=(0, 1))
-    def _loss(self, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: Array) -> Array:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self._seed), rows)
-        return self._experiment.loss(merge_model(graphdef, *weights), clip, keys)[0]
+
+# Experiments are equal by value: one program serves all that are alike.
+@functools.partial(jax.jit, static_argnames="experiment")
+def _loss(experiment: Experiment, model: nnx.Module, batch: Any, rows: Array, seed: int) -> Array:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+    return experiment.loss(model, batch, keys)[0]

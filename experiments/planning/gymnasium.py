@@ -3,36 +3,41 @@
 import dataclasses
 import functools
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from experiments.commands.record import make_source
-from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_outline, successes
-from experiments.planning.planners import make_planner
+from experiments.planning.evaluation import PlanningEvaluation, PlanOutline, Reached, plan_outline, success_rates
+from experiments.reports import plan_pictures
 from experiments.runs.fingerprint import of_value
-from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import Progress
-from world_models.core.errors import UserError
+from experiments.runs.sources import make_source
+from world_models.core.errors import ConfigError, UserError
+from world_models.core.types import Array
 from world_models.data.options import GymnasiumRecording
 from world_models.environments.gymnasium import GymnasiumSource
 from world_models.environments.replay import IsReached, ReplayedTask, draw
+from world_models.planning.hierarchy import PlanInfo
 from world_models.planning.host import HostEpisode, Player
 
+if TYPE_CHECKING:
+    from experiments.runs.loading import LoadedRun
 
-def recorded_source(run: LoadedRun) -> GymnasiumSource:
+
+def recorded_source(run: "LoadedRun") -> GymnasiumSource:
     """The source that a run's data were recorded with, whatever its config says today; frames as the model has them.
 
     Raises:
-      UserError: if that was none, or its actions are not continuous.
+      UserError: if they come from another kind of source, or their actions are not continuous.
     """
     record = run.spec.record
     if record.get("source") != "gymnasium":
-        raise UserError(
+        raise ConfigError(
+            "config.record.source",
             f"config.record.source='gymnasium', but this model's data were recorded from {record.get('source')!r}: "
-            "plan where they come from."
+            "plan where they come from.",
         )
     known = {field.name for field in dataclasses.fields(GymnasiumRecording)}  # older recordings have others besides
     record = {name: value for name, value in record.items() if name in known}
@@ -48,24 +53,30 @@ def recorded_source(run: LoadedRun) -> GymnasiumSource:
 
 def make_reached(config: ml_collections.ConfigDict) -> IsReached:
     """The function that `config.eval.plan.reached` names."""
-    wanted = config.eval.plan.get("reached", "")
-    module, _, name = wanted.partition(":")
+    path = config.eval.plan.reached
+    module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"config.eval.plan.reached={wanted!r} must be a 'package.module:function' of an observation and "
-            f"the goal's that says whether the goal is reached ({error})."
+        raise ConfigError(
+            "config.eval.plan.reached",
+            f"config.eval.plan.reached={path!r} must be a 'package.module:function' of an observation and the goal's "
+            f"that returns whether the goal is reached ({error}).",
         ) from error
 
 
-class GymnasiumPlanning(PlanningEvaluation):
-    """Tasks, a planner and what came of them; nothing is played before it is asked for."""
+def watch(plan_info: PlanInfo) -> tuple[Array, Array, PlanOutline]:
+    """What is kept of each step's `PlanInfo`."""
+    return plan_info.costs, plan_info.not_finite, plan_outline(plan_info)
 
-    LEAST = {"num_steps": 1, "offset": 1, "num_tasks": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
+
+class GymnasiumPlanning(PlanningEvaluation):
+    """Planning in a Gymnasium environment; nothing is played before it is needed."""
+
+    MINIMUM = {"num_steps": 1, "offset": 1, "num_tasks": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
     KIND = "gymnasium"
 
-    def __init__(self, run: LoadedRun):
+    def __init__(self, run: "LoadedRun"):
         """Checks `config.eval.plan` and `config.eval.search`, and draws the tasks."""
         super().__init__(run)
         options = self.options
@@ -82,24 +93,17 @@ class GymnasiumPlanning(PlanningEvaluation):
         self._environment = self.source.make()
 
     @functools.cached_property
-    def player(self) -> Player:
-        """What plays every episode."""
-        model = self.run.model
-        planner = make_planner(model, self.settings, self.cost_level)
-        watch = lambda plan_info: (plan_info.costs, plan_info.not_finite, plan_outline(plan_info))
-        return Player(lambda frame: model.encode(frame[None, None])[0, 0], planner, watch)
-
-    @functools.cached_property
     def episodes(self) -> list[HostEpisode]:
         """All tasks, played."""
-        found, progress, won = [], Progress(len(self.tasks)), 0
+        player = Player(self.run.model, self.settings, self.cost_level, watch)
+        found, progress, successes = [], Progress(len(self.tasks)), 0
         for i, task in enumerate(self.tasks):
             world = ReplayedTask(self.source, self._environment, task, self.reached)
             key = jax.random.fold_in(jax.random.key(self.options.seed), i)
             look = lambda _, observed, world=world: world.frame(observed)
-            found.append(self.player.play(world, task.goal.frame, key, self.steps, look=look))
-            won += any(info["reached"] for info in found[-1].infos)
-            progress.show(i + 1, f"planning | {won / (i + 1):.0%} of the goals reached")
+            found.append(player.play(world, task.goal.frame, key, self.steps, look=look))
+            successes += any(info["reached"] for info in found[-1].infos)
+            progress.show(i + 1, f"planning | success rate {successes / (i + 1):.0%}")
         progress.close()
         return found
 
@@ -108,8 +112,9 @@ class GymnasiumPlanning(PlanningEvaluation):
         """Of every episode, whether the goal was reached after each step."""
         return [[info["reached"] for info in played.infos] for played in self.episodes]
 
-    def floor(self) -> Reached:
-        """Actions at random."""
+    @functools.cached_property
+    def baselines(self) -> dict[str, Reached]:
+        """The policy that needs no model: random actions."""
         found = []
         for i, task in enumerate(self.tasks):
             world, hits = ReplayedTask(self.source, self._environment, task, self.reached), []
@@ -121,9 +126,9 @@ class GymnasiumPlanning(PlanningEvaluation):
                 if terminated or truncated:
                     break
             found.append((any(hits), hits[-1]))
-        return Reached(*np.array(found).T)
+        return {"random": Reached(*np.array(found).T)}
 
-    def each(self) -> list[dict[str, Any]]:
+    def episode_results(self) -> list[dict[str, Any]]:
         """Every episode: where it began, and after how many steps the goal was first reached, -1 if it was not."""
         found = []
         for task, hits in zip(self.tasks, self.hits):
@@ -138,19 +143,23 @@ class GymnasiumPlanning(PlanningEvaluation):
             )
         return found
 
+    def draw(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(video uint8 [time, h, w, 3], still uint8 [h, w, 3]) of the episodes of some tasks."""
+        return plan_pictures.host_rollouts(self, rows)
+
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
         ends = Reached(np.array([any(hits) for hits in self.hits]), np.array([hits[-1] for hits in self.hits]))
         return {
             "episodes": len(self.tasks),
-            **successes(ends),
-            **self.spent(),
+            **success_rates(ends),
+            **self.planner_results(),
             "offset": self.options.offset,
             "tasks_sha256": self.digest,
             "left_out": self.left_out,
             "ended_early": sum(len(played.actions) < self.steps for played in self.episodes),
             "not_finite": int(sum(played.plan_infos[1].sum() for played in self.episodes)),
-            "baselines": {"random": successes(self.floor())},
+            "baselines": {name: success_rates(played) for name, played in self.baselines.items()},
             **self.timing(),
             "step": self.run.step,
             "provenance": self.run.provenance(tasks_sha256=self.digest),

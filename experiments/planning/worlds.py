@@ -1,91 +1,91 @@
-"""Planning in a trained model, measured over whole episodes of a world written in JAX, and what the planning costs."""
+"""Planning in a trained model, measured over whole episodes of a world written in JAX."""
 
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import scipy.stats
-from flax import nnx
 
-from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_outline, successes
-from experiments.planning.gymnasium import GymnasiumPlanning
-from experiments.planning.planners import make_planner, with_samples
-from experiments.runs.loading import LoadedRun
-from experiments.runs.progress import Progress, finite_or_none
-from experiments.training.state import merge_model
-from world_models.core.errors import UserError
+from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_outline, success_rates
+from experiments.reports import plan_pictures
+from experiments.runs.progress import Progress
+from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.core.types import Array
 from world_models.environments import tasks
 from world_models.environments.world import Task, World
 from world_models.environments.worlds import registry
 from world_models.planning import costs
 from world_models.planning.episodes import Episode, costs_only, run
+from world_models.planning.model import PlanningModel
 from world_models.planning.options import PlannerLevel
+from world_models.planning.planner import encode_frame, make_planner, with_samples
+
+if TYPE_CHECKING:
+    from experiments.runs.loading import LoadedRun
 
 BINS = 4  # of the shortest path's length, with as many tasks each
-MAPS, PLACES = 20, 100  # tasks, and places of each, whose distances to the goal are compared
+COMPARED_TASKS, COMPARED_POSITIONS = 20, 100  # of `distance_correlation_within_tasks`
 
 
-def make_world(run: LoadedRun) -> World:
+def make_world(run: "LoadedRun") -> World:
     """The world that a run's data come from, drawn at the size of its frames.
 
     Raises:
-      UserError: if it is none of the JAX-native ones, or not the one that its data were recorded in.
+      ConfigError: if it is none of the JAX-native ones, or not the one that its data were recorded in.
     """
     record = run.config.get("record", {})
     if record.get("source") not in registry.WORLDS:
-        raise UserError(
-            f"config.record.source={record.get('source')!r} is no world to plan in: it must be one of "
-            f"{', '.join((*registry.WORLDS, 'gymnasium'))}."
-        )
+        valid = f"be a world to plan in: one of {', '.join((*registry.WORLDS, 'gymnasium'))}"
+        raise config_error("config.record.source", record.get("source"), valid)
     for name in ("source", *registry.OPTIONS):
         ours, theirs = record.get(name), run.spec.record.get(name)
         if theirs is not None and ours != theirs:
-            raise UserError(
+            raise ConfigError(
+                f"config.record.{name}",
                 f"config.record.{name}={ours!r}, but this model's data were recorded with {theirs!r}: add "
-                f"--config.record.{name}={theirs}."
+                f"--config.record.{name}={theirs}.",
             )
     return registry.of_record(record.to_dict() | {"image_size": run.spec.frame_shape[:2]})
 
 
-def where(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The world of a config in words: its name and options."""
+def describe_world(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Name and options of the world of a config."""
     record = config.record
     return {"world": record.source, **{name: record[name] for name in registry.OPTIONS if name in record}}
 
 
 def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, str]:
-    """The tasks of `config.eval.plan`, from its file or drawn, and the SHA-256 of what they are, wherever they come from."""
+    """The tasks of `config.eval.plan`, from its file or drawn, and the SHA-256 of their content."""
     options = config.eval.plan
     try:
         if options.task_file:
-            found, _ = tasks.load(pathlib.Path(options.task_file), world, where(config))
+            found, _ = tasks.load(pathlib.Path(options.task_file), world, describe_world(config))
         else:
             found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
     except UserError as error:
-        raise UserError(f"config.eval.plan: {error}") from error
+        raise ConfigError("config.eval.plan", f"config.eval.plan: {error}") from error
     return found, tasks.digest({"tasks": tasks.content(found)})
 
 
 class WorldPlanning(PlanningEvaluation):
-    """Tasks of a JAX-native world, a planner and what came of them; nothing runs before it is asked for."""
+    """Planning in a world written in JAX; nothing is played before it is needed."""
 
-    LEAST = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
+    MINIMUM = {"batch": 1, "num_steps": 0, "repeats": 1, "num_shown": 0, "task_seed": 0, "fps": 1}  # noqa: RUF012
     KIND = "world"
 
-    def __init__(self, run: LoadedRun):
+    def __init__(self, run: "LoadedRun"):
         """Checks `config.eval.plan` and `config.eval.search`."""
         super().__init__(run)
         self.world = make_world(run)
         self.tasks, self.digest = make_tasks(run.config, self.world)
         self.steps = self.options.num_steps or self.world.num_steps
         if min(self.options.pareto, default=1) <= 0:
-            raise UserError(f"config.eval.plan.pareto={tuple(self.options.pareto)} must be shares above 0.")
+            raise config_error("config.eval.plan.pareto", tuple(self.options.pareto), "be shares above 0")
 
     @functools.cached_property
     def episodes(self) -> Episode:
@@ -101,21 +101,21 @@ class WorldPlanning(PlanningEvaluation):
             found = self.rows(settings, np.minimum(rows, number - 1), repeat=repeat)  # one shape, one compilation
             parts.append(jax.tree.map(lambda x, keep=number - begin: np.asarray(x)[:keep], found))
             reached = np.mean(np.concatenate([part.success_any for part in parts]))
-            progress.show(min(begin + len(rows), number), f"{text} | {reached:.0%} of the goals reached")
+            progress.show(min(begin + len(rows), number), f"{text} | success rate {reached:.0%}")
         progress.close()
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
     def rows(
         self, settings: tuple[PlannerLevel, ...], rows: np.ndarray, *, repeat: int = 0, shown: bool = False
     ) -> Episode:
-        """Plays some tasks at once, with frames and what is `PlanOutline` of plan_infos if asked for."""
+        """Plays some tasks at once; with frames and a `PlanOutline` of each step if `shown`."""
         task = jax.tree.map(lambda x: jnp.asarray(x)[rows], self.tasks)
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(self.options.seed), i))(rows)
-        graphdef, weights = self.run.graphdef, self.run.weights
-        return _play(graphdef, settings, self.cost_level, self.world, self.steps, shown, weights, task, keys, repeat)
+        fixed = (settings, self.cost_level, self.world, self.steps, shown)
+        return _play(self.run.model, *fixed, task, keys, repeat)
 
-    def repeats(self) -> dict[str, Any]:
-        """How much success depends on the planner's luck alone: that of each of `config.eval.plan.repeats`."""
+    def planner_seeds(self) -> dict[str, Any]:
+        """Success rates under `config.eval.plan.repeats` seeds of the planner alone, and their spread."""
         every = [self.episodes] + [
             self.play(self.settings, f"planner seed {i}", i) for i in range(1, self.options.repeats)
         ]
@@ -125,71 +125,102 @@ class WorldPlanning(PlanningEvaluation):
 
     @functools.cached_property
     def baselines(self) -> dict[str, Reached]:
-        """Two policies that need no model: actions at random, and straight on as a crow flies, seeing both places."""
+        """Policies that need no model: random actions, and a straight line to the goal's position."""
         keys = jax.random.split(jax.random.key(self.options.seed + 1), len(self.tasks.start))
         return {
             name: jax.tree.map(np.asarray, _play_baseline(name, self.world, self.steps, self.tasks, keys))
             for name in BASELINES
         }
 
-    def order(self) -> list[float]:
-        """Spearman's rank correlation, by level, of latent distances from start to goal with shortest paths' lengths.
+    def distance_correlation(self) -> list[float]:
+        """Spearman correlation, by level, of latent distances from start to goal with the shortest paths' lengths.
 
-        Such distances are what planners bring down. A hint only: it compares tasks of different goals, see
-        `order_within_tasks`. NaN where all distances are the same, as those of a single task are.
+        Over all tasks, and so of different goals, which no planner compares: see `distance_correlation_within_tasks`.
+        NaN where all distances are the same, as that of a single task is.
         """
-        distances = self.distances(self.tasks)
-        return [float(scipy.stats.spearmanr(found, self.tasks.distance).statistic) for found in distances]
+        return [_spearman(found, self.tasks.distance) for found in self.distances(self.tasks)]
 
-    def order_within_tasks(self) -> list[float]:
-        """The same among places for one goal, which is what a planner compares: means over the first `MAPS` tasks.
+    def distance_correlation_within_tasks(self) -> list[float]:
+        """The same over positions for one goal, which is what a planner compares: means over some of the tasks.
 
-        Places are starts and goals of all tasks, `PLACES` of them, without those that a task's layout has a wall at.
+        The positions are starts and goals of all tasks without those that are blocked in the task's layout.
         """
-        places = np.concatenate([self.tasks.start, self.tasks.goal])
-        places = places[np.linspace(0, len(places) - 1, min(PLACES, len(places))).astype(int)]
-        number = min(MAPS, len(self.tasks.start))
-        every = jax.tree.map(lambda x: np.repeat(np.asarray(x)[:number], len(places), axis=0), self.tasks)
-        every = every._replace(start=np.tile(places, (number, 1)))
+        positions = np.concatenate([self.tasks.start, self.tasks.goal])
+        count = min(COMPARED_POSITIONS, len(positions))
+        positions = positions[np.linspace(0, len(positions) - 1, count).astype(int)]
+        number = min(COMPARED_TASKS, len(self.tasks.start))
+        every = jax.tree.map(lambda x: np.repeat(np.asarray(x)[:number], len(positions), axis=0), self.tasks)
+        every = every._replace(start=np.tile(positions, (number, 1)))
         layouts = [self.world.Layout(*(leaf[i] for leaf in every.layout)) for i in range(len(every.start))]
         free = np.array([not self.world.blocked(*each) for each in zip(every.start, layouts)]).reshape(number, -1)
         lengths = self.world.path_length(every.start, every.goal, every.layout).reshape(free.shape)
         means = []
         for found in self.distances(every):
             rows = zip(free, found.reshape(free.shape), lengths)
-            means.append(float(np.mean([scipy.stats.spearmanr(one[ok], way[ok]).statistic for ok, one, way in rows])))
+            means.append(float(np.mean([_spearman(distance[ok], length[ok]) for ok, distance, length in rows])))
         return means
 
     def distances(self, chosen: Task) -> list[np.ndarray]:
-        """Latent distances [tasks] from starts to goals, by level, those of the cost included."""
+        """Latent distances [tasks] from starts to goals, by level, up to that of the cost."""
         highest = max(len(self.settings), self.cost_level)
-        latents = _ends(self.run.graphdef, highest, self.world, self.run.weights, chosen)
+        latents = _embedded_ends(self.run.model, highest, self.world, chosen)
         return [np.asarray(costs.squared_error(start, goal)) for start, goal in latents]
 
     def results(self) -> dict[str, Any]:
         """The content of plan/results.json."""
-        order = self.order()
+        correlation = self.distance_correlation()
         bins = by_distance(self.tasks.distance, self.episodes)
         found = {
             "episodes": len(self.tasks.start),
-            **successes(self.episodes),
-            **self.spent(),
+            **success_rates(self.episodes),
+            **self.planner_results(),
             "tasks": self.options.task_file or self.options.tasks,
             "tasks_sha256": self.digest,
             "not_finite": int(np.sum(self.episodes.plan_infos[1])),
-            "distance_rank_correlation": order,
-            "cost_rank_correlation": order[-1],  # in the latents in which the goal's distance is measured
-            "rank_correlation_within_tasks": self.order_within_tasks(),
+            "distance_correlation": correlation,
+            "cost_rank_correlation": correlation[-1],  # in the latents in which the goal's distance is measured
+            "distance_correlation_within_tasks": self.distance_correlation_within_tasks(),
             "by_distance": bins,
             "farthest": bins[-1],
             "bins": by_bin(self.world.BINS, self.tasks.distance, self.episodes),
-            "planner_seeds": self.repeats(),
-            "baselines": {name: successes(played) for name, played in self.baselines.items()},
+            "planner_seeds": self.planner_seeds(),
+            "baselines": {name: success_rates(played) for name, played in self.baselines.items()},
             "pareto": self.pareto(),
         }
         return (
             found | self.timing() | {"step": self.run.step, "provenance": self.run.provenance(tasks_sha256=self.digest)}
         )
+
+    def episode_results(self) -> list[dict[str, Any]]:
+        """Every episode: its task, where it ended and whether the goal was reached."""
+        played, found = self.episodes, []
+        steps = np.where(played.success_any, np.argmax(played.reached, axis=1), -1)
+        for i, goal in enumerate(self.tasks.goal):
+            layout = jax.tree.map(lambda x, i=i: np.asarray(x)[i], self.tasks.layout)
+            found.append(
+                {
+                    "start": self.tasks.start[i],
+                    "goal": goal,
+                    "layout": layout._asdict(),
+                    "distance": float(self.tasks.distance[i]),
+                    "end": played.positions[i, -1],
+                    "success": bool(played.success_any[i]),
+                    "terminal_success": bool(played.success_last[i]),
+                    "steps": int(steps[i]),  # until the goal was first reached; -1 if it was not
+                }
+            )
+        return found
+
+    def draw(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(video uint8 [time, h, w, 3], still uint8 [h, w, 3]) of the episodes of some tasks."""
+        return plan_pictures.rollouts(self, rows)
+
+    def write_details(self, folder: pathlib.Path, results: dict[str, Any]) -> None:
+        """Writes the tasks as a file, and plots of success over distance and over FLOPs."""
+        tasks.save(folder / "tasks.json", self.tasks, **describe_world(self.run.config), name=results["tasks"])
+        plan_pictures.plot_distance(folder / "success_by_distance.png", results["by_distance"])
+        if results["pareto"]:
+            plan_pictures.plot_pareto(folder / "pareto.png", results["pareto"])
 
     def pareto(self) -> list[dict[str, Any]]:
         """Success and FLOPs of an episode for every number of levels and every share of the samples."""
@@ -199,18 +230,12 @@ class WorldPlanning(PlanningEvaluation):
                 settings = tuple(with_samples(setting, share) for setting in self.settings[:count])
                 played = self.play(settings, f"{count} level(s), {share:g} of the samples")
                 cost = self.planning_cost(settings)
-                found.append({"levels": count, "samples": share, "flops": cost.flops, **successes(played)})
+                found.append({"levels": count, "samples": share, "flops": cost.flops, **success_rates(played)})
         return found
 
 
-def measure(run: LoadedRun) -> dict[str, Any]:
-    """The content of plan/results.json."""
-    return finite_or_none(make_planning(run).results())
-
-
-def make_planning(run: LoadedRun) -> WorldPlanning | GymnasiumPlanning:
-    """Planning where the data of a run come from."""
-    return (GymnasiumPlanning if run.config.get("record", {}).get("source") == "gymnasium" else WorldPlanning)(run)
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    return float(scipy.stats.spearmanr(a, b).statistic)
 
 
 def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
@@ -221,7 +246,7 @@ def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
             "from": float(distance[rows].min()),
             "to": float(distance[rows].max()),
             "episodes": len(rows),
-            **successes(played, rows),
+            **success_rates(played, rows),
         }
         for rows in np.array_split(order, min(BINS, len(order)))
     ]
@@ -230,27 +255,25 @@ def by_distance(distance: np.ndarray, played: Any) -> list[dict[str, Any]]:
 def by_bin(bins: Mapping[str, tuple[float, float]], distance: np.ndarray, played: Any) -> dict[str, dict[str, Any]]:
     """Success by a world's own bins of the shortest path's length; those without a task are left out."""
     rows = {name: np.flatnonzero((low <= distance) & (distance <= high)) for name, (low, high) in bins.items()}
-    return {name: {"episodes": len(at), **successes(played, at)} for name, at in rows.items() if len(at)}
+    return {name: {"episodes": len(at), **success_rates(played, at)} for name, at in rows.items() if len(at)}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+@functools.partial(jax.jit, static_argnames=("settings", "cost_level", "world", "steps", "shown"))
 def _play(
-    graphdef: nnx.GraphDef,
+    model: PlanningModel,
     settings: tuple[PlannerLevel, ...],
     cost_level: int,
     world: World,
     steps: int,
     shown: bool,
-    weights: Any,
     task: Task,
     keys: Array,
     repeat: Array | int,
 ) -> Episode:
     """Episodes of tasks and keys with a leading axis, as one program."""
-    model = merge_model(graphdef, *weights)
     planner = make_planner(model, settings, cost_level)
     watch = plan_outline if shown else costs_only
-    encode = lambda frame, state: model.encode(frame[None, None])[0, 0]
+    encode = lambda frame, state: encode_frame(model, frame)
 
     def one(task: Task, key: Array) -> Episode:
         world_key, planner_key = jax.random.split(key)
@@ -260,22 +283,21 @@ def _play(
     return jax.vmap(one)(task, keys)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _ends(graphdef: nnx.GraphDef, levels: int, world: World, weights: Any, task: Task) -> list[tuple[Array, Array]]:
-    """Places of the latents [tasks, width] of the starts and of the goals of tasks, by level."""
-    model = merge_model(graphdef, *weights)
-    look = lambda task: model.encode(world.render(world.reset(task))[None, None])[0, 0]
-    found = [tuple(jax.lax.map(look, ends, batch_size=100) for ends in (task, task._replace(start=task.goal)))]
+@functools.partial(jax.jit, static_argnames=("levels", "world"))
+def _embedded_ends(model: PlanningModel, levels: int, world: World, task: Task) -> list[tuple[Array, Array]]:
+    """Distance embeddings [tasks, width] of the starts and of the goals of tasks, by level."""
+    encode = lambda task: encode_frame(model, world.render(world.reset(task)))
+    found = [tuple(jax.lax.map(encode, ends, batch_size=100) for ends in (task, task._replace(start=task.goal)))]
     for level in range(2, levels + 1):
         found.append(tuple(model.lift(level, z) for z in found[-1]))
     return [tuple(model.distance_embedding(level, z) for z in ends) for level, ends in enumerate(found, start=1)]
 
 
 def _straight_line(world: World, position: Array, goal: Array, key: Array) -> Array:
-    """The longest action that leads towards a goal, or the rest of the way."""
+    """The longest action in the direction of the goal, or shorter if it would pass it."""
     high = jnp.asarray(world.spec.high)
-    way = goal - position
-    return way / jnp.maximum(jnp.max(jnp.abs(way) / high), 1.0)
+    line = goal - position
+    return line / jnp.maximum(jnp.max(jnp.abs(line) / high), 1.0)
 
 
 def _random(world: World, position: Array, goal: Array, key: Array) -> Array:

@@ -1,7 +1,8 @@
 """What `plan` draws: real rollouts beside the plans, success rate over path length and over FLOPs."""
 
+import functools
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import jax
@@ -10,29 +11,33 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.planning.evaluation import PlanningEvaluation
-from experiments.planning.gymnasium import GymnasiumPlanning
-from experiments.planning.worlds import WorldPlanning
 from experiments.reports import media
 from experiments.reports.pictures import tidy
+from world_models.core.types import Array
+from world_models.planning.model import PlanningModel
+
+if TYPE_CHECKING:
+    from experiments.planning.evaluation import PlanningEvaluation
+    from experiments.planning.gymnasium import GymnasiumPlanning
+    from experiments.planning.worlds import WorldPlanning
 
 MIN_SIDE = 160  # of a frame in the video, in pixels
 GOAL_COLOR, PATH_COLOR = (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
 LEVEL_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
-def rollouts(planning: WorldPlanning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rollouts(planning: "WorldPlanning", rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The video of some tasks, uint8 [steps + 1, height, width, 3], and of each the moment half way to its goal.
 
-    A row an episode: the world with the way so far and the goal's place, the goal, and, where the model has a decoder,
-    what each level plans towards and where its plan ends, from the top down.
+    A row an episode: the world with the path so far and the goal's position, the goal, and, where the model has a
+    decoder, the subgoal of each level and the end of its plan, from the top down.
     """
     played = jax.tree.map(np.asarray, planning.rows(planning.settings, rows, shown=True))
     model, world = planning.run.model, planning.world
     goals = planning.tasks._replace(start=planning.tasks.goal)
     look = jax.jit(jax.vmap(lambda task: world.render(world.reset(task))))
     goal_frames = np.asarray(look(jax.tree.map(lambda x: jnp.asarray(x)[rows], goals)))
-    columns = _plan_columns(planning, played.plan_infos) if model.decoders else []
+    columns = _plan_columns(planning, played.plan_infos) if model.can_decode else []
     cells, stills = [], []
     for i, row in enumerate(rows):
         seen = _with_path(planning, played.frames[i], played.positions[i], planning.tasks.goal[row])
@@ -42,14 +47,14 @@ def rollouts(planning: WorldPlanning, rows: np.ndarray) -> tuple[np.ndarray, np.
     return media.grid(cells, gutter=6), media.grid(stills, gutter=6)[0]
 
 
-def host_rollouts(planning: GymnasiumPlanning, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def host_rollouts(planning: "GymnasiumPlanning", rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same of a Gymnasium environment, as the model is shown it; an episode that ends early stands still."""
     cells, stills = [], []
     last = max(len(planning.episodes[row].frames) for row in rows) - 1
     for row in rows:
         played, goal = planning.episodes[row], planning.tasks[row].goal.frame
         columns = []
-        if planning.run.model.decoders:
+        if planning.run.model.can_decode:
             plan_infos = jax.tree.map(lambda x: x[None], played.plan_infos[2])
             columns = [(text, frames[0]) for text, frames in _plan_columns(planning, plan_infos)]
         line, still = _line(_fit(played.frames), goal, np.array([False, *planning.hits[row]]), columns)
@@ -69,7 +74,7 @@ def _line(
       reached: bool [steps + 1].
       columns: captions and frames uint8 [steps, h, w, c]: plan_infos are had before a step, the last frame has none.
     """
-    there = np.where(np.cumsum(reached) > 0, "reached", "on its way")
+    there = np.where(np.cumsum(reached) > 0, "reached", "not yet reached")
     head = np.concatenate([media.text_cell(f"step {t}: {word}", seen.shape[2]) for t, word in enumerate(there)])
     line = [media.grid([[head], [seen]], gutter=0), media.labelled("goal", _fit(goal[None]))]
     for text, frames in columns:
@@ -78,20 +83,24 @@ def _line(
     return line, [cell[np.minimum(half, len(cell) - 1)][None] for cell in line]  # the goal stands still
 
 
-def _plan_columns(planning: PlanningEvaluation, plan_infos: Any) -> list[tuple[str, np.ndarray]]:
+def _plan_columns(planning: "PlanningEvaluation", plan_infos: Any) -> list[tuple[str, np.ndarray]]:
     """Captions and decoded frames uint8 [rows, steps, h, w, c] of subgoals and ends of plans, highest level first."""
     model, settings, found = planning.run.model, planning.settings, []
-    decode = jax.jit(lambda level, z: jax.lax.map(lambda z: model.decode_level(level, z), z), static_argnums=0)
     for level in range(len(settings), 0, -1):
         if level < len(settings):
             of = level + 1 if settings[level - 1].cost_space == "above" else level
-            found.append((f"subgoal of level {level}", decode(of, plan_infos.subgoals[level - 1])))
-        found.append((f"end of plan {level}", decode(level, plan_infos.ends[level - 1])))
+            found.append((f"subgoal of level {level}", _decode(model, of, plan_infos.subgoals[level - 1])))
+        found.append((f"end of plan {level}", _decode(model, level, plan_infos.ends[level - 1])))
     return [(text, np.asarray(frames)) for text, frames in found]
 
 
-def _with_path(planning: WorldPlanning, frames: np.ndarray, positions: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Frames enlarged, with a ring at the goal and the way so far drawn on them."""
+@functools.partial(jax.jit, static_argnames="level")
+def _decode(model: PlanningModel, level: int, z: Array) -> jax.Array:
+    return jax.lax.map(lambda z: model.decode_level(level, z), z)
+
+
+def _with_path(planning: "WorldPlanning", frames: np.ndarray, positions: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Frames enlarged, with a ring at the goal and the path so far drawn on them."""
     large = _fit(frames)
     scale = large.shape[1] / frames.shape[1]
     # Eight units of `shift` a pixel make lines between pixels; a pixel of a frame became `scale` of them.
@@ -113,14 +122,14 @@ def plot_distance(path: pathlib.Path, bins: list[dict[str, Any]]) -> None:
     axes = figure.subplots()
     labels = [f"{found['from']:.0f} to {found['to']:.0f}\nn = {found['episodes']}" for found in bins]
     for name, text, color, side in (
-        ("success", "reached at any time", LEVEL_COLORS[0], -0.08),
-        ("terminal_success", "there at the end", LEVEL_COLORS[1], 0.08),
+        ("success", "at any step", LEVEL_COLORS[0], -0.08),
+        ("terminal_success", "at the final step", LEVEL_COLORS[1], 0.08),
     ):
         _bars(axes, np.arange(len(bins)) + side, bins, name, text, color)
     axes.set_xticks(range(len(bins)), labels)
-    tidy(axes, "shortest path from start to goal")
+    tidy(axes, "length of the shortest path from start to goal")
     axes.set_ylim(0, 103)
-    axes.set_ylabel("success (%)")
+    axes.set_ylabel("success rate (%)")
     axes.legend(frameon=False, loc="lower left")
     figure.savefig(path, dpi=150)
 
@@ -139,7 +148,7 @@ def plot_pareto(path: pathlib.Path, points: list[dict[str, Any]]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     tidy(axes, "planning, GFLOP an episode")
     axes.set_ylim(0, 103)
-    axes.set_ylabel("goals reached (%)")
+    axes.set_ylabel("success rate (%)")
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=150)
 

@@ -14,7 +14,7 @@ from experiments.evaluation.rollouts import roll_out
 from experiments.runs import workdir as workdirs
 from experiments.training.data import open_windows
 from experiments.training.experiment import Experiment, make_experiment
-from experiments.training.state import abstract_model, merge_model
+from experiments.training.state import abstract_model
 from world_models.checkpointing import checkpoints
 from world_models.core import sharding as parallel
 from world_models.core import specs
@@ -32,7 +32,7 @@ class LoadedRun:
       config: its resolved config.
       spec: of its training data.
       experiment: its family.
-      graphdef, weights: the model in functional form, with averaged weights: what jitted functions take.
+      model: with averaged weights, on all devices; jitted functions take it as it is.
       step: training steps behind the weights.
     """
 
@@ -40,17 +40,11 @@ class LoadedRun:
     config: ml_collections.ConfigDict
     spec: specs.Spec
     experiment: Experiment
-    graphdef: nnx.GraphDef
-    weights: Any
+    model: nnx.Module
     step: int
 
-    @property
-    def model(self) -> Any:
-        """The model as an object: `observe`, `step` and `decode` of `world_models.core.types.WorldModel`."""
-        return merge_model(self.graphdef, *self.weights)
-
     def provenance(self, **extra: Any) -> dict[str, Any]:
-        """Where numbers about it come from: see `workdirs.provenance`, and which revision trained it."""
+        """Where numbers about it come from, as `workdirs.provenance`, with the revision that trained it."""
         trained = json.loads((self.workdir / "provenance.json").read_text())["revision"]
         return workdirs.provenance(step=self.step, seed=self.config.seed, trained_at=trained, **extra)
 
@@ -88,7 +82,7 @@ class LoadedRun:
         Returns:
           uint8 [batch, horizon, h, w, c].
         """
-        return roll_out(self.graphdef, self.weights, frames.shape[1], frames, actions, jax.random.key(seed))
+        return roll_out(self.model, frames.shape[1], frames, actions, jax.random.key(seed))
 
 
 def _changed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> str:
@@ -119,7 +113,7 @@ def load(
         raise UserError(f"--workdir={workdir} has no checkpoints yet: run launch.py train first.")
     spec = specs.from_dict(json.loads((workdir / "data_spec.json").read_text()))
     experiment = make_experiment(config, spec)
-    graphdef, (params, constants), names = abstract_model(experiment, config.seed)
+    merge, (params, constants), names = abstract_model(experiment, config.seed)
     mesh = parallel.make_mesh((1, -1, 1))  # whatever the run was trained on
     place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
     params = jax.tree.map(place, params, parallel.shardings(names, params, config.runtime.sharding, mesh))
@@ -136,6 +130,5 @@ def load(
             "what the model is made of as it was in training."
         ) from error
     saver.close()
-    return LoadedRun(
-        workdir, config, spec, experiment, graphdef, (trees["weights"]["ema"], trees["weights"]["constants"]), found
-    )
+    model = merge(trees["weights"]["ema"], trees["weights"]["constants"])
+    return LoadedRun(workdir, config, spec, experiment, model, found)

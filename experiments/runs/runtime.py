@@ -19,8 +19,8 @@ def setup(xla_flags: str = "") -> None:
     JAX_COMPILATION_CACHE_DIR chooses another folder. Several processes may share it: JAX lets only the first write.
 
     Args:
-      xla_flags: `config.runtime.xla_flags`, flags space-separated. They are added to those in the environment, before any
-        backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS where they begin with --xla_tpu, which XLA itself does not
+      xla_flags: `config.runtime.xla_flags`, flags space-separated. They are added to those in the environment, before
+        any backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS where they begin with --xla_tpu, which XLA itself does not
         know.
 
     Raises:

@@ -11,15 +11,10 @@ from typing import Any
 
 import ml_collections
 
+from experiments.runs.fingerprint import ROOT
 from experiments.tables.schema import Column, Conclusion, Pretraining, PublishedColumn, Row, Scale, Table
 from world_models.core.errors import UserError
 
-MEASURES = {  # by command: the module and the function of a `LoadedRun` that give the numbers
-    "imagine": ("experiments.evaluation.measure", "future_metrics"),
-    "eval": ("experiments.evaluation.measure", "evaluation"),
-    "plan": ("experiments.planning.worlds", "measure"),
-}
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "tables"
 
 
@@ -129,7 +124,6 @@ def _make(cls: type, given: Mapping[str, Any], where: str) -> Any:
 
 
 def _check(table: Table, where: str) -> None:
-    check_known("measure", table.command, list(MEASURES))
     for part, columns in (("published_columns", table.published_columns), ("columns", table.columns)):
         for key, column in columns.items():
             if column.better not in ("higher", "lower"):

@@ -1,6 +1,5 @@
 """Runs the members of a table that share a training: `python -m experiments.tables.job JOB.json`."""
 
-import importlib
 import json
 import pathlib
 import sys
@@ -11,12 +10,11 @@ from experiments.runs import runtime
 from experiments.runs import workdir as workdirs
 from experiments.runs.loading import load
 from experiments.tables import members as plan
-from experiments.tables.definition import MEASURES
 from experiments.training.loop import train
 from world_models.core.errors import UserError
 
 
-def run(path: pathlib.Path) -> None:
+def run_job(path: pathlib.Path) -> None:
     """Trains where that is not finished, then measures what has not been measured.
 
     Args:
@@ -30,9 +28,7 @@ def run(path: pathlib.Path) -> None:
     folder, configs = pathlib.Path(job["run"]), [result["config"] for result in job["results"]]
     if plan.measuring_code(configs, job["command"]) != job["code"]:
         raise UserError("The code has changed since the table was started: the same command goes on with the new code.")
-    module, name = MEASURES[job["command"]]
-    measure = getattr(importlib.import_module(module), name)
-    runtime.setup(configs[0].get("xla_flags", ""))
+    runtime.setup(configs[0]["runtime"]["xla_flags"])
     if job.get("pretraining"):
         first = pathlib.Path(job["pretraining"]["run"])
         with workdirs.file_lock(first / "lock"):  # several jobs may be initialised from it
@@ -42,7 +38,8 @@ def run(path: pathlib.Path) -> None:
             config = ml_collections.ConfigDict(result["config"])
             _train(config, folder)
             if not pathlib.Path(result["path"]).exists():
-                measured = measure(load(folder, config=config))
+                run = load(folder, config=config)
+                measured = run.experiment.capability(job["command"]).measure(run)
                 workdirs.write_json(pathlib.Path(result["path"]), measured)
                 print(f"measured {result['path']}", flush=True)
 
@@ -58,6 +55,6 @@ def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 
 if __name__ == "__main__":
     try:
-        run(pathlib.Path(sys.argv[1]))
+        run_job(pathlib.Path(sys.argv[1]))
     except UserError as error:
         sys.exit(str(error))

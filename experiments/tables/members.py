@@ -129,7 +129,8 @@ def measuring_code(configs: Sequence[Mapping[str, Any]], command: str) -> str:
     Modules that a config names as strings are part of it; those it records with only for the command "plan", which runs
     the world again.
     """
-    family, measures = configs[0]["experiment"], definition.MEASURES[command][0]
+    family = configs[0]["experiment"]
+    measures = experiment_class(ml_collections.ConfigDict(configs[0])).capability(command).module
     left_out = () if command == "plan" else ("record",)
     named = modules_named([_without(config, left_out) for config in configs])
     return of_code(["experiments.training.loop", family, measures, *sorted(set(named))])

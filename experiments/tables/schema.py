@@ -121,7 +121,7 @@ class Table:
     Attributes:
       title, paper, number, question, about: for readers.
       setting: what the published numbers were measured on.
-      command: which command's measures the columns are taken from: a key of `MEASURES`.
+      command: whose numbers the columns show: a capability of the experiment of every config.
       published_columns, columns, rows, conclusions, scales: see there.
       headline: the main result in a few words, from our means by row and column.
       curve: path to a list over the horizon, drawn as one line a row.

@@ -11,7 +11,6 @@ from experiments.tools.launchers import last_line
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core.errors import UserError
 from world_models.models.masked_autoencoder import hugging_face
-from world_models.models.masked_autoencoder.model import MaskedAutoencoder
 
 USAGE = """  python -m experiments.tools.weights import FOLDER CHECKPOINTS
       safetensors and config.json -> a new folder of checkpoints, for --config.init_from.checkpoints
@@ -39,13 +38,13 @@ def import_weights(source: pathlib.Path, target: pathlib.Path) -> list[str]:
 
 
 def export_weights(workdir: pathlib.Path, target: pathlib.Path) -> None:
-    """Writes the newest averaged weights of a run in Hugging Face's layout: see `hugging_face.write`."""
-    model = load(workdir).model
-    if not isinstance(model, MaskedAutoencoder):
-        raise UserError(
-            f"--workdir={workdir} holds a {type(model).__name__}: only masked autoencoders can be exported."
-        )
-    hugging_face.write(model, target)
+    """Writes the newest averaged weights of a run in Hugging Face's layout.
+
+    Raises:
+      UserError: if the run's family does not offer that.
+    """
+    run = load(workdir)
+    run.experiment.capability("export").write(run, target)
 
 
 def main(argv: list[str]) -> int:

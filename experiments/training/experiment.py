@@ -1,26 +1,52 @@
 """What a family of models must offer to be trained, evaluated and imagined with."""
 
+import dataclasses
 import importlib
 import pathlib
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import ml_collections
 from flax import nnx
 
-from world_models.core.errors import config_error
+from world_models.core.errors import UserError, config_error
 from world_models.core.specs import Spec
 from world_models.core.types import Array
 from world_models.data.dataset import Dataset
 
-# A model in its functional form, as `nnx.split` gives it: structure (hashable) and arrays.
-Split = tuple[nnx.GraphDef, Any]
-Evaluator = Callable[[nnx.GraphDef, Any], dict[str, float]]
+if TYPE_CHECKING:
+    from experiments.runs.loading import LoadedRun
+    from experiments.training.optimizers import Groups
+
+Evaluator = Callable[[nnx.Module], dict[str, float]]  # of a model with averaged weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Capability:
+    """What a command does with a trained run of a family.
+
+    Attributes:
+      module: dotted path of a module with `measure` and `write`. It is imported when it is used: training neither waits
+        for it nor depends on its code.
+    """
+
+    module: str
+
+    def measure(self, run: "LoadedRun") -> dict[str, Any]:
+        """The numbers that tables read, as they stand in the command's JSON file."""
+        return importlib.import_module(self.module).measure(run)
+
+    def write(self, run: "LoadedRun", *where: Any) -> pathlib.Path:
+        """Writes what the command makes, to its folder in the run's or `where` it was asked to; returns its path."""
+        return importlib.import_module(self.module).write(run, *where)
 
 
 class Experiment:
     """One family: a module with a class of this name that derives from this one; its path is `config.experiment`.
+
+    Two experiments of the same class, config and data spec are equal, so that functions compiled for one serve the
+    other.
 
     Attributes:
       spec_type: class of the specs of data that it can learn from.
@@ -31,6 +57,15 @@ class Experiment:
     def __init__(self, config: ml_collections.ConfigDict, spec: Spec):
         """Checks the config against the data. Raises UserError before anything is compiled."""
         self.config, self.spec = config, spec
+        self._identity = (type(self), repr(spec), config.to_json_best_effort(sort_keys=True))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of the same class, config and data spec."""
+        return type(self) is type(other) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        """Of class, config and data spec."""
+        return hash(self._identity)
 
     @classmethod
     def open_data(
@@ -58,8 +93,28 @@ class Experiment:
         raise NotImplementedError(f"{type(self).__module__}.{type(self).__name__} has no loss")
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
-        """What to measure during and after training, by name."""
+        """What to measure during and after training, by name; nothing by default."""
         return {}
+
+    def optimizers(self) -> "Groups":
+        """Options and filter of each parameter group, by name: see `make_optimizer`. By default one for all."""
+        return {"all": (self.config.train.optimizer, ...)}
+
+    @classmethod
+    def capabilities(cls) -> dict[str, Capability]:
+        """By command, what the family can do with a trained run."""
+        return {"eval": Capability("experiments.evaluation.measure")}
+
+    @classmethod
+    def capability(cls, command: str) -> Capability:
+        """What the family does for a command. Raises UserError if it declares nothing for it."""
+        offered = cls.capabilities()
+        if command not in offered:
+            raise UserError(
+                f"The command {command!r} does not work with config.experiment={cls.__module__!r}, which offers "
+                f"{', '.join(sorted(offered))}."
+            )
+        return offered[command]
 
 
 def experiment_class(config: ml_collections.ConfigDict) -> type[Experiment]:

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from flax import nnx
 
 from experiments.runs.progress import Meter, Progress, StopSignal
 from experiments.training.experiment import Evaluator
 from experiments.training.monitoring import Spikes, Watchdog
 from experiments.training.setup import Run, prepare, say
-from experiments.training.state import TrainState
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError
 
@@ -107,7 +107,7 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
             _note_damage(run, step)
         if every and (step % every == 0 or step == options.num_steps):
             with away("eval"):
-                found = evaluate(run.evaluators, run.graphdef, run.state)
+                found = evaluate(run.evaluators, run.merge(run.state.ema, run.state.constants))
             _write(run, step, found | {f"goodput/{what}": share for what, share in run.goodput.shares().items()})
             if _is_best(run, step, found):
                 with away("checkpoint"):
@@ -168,12 +168,11 @@ def _note_damage(run: Run, step: int) -> None:
             say(f"step {step}: skipped {what}")
 
 
-def evaluate(evaluators: dict[str, Evaluator], graphdef: Any, state: TrainState) -> dict[str, float]:
-    """All evaluators on the averaged weights: {"eval/<name>/<metric>": value}."""
-    weights = (state.ema, state.constants)
+def evaluate(evaluators: dict[str, Evaluator], model: nnx.Module) -> dict[str, float]:
+    """All evaluators of a model: {"eval/<name>/<metric>": value}."""
     found = {}
     for name, evaluator in evaluators.items():
-        found |= {f"eval/{name}/{metric}": value for metric, value in evaluator(graphdef, weights).items()}
+        found |= {f"eval/{name}/{metric}": value for metric, value in evaluator(model).items()}
     return found
 
 

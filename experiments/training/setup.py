@@ -17,7 +17,7 @@ from experiments.runs import workdir as workdirs
 from experiments.runs.progress import Writers
 from experiments.training.experiment import Evaluator, experiment_class, make_experiment
 from experiments.training.monitoring import Goodput, Incidents
-from experiments.training.state import TrainState, create_state, make_optimizer, make_step
+from experiments.training.state import Merge, TrainState, create_state, make_step
 from world_models.checkpointing import checkpoints
 from world_models.checkpointing.parts import restore_parts
 from world_models.core import sharding as parallel
@@ -42,7 +42,7 @@ class Run:
     incidents: Incidents
     goodput: Goodput
     evaluators: dict[str, Evaluator]
-    graphdef: Any
+    merge: Merge
     position: dict[str, Any]
     bad_in_a_row: int = 0
 
@@ -58,8 +58,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     parallel.check_same(dataset.fingerprint, f"{dataset.name} (fingerprint of files and damage)")
     experiment = make_experiment(config, dataset.spec)
     experiment.check_data(dataset)
-    optimizer, rate = make_optimizer(options)
-    graphdef, init, shapes = create_state(experiment, optimizer, config.seed, mesh, config.runtime.sharding)
+    init, shapes, merge, optimizer = create_state(experiment, config, mesh)
     workdirs.claim(workdir, config, write=main)
     origin = {"seed": config.seed, "data": dataset.name, "data_fingerprint": dataset.fingerprint}
     if main:
@@ -95,14 +94,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     goodput = Goodput(begin)
     goodput.seconds["start"] = time.monotonic() - begin
     with goodput.spent_on("compile"):
-        step = make_step(graphdef, experiment, config, optimizer, rate)
+        step = make_step(merge, experiment, config, optimizer)
         step = _compile(step, shapes, dataset, options.batch_size, rows, flags[False])
     writers = Writers(workdir, config, from_step=int(state.step)) if main else None
     incidents = Incidents(workdir, jax.process_index())
     evaluators = experiment.evaluators(workdir)
     batches = stream.to_device(iterator, rows)
     return Run(
-        config, workdir, dataset, state, step, batches, flags, saver, writers, incidents, goodput, evaluators, graphdef,
+        config, workdir, dataset, state, step, batches, flags, saver, writers, incidents, goodput, evaluators, merge,
         position,
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
-"""The training state and the one step that changes it."""
+"""The training state and the one step that changes it. Models are split into arrays here and nowhere else."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ import optax
 from flax import nnx
 
 from experiments.training.experiment import Experiment
+from experiments.training.optimizers import Optimizer, make_optimizer
 from world_models.core import sharding as parallel
-from world_models.core.errors import config_error
+
+Merge = Callable[[Any, Any], nnx.Module]  # (parameters, constants) -> model
 
 
 class TrainState(NamedTuple):
@@ -46,101 +49,90 @@ class TrainState(NamedTuple):
         return cls(optimizer["step"], trees["params"], weights["constants"], weights["ema"], optimizer["state"])
 
 
-def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Any, Any]:
-    """(structure, parameters, the rest) of a model, the last two as pure trees."""
+def split_model(model: nnx.Module) -> tuple[Merge, Any, Any]:
+    """(inverse, parameters, the rest) of a model: `inverse(parameters, rest)` is the model again.
+
+    Both are pure trees of arrays, which are faster to pass to a training step than the module.
+    """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    return graphdef, nnx.as_pure(params), nnx.as_pure(rest)
+    return functools.partial(nnx.merge, graphdef), nnx.as_pure(params), nnx.as_pure(rest)
 
 
-def merge_model(graphdef: nnx.GraphDef, params: Any, constants: Any) -> nnx.Module:
-    """The inverse of `split_model`."""
-    return nnx.merge(graphdef, params, constants)
-
-
-def make_optimizer(train: ml_collections.ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """AdamW with clipping by global norm, and the learning rate as a function of the step."""
-    options = train.optimizer
-    if options.schedule not in ("constant", "cosine"):
-        raise config_error("config.train.optimizer.schedule", options.schedule, "be 'constant' or 'cosine'")
-    peak, warmup = options.learning_rate, options.warmup_steps
-    if options.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(train.num_steps, warmup + 1))
-    else:
-        rate = optax.join_schedules(
-            [optax.linear_schedule(peak / (warmup + 1), peak, warmup), lambda _: peak], [warmup]
-        )
-    adamw = optax.adamw(rate, options.b1, options.b2, options.eps, weight_decay=options.weight_decay, mask=_decayed)
-    return optax.chain(optax.clip_by_global_norm(options.clip_norm), adamw), rate
-
-
-def _decayed(params: Any) -> Any:
-    """Weight decay acts on kernels, not on biases, norms and embeddings."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: _name(path[-1]) == "kernel", params)
-
-
-def _name(key: Any) -> Any:
-    return getattr(key, "key", getattr(key, "name", None))
-
-
-def abstract_model(experiment: Experiment, seed: int) -> tuple[nnx.GraphDef, Any, Any]:
-    """(structure, shapes of (parameters, constants), names of the parameters' axes) without making any array."""
+def abstract_model(experiment: Experiment, seed: int) -> tuple[Merge, Any, Any]:
+    """(`Merge`, shapes of (parameters, constants), names of the parameters' axes) without making any array."""
     structure = []
 
     def build():
         graphdef, params, rest = nnx.split(experiment.init(nnx.Rngs(seed)), nnx.Param, ...)
-        structure.extend((graphdef, parallel.axis_names(params)))
+        structure.extend((functools.partial(nnx.merge, graphdef), parallel.axis_names(params)))
         return nnx.as_pure(params), nnx.as_pure(rest)
 
     shapes = jax.eval_shape(build)
     return structure[0], shapes, structure[1]
 
 
-def create_state(
-    experiment: Experiment,
-    optimizer: optax.GradientTransformation,
-    seed: int,
-    mesh: jax.sharding.Mesh,
-    rules: parallel.Rules,
-) -> tuple[nnx.GraphDef, Callable[[], TrainState], TrainState]:
+class Initial(NamedTuple):
+    """What training begins with.
+
+    Attributes:
+      init: makes the state.
+      shapes: of the state, with shardings.
+      merge: makes the model of parameters and constants.
+      optimizer: of the experiment's parameter groups.
+    """
+
+    init: Callable[[], TrainState]
+    shapes: TrainState
+    merge: Merge
+    optimizer: Optimizer
+
+
+def create_state(experiment: Experiment, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Initial:
     """Prepares the initial state so that it is born sharded: no device ever holds the whole.
 
-    The moving average and the optimizer's moments lie where their parameters lie. The optimizer's must be said: left
+    The moving average and the optimizer's moments lie where their parameters lie. The optimizer's must be given: left
     to the compiler they end up whole on every device.
 
     Args:
-      experiment, optimizer, seed: what to make.
-      mesh, rules: see `parallel.shardings`.
-
-    Returns:
-      (structure of the model, function that makes the state, its shapes with shardings).
+      experiment: whose model and optimizers.
+      config: with `seed`, `train.num_steps` and the `sharding` rules, see `parallel.shardings`.
+      mesh: the devices.
 
     Raises:
-      UserError: if mesh and rules do not fit the model.
+      UserError: if mesh and rules do not fit the model, or the parameter groups do not fit its parameters.
     """
-    graphdef, (params, _), names = abstract_model(experiment, seed)
-    where, whole = parallel.shardings(names, params, rules, mesh), parallel.replicated(mesh)
+    merge, (params, _), names = abstract_model(experiment, config.seed)
+    optimizer = make_optimizer(experiment.optimizers(), params, config.train.num_steps)
+    where, whole = parallel.shardings(names, params, config.runtime.sharding, mesh), parallel.replicated(mesh)
 
     def init() -> TrainState:
-        _, params, constants = split_model(experiment.init(nnx.Rngs(seed)))
+        _, params, constants = split_model(experiment.init(nnx.Rngs(config.seed)))
         ema = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, constants, ema, optimizer.init(params))
+        return TrainState(jnp.zeros((), jnp.int32), params, constants, ema, optimizer.transform.init(params))
 
     shapes = jax.eval_shape(init)
-    moments = optax.tree.map_params(
-        optimizer, lambda _, own: own, shapes.optimizer, where, transform_non_params=lambda _: whole
-    )
+    moments = _like_parameters(shapes.optimizer, params, where, whole)
     everywhere = jax.tree.map(lambda _: whole, shapes.constants)
     shardings = TrainState(whole, where, everywhere, where, moments)
     with_shardings = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-    return graphdef, jax.jit(init, out_shardings=shardings), with_shardings
+    return Initial(jax.jit(init, out_shardings=shardings), with_shardings, merge, optimizer)
+
+
+def _like_parameters(state: Any, params: Any, where: Any, otherwise: Any) -> Any:
+    """Shardings of an optimizer's state: those of the parameters whose paths the paths of its moments end with."""
+    shapes, places = jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(where)
+    known = {path: (x.shape, place) for (path, x), place in zip(shapes, places, strict=True)}
+
+    def place(path: tuple, x: jax.ShapeDtypeStruct) -> Any:
+        ends = (known[path[i:]] for i in range(len(path)) if path[i:] in known)  # the longest first
+        shape, sharding = next(ends, (None, otherwise))
+        return sharding if x.shape == shape else otherwise
+
+    return jax.tree_util.tree_map_with_path(place, state)
 
 
 def make_step(
-    graphdef: nnx.GraphDef,
-    experiment: Experiment,
-    config: ml_collections.ConfigDict,
-    optimizer: optax.GradientTransformation,
-    rate: optax.Schedule,
+    merge: Merge, experiment: Experiment, config: ml_collections.ConfigDict, optimizer: Optimizer
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """The training step: (state, batch, stop) -> (state, metrics), to be jitted.
 
@@ -153,7 +145,7 @@ def make_step(
 
     def gradients(state: TrainState, constants: Any, batch: Any, keys: jax.Array):
         def loss(params):
-            model = merge_model(graphdef, params, constants)
+            model = merge(params, constants)
             value, metrics = experiment.loss(model, batch, keys)
             return value, (metrics, split_model(model)[2])
 
@@ -182,8 +174,8 @@ def make_step(
         rows = jax.tree.leaves(batch)[0].shape[0]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
         (grads, metrics), constants = accumulated(state, batch, keys)
-        norm = optax.global_norm(grads)
-        updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        norm, norms = optimizer.norms(grads)
+        updates, moments = optimizer.transform.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(train.ema_decay, (1 + state.step) / (10 + state.step))
         ema = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.ema, params)
@@ -191,7 +183,8 @@ def make_step(
         changed = (params, constants, ema, moments)
         kept = (state.params, state.constants, state.ema, state.optimizer)
         params, constants, ema, moments = jax.tree.map(lambda a, b: jnp.where(finite, a, b), changed, kept)
-        metrics |= {"grad_norm": norm, "learning_rate": rate(state.step), "nonfinite": ~finite, "stop": jnp.any(stop)}
+        metrics |= {"grad_norm": norm, **norms, **optimizer.learning_rates(state.step)}
+        metrics |= {"nonfinite": ~finite, "stop": jnp.any(stop)}
         return TrainState(state.step + 1, params, constants, ema, moments), metrics
 
     return step

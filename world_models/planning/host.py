@@ -1,5 +1,6 @@
 """Episodes of worlds that are not written in JAX, such as Gymnasium's: a loop on the host around one jitted `act`."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,10 @@ import numpy as np
 
 from world_models.core.types import Array
 from world_models.planning.episodes import costs_only
-from world_models.planning.hierarchy import HierarchicalPlanner, PlanInfo
+from world_models.planning.hierarchy import PlanInfo, PlannerState
+from world_models.planning.model import PlanningModel
+from world_models.planning.options import PlannerLevel
+from world_models.planning.planner import encode_frame, make_planner
 
 
 class HostEpisode(NamedTuple):
@@ -38,7 +42,7 @@ def rendered(environment: Any, observed: Any) -> np.ndarray:
 
 
 class Player:
-    """Plans in a model for an environment on the host. All episodes share one compiled program.
+    """Plans in a model for an environment on the host. Players of the same kind of model share compiled programs.
 
     Keys are derived from the episode's as `episodes.run` derives them from the two of `split(key)`: a world that exists
     in both forms is played alike.
@@ -46,19 +50,13 @@ class Player:
 
     def __init__(
         self,
-        encode: Callable[[Array], Any],
-        planner: HierarchicalPlanner,
+        model: PlanningModel,
+        settings: tuple[PlannerLevel, ...],
+        cost_level: int = 0,
         watch: Callable[[PlanInfo], Any] = costs_only,
     ):
-        """`encode` makes a level-1 state of a frame, uint8 [h, w, c]; `watch` says what to keep of plan_infos."""
-
-        def act(planner_state, frame, goal, clock, left, key):
-            now = jax.random.fold_in(jax.random.split(key)[1], clock)
-            action, planner_state, plan_info = planner.act(planner_state, encode(frame), encode(goal), clock, left, now)
-            return action, planner_state, watch(plan_info)
-
-        self._act = jax.jit(act)
-        self._start = jax.jit(lambda frame: planner.init(encode(frame)))
+        """Plans with `make_planner(model, settings, cost_level)`; `watch`, a module's function, filters plan_infos."""
+        self._model, self._planning, self._watch = model, (settings, cost_level), watch
 
     def play(
         self,
@@ -83,10 +81,11 @@ class Player:
         """
         observed, _ = environment.reset(seed=seed, options=options)
         frames, actions, rewards, infos, plan_infos = [look(environment, observed)], [], [], [], []
-        planner_state, terminated = self._start(frames[0]), False
+        planner_state, terminated = _start(self._model, self._planning, frames[0]), False
         for clock in range(num_steps):
             left = jnp.int32(num_steps - clock)
-            action, planner_state, plan_info = self._act(planner_state, frames[-1], goal, jnp.int32(clock), left, key)
+            inputs = (planner_state, frames[-1], goal, jnp.int32(clock), left, key)
+            action, planner_state, plan_info = _act(self._model, self._planning, self._watch, *inputs)
             actions.append(np.asarray(action))
             plan_infos.append(jax.tree.map(np.asarray, plan_info))
             given = actions[-1].reshape(environment.action_space.shape).astype(environment.action_space.dtype)
@@ -100,3 +99,27 @@ class Player:
         return HostEpisode(
             np.stack(frames), np.stack(actions), np.float32(rewards), infos, plan_infos, bool(terminated)
         )
+
+
+@functools.partial(jax.jit, static_argnames="planning")
+def _start(model: PlanningModel, planning: tuple, frame: Array) -> PlannerState:
+    return make_planner(model, *planning).init(encode_frame(model, frame))
+
+
+@functools.partial(jax.jit, static_argnames=("planning", "watch"))
+def _act(
+    model: PlanningModel,
+    planning: tuple,
+    watch: Callable[[PlanInfo], Any],
+    planner_state: PlannerState,
+    frame: Array,
+    goal: Array,
+    clock: Array,
+    left: Array,
+    key: Array,
+) -> tuple[Array, PlannerState, Any]:
+    """`HierarchicalPlanner.act` from frames, with what `watch` keeps of its plan_info."""
+    planner, now = make_planner(model, *planning), jax.random.fold_in(jax.random.split(key)[1], clock)
+    latents = (encode_frame(model, frame), encode_frame(model, goal))
+    action, planner_state, plan_info = planner.act(planner_state, *latents, clock, left, now)
+    return action, planner_state, watch(plan_info)

@@ -1,9 +1,7 @@
 """Experiment: several levels of latent dynamics, to be planned in."""
 
 import dataclasses
-import functools
 import pathlib
-from typing import Any
 
 import jax
 import ml_collections
@@ -23,8 +21,7 @@ from experiments.families.checks import (
 from experiments.families.latent_dynamics.options import LatentDynamicsConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
-from experiments.training.experiment import Evaluator
-from experiments.training.state import merge_model
+from experiments.training.experiment import Capability, Evaluator
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError, config_error
 from world_models.core.specs import VideoSpec
@@ -47,17 +44,18 @@ ENOUGH = 0.5  # of the episodes must hold a clip
 
 
 class Experiment(VideoExperiment):
-    """See `experiments.training.experiment.Experiment`."""
+    """Several levels of latent dynamics: trained by one sum of losses, judged by rollouts and by planning."""
 
     def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
         """Checks the blocks that `config.model.levels` names and all others against each other and the data."""
-        self.config, self._spec = read(config, LatentDynamicsConfig), spec
+        super().__init__(config, spec)
+        self.config = read(config, LatentDynamicsConfig)
         self.options = make_options(self.config, spec)
         _check(self.options, self.config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
-        return MultiLevelDynamics(self.options, self._spec.frame_shape, self._spec.actions, rngs=rngs)
+        return MultiLevelDynamics(self.options, self.spec.frame_shape, self.spec.actions, rngs=rngs)
 
     def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The losses of all levels, and those of the probe decoders."""
@@ -96,11 +94,21 @@ class Experiment(VideoExperiment):
             found["open_loop"] = OpenLoop(futures, training, options.open_loop, config.seed)
         return found
 
+    @classmethod
+    def capabilities(cls) -> dict[str, Capability]:
+        """It imagines futures, where it has a decoder, and is planned in."""
+        return {
+            **super().capabilities(),
+            "imagine": Capability("experiments.evaluation.futures"),
+            "plan": Capability("experiments.planning.results"),
+        }
+
 
 class LatentRollouts:
-    """Evaluator: errors of rollouts in the latent space of each level over those of latents that stay as they are.
+    """Evaluator: errors of rollouts in the latent space of each level, as ratios to those of a persistence baseline.
 
-    A ratio below 1 is better than that baseline; "_last" is of the longest rollout, "_1" of one tick.
+    The baseline predicts that latents stay as they are; a ratio below 1 is better than it. "_last" is of the last tick
+    of the longest rollout, "_1" of its first.
     """
 
     def __init__(self, windows: Windows, *, batch_size: int, count: int, seed: int):
@@ -109,13 +117,12 @@ class LatentRollouts:
         self._windows, self._batch_size = windows, min(batch_size, len(windows), count)
         self._indices = spread(windows, count)
 
-    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
-        """Measures a model in functional form; rows that do not fill a last batch are left out."""
+    def __call__(self, model: nnx.Module) -> dict[str, float]:
+        """Measures a `MultiLevelDynamics`; rows that do not fill a last batch are left out."""
         batches = []
         for begin in range(0, len(self._indices) - self._batch_size + 1, self._batch_size):
-            clip = self._windows.load(self._indices[begin : begin + self._batch_size])
-            clip = parallel.place_beside(weights, clip)
-            batches.append(jax.tree.map(parallel.on_host, _rollout_errors(graphdef, weights, clip)))
+            clip = parallel.place_beside(model, self._windows.load(self._indices[begin : begin + self._batch_size]))
+            batches.append(jax.tree.map(parallel.on_host, _rollout_errors(model, clip)))
         found = {name: np.concatenate([b[name] for b in batches]).mean(axis=0) for name in batches[0]}
         ratios = {}
         for name in (name for name in found if name.endswith("_error")):
@@ -124,9 +131,9 @@ class LatentRollouts:
         return ratios
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _rollout_errors(graphdef: nnx.GraphDef, weights: Any, clip: Clip) -> dict[str, jax.Array]:
-    return merge_model(graphdef, *weights).rollout_errors(clip)
+@jax.jit
+def _rollout_errors(model: MultiLevelDynamics, clip: Clip) -> dict[str, jax.Array]:
+    return model.rollout_errors(clip)
 
 
 def make_options(config: LatentDynamicsConfig, spec: VideoSpec) -> LatentDynamicsOptions:

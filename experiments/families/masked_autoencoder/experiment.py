@@ -16,7 +16,7 @@ from experiments.families.checks import check_one_of, check_patches, check_pixel
 from experiments.families.masked_autoencoder.options import MaskedAutoencoderConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
-from experiments.training.experiment import Evaluator
+from experiments.training.experiment import Capability, Evaluator
 from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
@@ -28,12 +28,13 @@ from world_models.nn.patches import grid_of
 
 
 class Experiment(VideoExperiment):
-    """See `experiments.training.experiment.Experiment`."""
+    """A masked autoencoder: trained to fill in removed patches, judged by probes of its encoder."""
 
     stages = ("original", "masked", "reconstructed")
 
     def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
-        """Checks `config.model`, `config.model.encoder`, `config.model.decoder` and `config.augment` against the data."""
+        """Checks `config.model`, its encoder and decoder, and `config.augment` against the data."""
+        super().__init__(config, spec)
         self.config = read(config, MaskedAutoencoderConfig)
         self.frames_shape = (self.config.data.clip_length, *spec.frame_shape)
         self.options = with_compute(self.config.model, self.config.runtime.compute)
@@ -58,22 +59,33 @@ class Experiment(VideoExperiment):
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out clips, a picture of reconstructions, and the probes of `config.eval.probes.names`."""
         config, data, options = self.config, self.config.data, self.config.eval
+        pictures = workdir / "pictures" / "reconstructions.png"
         held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
         batch = config.train.batch_size
         return {
             "held_out": HeldOutLoss(
                 self, held_out, batch_size=batch, count=options.held_out.num_examples, seed=config.seed
             ),
-            "pictures": Pictures(self, held_out, workdir / "pictures" / "reconstructions.png", options.num_pictures),
+            "pictures": Pictures(self.reconstructions, self.stages, held_out, pictures, options.num_pictures),
             **make_probes(self, config, workdir),
         }
 
-    def reconstructions(self, model: MaskedAutoencoder, clip: Clip, keys: Array) -> dict[str, jax.Array]:
+    @staticmethod
+    def reconstructions(model: MaskedAutoencoder, clip: Clip, keys: Array) -> dict[str, jax.Array]:
         """Clips as they are, as the encoder saw them, and as the model filled them in: uint8, all of one shape."""
         frames = jnp.asarray(clip.frames)
         removed, filled = model.reconstruct(frames, model.mask(keys))
         grey = jnp.uint8(128)
         return {"original": frames, "masked": jnp.where(removed, grey, frames), "reconstructed": filled}
+
+    @classmethod
+    def capabilities(cls) -> dict[str, Capability]:
+        """It reconstructs, and its weights can be written in Hugging Face's layout."""
+        return {
+            **super().capabilities(),
+            "imagine": Capability("experiments.evaluation.reconstructions"),
+            "export": Capability("experiments.families.masked_autoencoder.export"),
+        }
 
 
 def _check(

@@ -1,8 +1,6 @@
 """Experiment: a causal tokenizer of video, judged by how little is lost between frames and latents and back."""
 
-import functools
 import pathlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +15,7 @@ from experiments.families.checks import check_least, check_one_of, check_patches
 from experiments.families.tokenizer.options import TokenizerConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
-from experiments.training.experiment import Evaluator
-from experiments.training.state import merge_model
+from experiments.training.experiment import Capability, Evaluator
 from world_models.core import sharding as parallel
 from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
@@ -34,20 +31,21 @@ SATURATED = 0.99
 
 
 class Experiment(VideoExperiment):
-    """See `experiments.training.experiment.Experiment`."""
+    """A causal tokenizer: trained to reconstruct masked clips, judged by how faithful reconstructions are."""
 
     caveat = ""
     stages = ("original", "from latents", "masked", "reconstructed")
 
     def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
-        """Checks `config.model`, `config.model.encoder`, `config.model.decoder` and `config.data` against each other."""
-        self.config, self._frame_shape = read(config, TokenizerConfig), spec.frame_shape
+        """Checks `config.model`, its encoder and decoder, and `config.data` against each other."""
+        super().__init__(config, spec)
+        self.config = read(config, TokenizerConfig)
         self.options = with_compute(self.config.model, self.config.runtime.compute)
         _check(self.options, self.config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
-        return CausalTokenizer(self.options, self._frame_shape, rngs=rngs)
+        return CausalTokenizer(self.options, self.spec.frame_shape, rngs=rngs)
 
     def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The reconstruction loss of masked clips."""
@@ -56,16 +54,18 @@ class Experiment(VideoExperiment):
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """On held-out clips: the loss, how faithful reconstructions are, and a picture of some."""
         config, data, options = self.config, self.config.data, self.config.eval
+        pictures = workdir / "pictures" / "reconstructions.png"
         held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
         training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
         sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
         return {
             "held_out": HeldOutLoss(self, held_out, **sizes),
-            "fidelity": Fidelity(self, held_out, mean_frame(training), **sizes),
-            "pictures": Pictures(self, held_out, workdir / "pictures" / "reconstructions.png", options.num_pictures),
+            "fidelity": Fidelity(held_out, mean_frame(training), **sizes),
+            "pictures": Pictures(self.reconstructions, self.stages, held_out, pictures, options.num_pictures),
         }
 
-    def reconstructions(self, model: CausalTokenizer, clip: Clip, keys: Array) -> dict[str, jax.Array]:
+    @staticmethod
+    def reconstructions(model: CausalTokenizer, clip: Clip, keys: Array) -> dict[str, jax.Array]:
         """What happened, what is left of it after encoding and decoding, and the same with patches masked.
 
         Returns:
@@ -79,7 +79,12 @@ class Experiment(VideoExperiment):
             model.shown(frames, hidden),
             model.decode(model.encode(frames, hidden)),
         )
-        return dict(zip(self.stages, made))
+        return dict(zip(Experiment.stages, made))
+
+    @classmethod
+    def capabilities(cls) -> dict[str, Capability]:
+        """It reconstructs."""
+        return {**super().capabilities(), "imagine": Capability("experiments.evaluation.reconstructions")}
 
 
 class Fidelity:
@@ -88,21 +93,20 @@ class Fidelity:
     Per frame, over all pixels, and over all frames but a clip's first, which has no frame before it to copy.
     """
 
-    def __init__(
-        self, experiment: Any, windows: Windows, average: np.ndarray, *, batch_size: int, count: int, seed: int
-    ):
+    def __init__(self, windows: Windows, average: np.ndarray, *, batch_size: int, count: int, seed: int):
         """Takes `count` windows, `batch_size` at a time; `average` is the mean frame of the training data."""
-        self._experiment, self._windows, self._average, self._seed = experiment, windows, average, seed
+        self._windows, self._average, self._seed = windows, average, seed
         self._batch_size = min(batch_size, len(windows), count)
         self._indices = spread(windows, count)
 
-    def __call__(self, graphdef: nnx.GraphDef, weights: Any) -> dict[str, float]:
-        """Measures a model in functional form; rows that do not fill a last batch are left out."""
+    def __call__(self, model: nnx.Module) -> dict[str, float]:
+        """Measures a `CausalTokenizer`; rows that do not fill a last batch are left out."""
         batches = []
         for begin in range(0, len(self._indices) - self._batch_size + 1, self._batch_size):
             rows = self._indices[begin : begin + self._batch_size]
-            inputs = parallel.place_beside(weights, (self._windows.load(rows), rows))
-            batches.append(jax.tree.map(parallel.on_host, self._measure(graphdef, weights, *inputs)))
+            inputs = parallel.place_beside(model, (self._windows.load(rows), rows))
+            found = _fidelity(model, *inputs, self._seed, self._average)
+            batches.append(jax.tree.map(parallel.on_host, found))
         found = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         latents = found.pop("latents")
         spreads = latents.std(axis=(0, 1))  # of every number of a frame's latents
@@ -113,21 +117,22 @@ class Fidelity:
             "latents_saturated": float((np.abs(latents) > SATURATED).mean()),
         }
 
-    @functools.partial(jax.jit, static_argnums=(0, 1))
-    def _measure(self, graphdef: nnx.GraphDef, weights: Any, clip: Clip, rows: Array) -> dict[str, Array]:
-        model = merge_model(graphdef, *weights)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self._seed), rows)
-        original, whole, _, masked = self._experiment.reconstructions(model, clip, keys).values()
-        predictions = {
-            "psnr": whole,
-            "psnr_masked": masked,
-            "psnr_mean_frame": jnp.broadcast_to(self._average, original.shape),
-        }
-        first = min(1, original.shape[1] - 1)
-        found = {name: image.psnr(x[:, first:], original[:, first:]) for name, x in predictions.items()}
-        if first:
-            found["psnr_copy_previous"] = image.psnr(original[:, :-1], original[:, 1:])
-        return found | {"latents": model.encode(original)}
+
+@jax.jit
+def _fidelity(model: CausalTokenizer, clip: Clip, rows: Array, seed: int, average: Array) -> dict[str, Array]:
+    """PSNR [batch, frames] by what the original is compared with, and the latents of the clips."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+    original, whole, _, masked = Experiment.reconstructions(model, clip, keys).values()
+    predictions = {
+        "psnr": whole,
+        "psnr_masked": masked,
+        "psnr_mean_frame": jnp.broadcast_to(average, original.shape),
+    }
+    first = min(1, original.shape[1] - 1)
+    found = {name: image.psnr(x[:, first:], original[:, first:]) for name, x in predictions.items()}
+    if first:
+        found["psnr_copy_previous"] = image.psnr(original[:, :-1], original[:, 1:])
+    return found | {"latents": model.encode(original)}
 
 
 def _check(options: TokenizerOptions, config: TokenizerConfig, spec: VideoSpec) -> None:

@@ -21,7 +21,7 @@ from experiments.families.checks import (
 from experiments.families.video_diffusion.options import DIFFUSION, SAMPLER, VideoDiffusionConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
-from experiments.training.experiment import Evaluator
+from experiments.training.experiment import Capability, Evaluator
 from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
@@ -37,18 +37,19 @@ PROCESSES = {EDMOptions: EDM, DDPMOptions: DDPM}
 
 
 class Experiment(VideoExperiment):
-    """Next-frame diffusion, judged by the loss on held-out clips and by imagined futures."""
+    """A video diffusion model: trained to denoise the next frame, judged by the futures that it imagines."""
 
     def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
         """Checks the config against the data."""
-        self.config, self._spec = read(config, VideoDiffusionConfig), spec
+        super().__init__(config, spec)
+        self.config = read(config, VideoDiffusionConfig)
         self.options = with_compute(self.config.model, self.config.runtime.compute)
         self.process = make_process(self.config)
         _check(self.options, self.config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
-        return VideoDiffusion(self.options, self.process, self._spec.frame_shape, self._spec.actions, rngs=rngs)
+        return VideoDiffusion(self.options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
 
     def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The denoising loss."""
@@ -66,6 +67,11 @@ class Experiment(VideoExperiment):
             "held_out": HeldOutLoss(self, held_out, **sizes),
             "open_loop": OpenLoop(futures, training, options.open_loop, config.seed),
         }
+
+    @classmethod
+    def capabilities(cls) -> dict[str, Capability]:
+        """It imagines futures."""
+        return {**super().capabilities(), "imagine": Capability("experiments.evaluation.futures")}
 
 
 def make_process(config: VideoDiffusionConfig) -> Process:

@@ -6,7 +6,6 @@ import sys
 import ml_collections
 import numpy as np
 
-from experiments.commands.record import make_source
 from world_models.core.errors import UserError
 from world_models.data import rlds
 from world_models.data.episodes import Episode, encode

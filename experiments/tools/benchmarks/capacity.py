@@ -23,7 +23,7 @@ from jax.sharding import AxisType, Mesh
 from experiments.tools.benchmarks import common
 from experiments.tools.launchers import ROOT
 from experiments.training.experiment import make_experiment
-from experiments.training.state import abstract_model, create_state, make_optimizer, make_step, merge_model
+from experiments.training.state import abstract_model, create_state, make_step
 from world_models.core import sharding as parallel
 from world_models.core.flops import count_flops
 from world_models.core.specs import VideoSpec, batch_of
@@ -68,13 +68,12 @@ def measure(size: str, devices: int) -> dict[str, Any]:
     config.model.condition = width
     spec = VideoSpec((64, 64, 3), ActionSpec("discrete", 5), clip_length=config.data.clip_length)
     experiment = make_experiment(config, spec)
-    optimizer, rate = make_optimizer(config.train)
     mesh = Mesh(
         np.array(jax.devices()[:devices]).reshape(1, devices, 1), parallel.AXES, axis_types=(AxisType.Auto,) * 3
     )
-    graphdef, _, shapes = create_state(experiment, optimizer, 0, mesh, config.runtime.sharding)
+    _, shapes, merge, optimizer = create_state(experiment, config, mesh)
     batch = batch_of(spec, devices * PER_DEVICE, parallel.batch_sharding(mesh))
-    step = make_step(graphdef, experiment, config, optimizer, rate)
+    step = make_step(merge, experiment, config, optimizer)
     where = jax.tree.map(lambda x: x.sharding, shapes)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, parallel.replicated(mesh)))
     with jax.set_mesh(mesh):
@@ -93,10 +92,10 @@ def _flops(config: ml_collections.ConfigDict, spec: VideoSpec) -> int:
     """FLOPs of loss and gradient for one example, without those of values that are computed twice."""
     config.runtime.compute.remat = "none"
     experiment = make_experiment(config, spec)
-    graphdef, (params, constants), _ = abstract_model(experiment, 0)
+    merge, (params, constants), _ = abstract_model(experiment, 0)
 
     def loss(params: Any, constants: Any, clip: Clip, keys: jax.Array) -> jax.Array:
-        return experiment.loss(merge_model(graphdef, params, constants), clip, keys)[0]
+        return experiment.loss(merge(params, constants), clip, keys)[0]
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     return count_flops(jax.grad(loss), params, constants, batch_of(spec, 1), keys)

@@ -5,10 +5,12 @@ import json
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
@@ -61,6 +63,34 @@ def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDic
     if words[1:]:
         raise UserError(f"{words[1]!r} is no flag: fields of the config are set as --config.some.field=value.")
     return values.config
+
+
+def matmul_ceiling(dtype: str, sizes: Sequence[int] = (1024, 2048, 4096, 8192), repeats: int = 8) -> float:
+    """FLOP/s of the fastest square matrix product on one device; sizes grow until a product takes 0.1 s."""
+    import jax
+    import jax.numpy as jnp
+
+    product, best = jax.jit(jnp.matmul), 0.0
+    for size in sizes:
+        a = jnp.full((size, size), 0.5, dtype)
+        jax.block_until_ready(product(a, a))
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            jax.block_until_ready([product(a, a) for _ in range(repeats)])
+            times.append((time.perf_counter() - start) / repeats)
+        best = max(best, 2 * size**3 / min(times))
+        if min(times) > 0.1:
+            break
+    return best
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
+    """The median of paired ratios, and its 95 % bootstrap interval."""
+    ratios = np.asarray(over) / np.asarray(under)
+    resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+    interval = np.quantile(np.median(resampled, axis=1), [0.025, 0.975]).tolist()
+    return {"ratio": float(np.median(ratios)), "interval": interval}
 
 
 def finish(result: dict[str, Any], output: str) -> None:

@@ -69,14 +69,6 @@ class Process:
         self._process.stdout.close()
 
 
-def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
-    """The median of paired ratios, and its 95 % bootstrap interval."""
-    ratios = np.asarray(over) / np.asarray(under)
-    resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    interval = np.quantile(np.median(resampled, axis=1), [0.025, 0.975]).tolist()
-    return {"ratio": float(np.median(ratios)), "interval": interval}
-
-
 def measure(size: str, batch: int, dtype: str, peer: str, *, compiled, unroll, memory, rounds, seconds) -> dict:
     """Runs all steps in turn, `rounds` times for `seconds` each."""
     same = {"size": size, "batch": batch, "dtype": dtype, "seconds": seconds}
@@ -114,21 +106,21 @@ def summary(found: dict[str, list[dict]], facts: dict[str, Any], batch: int, cei
         if name != "masking"  # no step
     }
     model_flops = facts["flops"] / float(np.median(take("ours")))
-    given = ratio(take("sorted"), take("ours"))
+    given = common.ratio(take("sorted"), take("ours"))
     result = {
         **facts,
         "steps": rows,
-        "sparse_speed_up": ratio(take("dense"), take("ours")),
+        "sparse_speed_up": common.ratio(take("dense"), take("ours")),
         "sparse_flops_ratio": facts["dense_flops"] / facts["flops"],
         "masking_share": {"share": 1 - given["ratio"], "interval": [1 - end for end in given["interval"][::-1]]},
-        "masking_alone": ratio(take("masking"), take("ours")),
+        "masking_alone": common.ratio(take("masking"), take("ours")),
         "model_flops_per_second": model_flops,
         "matmul_flops_per_second": ceiling,
         "mfu": model_flops / ceiling,
     }
     if "torch" in found:
-        result["to_torch"] = ratio(take("torch"), take("ours"))
-        result["to_torch_cpu"] = ratio(take("torch", "cpu_seconds"), take("ours", "cpu_seconds"))
+        result["to_torch"] = common.ratio(take("torch"), take("ours"))
+        result["to_torch_cpu"] = common.ratio(take("torch", "cpu_seconds"), take("ours", "cpu_seconds"))
     return result
 
 

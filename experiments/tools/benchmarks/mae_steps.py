@@ -57,7 +57,7 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     from flax import nnx
 
     from experiments.runs import runtime
-    from experiments.tools.benchmarks.throughput import matmul_ceiling
+    from experiments.tools.benchmarks.common import matmul_ceiling
     from experiments.training import state
     from world_models.core.flops import count_flops
     from world_models.models.masked_autoencoder import targets
@@ -87,11 +87,11 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
     def masking() -> Callable[[], float]:
         options = MaskedAutoencoderOptions(part(*size.encoder), part(*size.decoder), patch=size.patch, dtype=dtype)
         model = nnx.jit(lambda: MaskedAutoencoder(options, frames.shape[1:], rngs=nnx.Rngs(0)))()
-        graphdef, params, constants = state.split_model(model)
+        merge, params, constants = state.split_model(model)
 
         @jax.jit
         def mask(params: Any, count: jax.Array, patches: jax.Array) -> tuple:
-            model = state.merge_model(graphdef, params, constants)
+            model = merge(params, constants)
             places = model.mask(jax.random.split(jax.random.fold_in(jax.random.key(0), count), batch))
             shuffled = model.normalized(jnp.take_along_axis(patches, places[..., None], axis=1))
             seen = jnp.asarray(model.encoder.positions(), dtype)[places[:, : model.num_visible]]
@@ -113,10 +113,10 @@ def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Ca
         )
         model = nnx.jit(lambda: MaskedAutoencoder(options, frames.shape[1:], rngs=nnx.Rngs(0)))()
         data = jax.device_put(prepare(model))
-        graphdef, params, constants = state.split_model(model)
+        merge, params, constants = state.split_model(model)
 
         def loss(params: Any, count: jax.Array, data: jax.Array) -> jax.Array:
-            return loss_of(state.merge_model(graphdef, params, constants), data, count)
+            return loss_of(merge(params, constants), data, count)
 
         def update(params: Any, moments: Any, count: jax.Array, data: jax.Array) -> tuple:
             value, gradient = jax.value_and_grad(loss)(params, count, data)

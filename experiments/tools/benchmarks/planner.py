@@ -20,7 +20,6 @@ import numpy as np
 from flax import nnx
 
 from experiments.tools.benchmarks import common
-from experiments.tools.benchmarks.mae import ratio
 from world_models.core.errors import UserError
 from world_models.core.flops import count_flops
 from world_models.models.latent_dynamics.level import Level
@@ -117,7 +116,7 @@ def measure(search: Search, width: int, peer: str, parallel: Sequence[int], roun
     if peer:
         result["torch_ms_per_plan"] = 1e3 * median["torch"]
         result["torch_cost"] = float(found["torch"])
-        result["to_torch"] = ratio(took["torch"], took["ours 1"])
+        result["to_torch"] = common.ratio(took["torch"], took["ours 1"])
     return result
 
 

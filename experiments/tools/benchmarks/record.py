@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from experiments.commands.record import make_source
+from experiments.runs.sources import make_source
 from experiments.tools.benchmarks import common
 from world_models.core.errors import UserError
 from world_models.environments.gymnasium import GymnasiumSource

@@ -34,7 +34,8 @@ from experiments.tools.benchmarks.collectives import collectives, summary
 from experiments.tools.launchers import ROOT
 from experiments.training.experiment import make_experiment
 from experiments.training.setup import Run, prepare
-from experiments.training.state import make_optimizer, make_step
+from experiments.training.state import create_state, make_step
+from world_models.core import sharding as parallel
 from world_models.core.errors import UserError
 
 COMPARED = 3  # first steps whose losses are compared
@@ -82,7 +83,8 @@ def overhead(run: Run, pairs: int) -> dict[str, Any]:
     """
     config = run.config
     experiment = make_experiment(config, run.dataset.spec)
-    step = make_step(run.graphdef, experiment, config, *make_optimizer(config.train))
+    optimizer = create_state(experiment, config, parallel.make_mesh(config.runtime.mesh)).optimizer
+    step = make_step(run.merge, experiment, config, optimizer)
     batch, _ = next(run.batches)
     sharded = (run.state, batch, run.stop_flags[False])
     plain = jax.tree.map(lambda x: jax.device_put(np.asarray(x), jax.devices()[0]), sharded)

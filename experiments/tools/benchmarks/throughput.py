@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from experiments.runs import runtime
@@ -31,7 +30,7 @@ from experiments.tools.benchmarks import blobs, common
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import LAG
 from experiments.training.setup import Run, prepare
-from experiments.training.state import abstract_model, merge_model
+from experiments.training.state import abstract_model
 from world_models.core.flops import count_flops
 from world_models.core.specs import Spec
 
@@ -46,32 +45,15 @@ def model_flops(config: ml_collections.ConfigDict, spec: Spec, batch: Any) -> in
     if "network" in plain:
         plain.network.update({name: value for name, value in PLAIN.items() if name in plain.network})
     experiment = make_experiment(plain, spec)
-    graphdef, (params, constants), _ = abstract_model(experiment, plain.seed)
+    merge, (params, constants), _ = abstract_model(experiment, plain.seed)
 
     def loss(params, constants, batch, keys):
-        return experiment.loss(merge_model(graphdef, params, constants), batch, keys)
+        return experiment.loss(merge(params, constants), batch, keys)
 
     rows = jax.tree.leaves(batch)[0].shape[0]
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
     return count_flops(jax.value_and_grad(loss, has_aux=True), params, constants, shapes, keys)
-
-
-def matmul_ceiling(dtype: str, sizes: Sequence[int] = (1024, 2048, 4096, 8192), repeats: int = 8) -> float:
-    """FLOP/s of the fastest square matrix product on one device; sizes grow until a product takes 0.1 s."""
-    product, best = jax.jit(jnp.matmul), 0.0
-    for size in sizes:
-        a = jnp.full((size, size), 0.5, dtype)
-        jax.block_until_ready(product(a, a))
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            jax.block_until_ready([product(a, a) for _ in range(repeats)])
-            times.append((time.perf_counter() - start) / repeats)
-        best = max(best, 2 * size**3 / min(times))
-        if min(times) > 0.1:
-            break
-    return best
 
 
 def time_steps(run: Run, steps: int) -> list[tuple[float, float]]:
@@ -112,7 +94,7 @@ def measure(config: ml_collections.ConfigDict, workdir: pathlib.Path, steps: int
     run.writers.close()
     seconds = [total for total, _ in times]
     step = statistics.median(seconds)
-    ceiling = matmul_ceiling(dtype)
+    ceiling = common.matmul_ceiling(dtype)
     return {
         "parameters": sum(x.size for x in jax.tree.leaves(run.state.params)),
         "batch_size": config.train.batch_size,

@@ -1,4 +1,4 @@
-"""Planning from the folder of a run alone: what is written, what it is measured against, and what is refused."""
+"""Planning from the folder of a run alone: what is written, its baselines, and invalid configs."""
 
 import dataclasses
 import json
@@ -13,15 +13,17 @@ import launch
 from configs import four_rooms, point_maze
 from configs.two_rooms import get_config
 from experiments.commands.record import record
-from experiments.planning.planners import make_planner
-from experiments.planning.worlds import WorldPlanning, by_bin, by_distance, measure, successes, where
+from experiments.families.tokenizer.experiment import Experiment as TokenizerExperiment
+from experiments.planning.evaluation import success_rates
+from experiments.planning.results import measure
+from experiments.planning.worlds import WorldPlanning, by_bin, by_distance, describe_world
 from experiments.runs.loading import load
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
-from experiments.training.state import split_model
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.environments import tasks
 from world_models.environments.worlds.two_rooms import TwoRooms
+from world_models.planning.planner import make_planner
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,9 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     assert results["plans_by_level"] == [2, 1]
     assert results["model_evaluations_by_level"] == [2 * 2 * 9, 1 * 2 * 9]
     assert results["flops_per_episode"] > 0
-    assert len(results["distance_rank_correlation"]) == len(results["rank_correlation_within_tasks"]) == 2
+    assert len(results["distance_correlation"]) == len(results["distance_correlation_within_tasks"]) == 2
     assert results["ms_per_plan"] > 0
-    assert set(results["baselines"]) == {"random", "straight"}
+    assert set(results["baselines"]) == {"random", "straight_line"}
     assert [(point["levels"], point["samples"]) for point in results["pareto"]] == [(1, 0.5), (2, 0.5)]
     seeds = results["planner_seeds"]
     assert seeds["success"][0] == results["success"]
@@ -74,7 +76,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     np.testing.assert_array_equal(again.episodes.positions[:, -1], [one["end"] for one in each])
 
 
-def test_straight_on_solves_what_no_wall_bars_and_nothing_else(workdir):
+def test_the_straight_line_baseline_solves_tasks_without_a_wall_between(workdir):
     config = load(workdir).config
     config.eval.plan.update({"num_tasks": 40, "num_steps": 60})
     planning = WorldPlanning(load(workdir, config=config))
@@ -104,7 +106,7 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     ranks = lambda x: np.argsort(np.argsort(np.asarray(x)))
     found = [((one - other) ** 2).mean(axis=-1) for one, other in ((start, goal), above)]
     expected = [np.corrcoef(ranks(distances), ranks(chosen.distance))[0, 1] for distances in found]
-    np.testing.assert_allclose(planning.order(), expected, atol=1e-6)
+    np.testing.assert_allclose(planning.distance_correlation(), expected, atol=1e-6)
 
 
 def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
@@ -112,8 +114,8 @@ def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
     with run.config.unlocked():
         run.config.model.level.upper.update({"distance": 1.0, "max_distance": 8.0})
     experiment = make_experiment(run.config, run.spec)
-    graphdef, *weights = split_model(nnx.jit(lambda: experiment.init(nnx.Rngs(1)))())
-    run = dataclasses.replace(run, experiment=experiment, graphdef=graphdef, weights=tuple(weights))
+    model = nnx.jit(lambda: experiment.init(nnx.Rngs(1)))()
+    run = dataclasses.replace(run, experiment=experiment, model=model)
     planning, model = WorldPlanning(run), run.model
     z = jax.random.normal(jax.random.key(0), (5, model.options.levels[1].width))
     planner = make_planner(model, planning.settings)
@@ -144,7 +146,7 @@ def test_latent_distances_are_compared_among_places_of_one_task(workdir):
     asked, config = [], load(workdir).config
     config.eval.plan.num_tasks = 30
     planning = Ideal(load(workdir, config=config))
-    np.testing.assert_allclose(planning.order_within_tasks(), [1, -1])
+    np.testing.assert_allclose(planning.distance_correlation_within_tasks(), [1, -1])
     (chosen,) = asked
     assert len(chosen.start) == 20 * 60
     for leaf, goal in ((chosen.goal, planning.tasks.goal), (chosen.layout.wall_x, planning.tasks.layout.wall_x)):
@@ -177,7 +179,7 @@ def test_success_is_counted_with_intervals_and_by_distance():
         success_any = np.array([True, True, True, False, False])
         success_last = np.array([True, False, False, False, False])
 
-    found = successes(Played)
+    found = success_rates(Played)
     assert (found["success"], found["terminal_success"]) == (0.6, 0.2)
     assert found["success_interval"][0] == pytest.approx(0.2307, abs=1e-3)  # Wilson, worked out by hand
     bins = by_distance(np.array([1.0, 2, 3, 9, 8]), Played)
@@ -189,37 +191,29 @@ def test_success_is_counted_with_intervals_and_by_distance():
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value", "named"),
     [
-        ("eval.plan.num_levels", 3, "config.eval.plan.num_levels=3 must be from 1 to 2"),
-        ("eval.plan.cost_level", 1, "config.eval.plan.cost_level=1 must be from 2, the highest level that plans, to 2"),
-        ("eval.plan.num_tasks", 0, "config.eval.plan: num_tasks=0 must be at least 1"),
-        ("eval.plan.batch", 0, "config.eval.plan.batch=0 must be at least 1"),
-        ("eval.plan.repeats", 0, "config.eval.plan.repeats=0 must be at least 1"),
-        ("eval.plan.num_shown", -1, "config.eval.plan.num_shown=-1 must be at least 0"),
-        (
-            "eval.plan.repeats",
-            None,
-            "config.eval.plan.repeats is missing: configs/two_rooms.py shows what it must hold",
-        ),
-        ("eval.plan.fps", 0, "config.eval.plan.fps=0 must be at least 1"),
-        ("eval.plan.task_seed", -1, "config.eval.plan.task_seed=-1 must be at least 0"),
-        ("eval.plan.pareto", (1.0, 0.0), r"config.eval.plan.pareto=\(1.0, 0.0\) must be shares above 0"),
-        ("eval.plan.tasks", "cross_2", "config.eval.plan: tasks='cross_2' must be one of random_wall, fixed_wall"),
-        ("eval.plan.task_file", "nowhere.json", "nowhere.json is no file of tasks"),
-        ("eval.search.bottom.samples", 0, "config.eval.search.bottom: samples=0 of a search must be at least 1"),
-        ("eval.search.bottom.iterations", 0, "config.eval.search.bottom: iterations=0 of a search must be at least 1"),
-        ("eval.search.upper.replan", 3, r"config.eval.search \(1 is bottom, 2 is upper\): replan=3 of level 2 must"),
-        (
-            "eval.search.bottom.cost_space",
-            "own",
-            "config.eval.search.bottom.cost_space='own' takes subgoals of level 'upper'",
-        ),
-        ("eval.search.upper.smaples", 3, r"config.eval.search.upper has \['smaples'\], which no search has"),
-        ("record.source", "moving_digits", "config.record.source='moving_digits' is no world to plan in"),
+        ("plan.num_levels", 3, "plan.num_levels"),
+        ("plan.cost_level", 1, "plan.cost_level"),
+        ("plan.num_tasks", 0, "plan"),
+        ("plan.batch", 0, "plan.batch"),
+        ("plan.repeats", 0, "plan.repeats"),
+        ("plan.num_shown", -1, "plan.num_shown"),
+        ("plan.repeats", None, "plan.repeats"),
+        ("plan.fps", 0, "plan.fps"),
+        ("plan.task_seed", -1, "plan.task_seed"),
+        ("plan.pareto", (1.0, 0.0), "plan.pareto"),
+        ("plan.tasks", "cross_2", "plan"),
+        ("plan.task_file", "nowhere.json", "plan"),
+        ("search.bottom.samples", 0, "search.bottom"),
+        ("search.bottom.iterations", 0, "search.bottom"),
+        ("search.upper.replan", 3, "search"),
+        ("search.bottom.cost_space", "own", "search.bottom.cost_space"),
+        ("search.upper.smaples", 3, "search.upper"),
+        ("record.source", "moving_digits", "record.source"),
     ],
 )
-def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
+def test_invalid_plans_raise_an_error_with_the_field(workdir, field, value, named):
     config = load(workdir).config
     config.unlock()
     *blocks, name = field.split(".")
@@ -229,8 +223,15 @@ def test_plans_that_cannot_work_are_refused(workdir, field, value, message):
     block[name] = value
     if value is None:
         del block[name]
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ConfigError) as caught:
         WorldPlanning(load(workdir, config=config))
+    assert caught.value.field == f"config.{named}"
+    assert name in str(caught.value)
+
+
+def test_a_family_that_is_not_planned_in_says_what_it_offers():
+    with pytest.raises(UserError, match=r"'plan' does not work with config.experiment=.*tokenizer.*eval, imagine"):
+        TokenizerExperiment.capability("plan")
 
 
 def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
@@ -255,7 +256,7 @@ def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
             config[name].weight = 0.0
     assert run.model.levels[0].seen[...] > 0  # actions, with which planners begin
     results = measure(run)
-    assert (results["levels"], len(results["distance_rank_correlation"])) == (4, 4)
+    assert (results["levels"], len(results["distance_correlation"])) == (4, 4)
     assert results["plans_by_level"] == [9, 5, 3, 3]  # in seventeen steps, every 2, 4, 8 and 8
 
 
@@ -277,9 +278,9 @@ def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
         WorldPlanning(load(tmp_path, config=config))
     config.record.maze = "large"
     drawn = WorldPlanning(load(tmp_path, config=config))
-    tasks.save(tmp_path / "tasks.json", drawn.tasks, **where(config))
+    tasks.save(tmp_path / "tasks.json", drawn.tasks, **describe_world(config))
     config.eval.plan.task_file = str(tmp_path / "tasks.json")
     assert WorldPlanning(load(tmp_path, config=config)).digest == drawn.digest
-    tasks.save(tmp_path / "tasks.json", drawn.tasks, **{**where(config), "maze": "medium"})
+    tasks.save(tmp_path / "tasks.json", drawn.tasks, **{**describe_world(config), "maze": "medium"})
     with pytest.raises(UserError, match=r"config.eval.plan: .*holds tasks of maze='medium', not of 'large'"):
         WorldPlanning(load(tmp_path, config=config))

@@ -11,23 +11,24 @@ from flax import nnx
 
 from configs import lewm
 from configs.two_rooms import get_config
-from experiments.evaluation.measure import evaluation
+from experiments.evaluation.measure import measure
 from experiments.families.latent_dynamics.experiment import Experiment
-from experiments.planning.planners import make_planner, make_settings
+from experiments.planning.planners import make_settings
 from experiments.runs import loading
 from experiments.training.loop import train
 from experiments.training.setup import _started_from
-from experiments.training.state import create_state, make_optimizer
+from experiments.training.state import create_state
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError
-from world_models.core.specs import VideoSpec
 from world_models.core.types import ActionSpec
+from world_models.data.dataset import DataSpec
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
+from world_models.models.masked_autoencoder.options import Options as PatchOptions
 from world_models.nn.options import TransformerOptions
+from world_models.planning.planner import make_planner
 
-SPEC = VideoSpec((16, 16, 3), ActionSpec("discrete", 2))
+SPEC = DataSpec((16, 16, 3), ActionSpec("discrete", 2))
 VIT = {"kind": "vit", "patch": 8, "class_token": True, "frozen": True}
 SIZE = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0, "remat": "none", "unroll": 1, "attention": "xla"}
 
@@ -63,7 +64,7 @@ def config(square_data):
         ("train.accumulate", 2, "config.train.accumulate=2 must be 1"),
         ("data.across_episodes", True, "config.data.across_episodes=True must be False"),
         ("encoder.kind", "mlp", "config.model.encoder.kind='mlp' must be one of"),
-        ("model.pixels.std", (0.0,), "config.model.pixels.std="),
+        ("model.pixel_std", (0.0,), "config.model.pixel_std="),
         (
             "model.color",
             "hsv",
@@ -131,17 +132,19 @@ def test_plans_go_on_from_the_latents_that_a_predictor_looks_back_on():
 
     @jax.jit
     def play(z):
-        mind, actions = planner.init(z[0]), []
+        planner_state, actions = planner.init(z[0]), []
         for clock in range(6):
-            action, mind, _ = planner.act(mind, z[clock], z[0], clock, 6 - clock, jax.random.key(clock))
+            action, planner_state, _ = planner.act(
+                planner_state, z[clock], z[0], clock, 6 - clock, jax.random.key(clock)
+            )
             actions.append(action)
-        return mind.known, jnp.stack(actions)
+        return planner_state.carry, jnp.stack(actions)
 
-    known, actions = play(model.encode(frames)[0])
-    seen = model.observe(frames, actions[None, :5], jax.random.key(0)).known
-    assert int(known.count) == config.model.level.bottom.history == 3
-    np.testing.assert_allclose(known.latents, seen.latents[0], atol=1e-5)
-    np.testing.assert_allclose(known.actions[:2], seen.actions[0, :2], atol=1e-5)
+    carry, actions = play(model.encode(frames)[0])
+    observed = model.observe(frames, actions[None, :5], jax.random.key(0)).carry
+    assert int(carry.count) == config.model.level.bottom.history == 3
+    np.testing.assert_allclose(carry.latents, observed.latents[0], atol=1e-5)
+    np.testing.assert_allclose(carry.actions[:2], observed.actions[0, :2], atol=1e-5)
 
 
 def test_a_cnn_needs_channels():
@@ -175,7 +178,6 @@ def test_an_identity_needs_the_width_below_and_patches_must_fit():
 def test_an_upper_level_needs_clips_from_half_of_the_episodes():
     episodes = types.SimpleNamespace(lengths=np.array([4, 4, 20, 4, 30]), name="rooms")
     windows = types.SimpleNamespace(episodes=episodes, clip_length=8)
-    windows.parts = (windows,)
     config = get_config("debug")
     with pytest.raises(
         UserError, match=r"config.data.clip_length=8 fits into 40% of the episodes of rooms, and level 2"
@@ -191,8 +193,8 @@ def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config,
     config.eval.every = 0  # once, from the folder
     train(config, tmp_path)
     run = loading.load(tmp_path)
-    assert float(run.weights[1]["levels"][1]["seen"]) > 0  # what training saw of macro-actions is in the checkpoint
-    found = evaluation(run)
+    assert float(run.model.levels[1].seen[...]) > 0  # what training saw of macro-actions is in the checkpoint
+    found = measure(run)
     for level in (1, 2):
         assert np.isfinite(found[f"eval/rollout/level_{level}_last"])
     assert "eval/open_loop/action_following_mean" in found
@@ -207,9 +209,7 @@ def test_a_run_is_measured_by_level_and_refuses_another_number_of_levels(config,
 
 def test_a_frozen_encoder_begins_with_that_of_a_masked_autoencoder(tmp_path):
     network = TransformerOptions(8, 1, 2, 2.0)
-    taught = MaskedAutoencoder(
-        MaskedAutoencoderOptions(network, network, patch=8), (1, *SPEC.frame_shape), rngs=nnx.Rngs(7)
-    )
+    taught = MaskedAutoencoder(PatchOptions(network, network, patch=8), (1, *SPEC.frame_shape), rngs=nnx.Rngs(7))
     weights = nnx.as_pure(nnx.state(taught, nnx.Param))
     saver = Checkpoints(tmp_path)
     saver.save(0, {"weights": {"ema": weights, "constants": {}}}, {})
@@ -218,8 +218,7 @@ def test_a_frozen_encoder_begins_with_that_of_a_masked_autoencoder(tmp_path):
     config.model.levels, config.model.encoder = ("bottom",), VIT | SIZE
     config.init_from.update({"checkpoints": str(tmp_path), "parts": ("encoder",)})
     mesh = parallel.make_mesh((1, 1, -1))
-    optimizer, _ = make_optimizer(config.train)
-    _, init, shapes = create_state(Experiment(config, SPEC), optimizer, 0, mesh, config.runtime.sharding)
+    init, shapes, *_ = create_state(Experiment(config, SPEC), config, mesh)
     fresh = init()
     state = _started_from(config.init_from, fresh, shapes)
     assert "encoder" not in state.params

@@ -13,7 +13,7 @@ from conftest import set_fields, stripes
 
 import launch
 from configs.fashion_mae import get_config
-from experiments.evaluation.measure import evaluation
+from experiments.evaluation.measure import measure
 from experiments.evaluation.probes import KINDS, Labelled
 from experiments.runs.loading import load
 from experiments.training.data import open_episodes
@@ -40,7 +40,7 @@ def test_every_probe_runs_in_training_and_again_from_the_folder_alone(config, tm
     config.eval.fine_tune.update({"crop_scale": (0.8, 1.0), "learning_rate": 3e-3})
     config.eval.probes.shots = (3, 0)
     train(config, tmp_path)
-    found = evaluation(load(tmp_path))
+    found = measure(load(tmp_path))
     for name in ("ridge", "knn", "linear"):
         for kind in ("accuracy", "raw_pixels", "random_features", "random_init"):
             assert 0 <= found[f"eval/{name}/{kind}"] <= 100

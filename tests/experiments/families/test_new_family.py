@@ -12,7 +12,7 @@ from experiments.training.loop import train
 PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "new_family.md"
 
 
-def test_the_page_on_new_families_works_through_every_verb(tiny_config, tmp_path, monkeypatch):
+def test_the_page_on_new_families_works_through_every_command(tiny_config, tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     module = types.ModuleType("my_lab.brightness")
     exec(compile(code, str(PAGE), "exec"), module.__dict__)
@@ -20,5 +20,5 @@ def test_the_page_on_new_families_works_through_every_verb(tiny_config, tmp_path
     tiny_config.experiment = "my_lab.brightness"
     train(tiny_config, tmp_path)
     run = experiments.load(tmp_path)
-    assert run.weights[0]["change"]["embedding"].shape == (2, 1)
+    assert run.model.change.embedding.shape == (2, 1)
     assert imagine(run).exists()

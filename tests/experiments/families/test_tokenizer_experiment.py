@@ -7,7 +7,7 @@ from conftest import set_fields
 
 import launch
 from configs.car_tokenizer import get_config
-from experiments.evaluation.measure import evaluation
+from experiments.evaluation.measure import measure
 from experiments.runs.loading import load
 from experiments.training.loop import train
 from world_models.core.errors import UserError
@@ -27,7 +27,7 @@ def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
     config.model.encoder.width = config.model.decoder.width = 32
     config.model.update({"latents": 8, "mask_ratio_max": 0.5})
     train(config, tmp_path)
-    found = evaluation(load(tmp_path))
+    found = measure(load(tmp_path))
     assert found["eval/fidelity/psnr"] > found["eval/fidelity/psnr_mean_frame"] + 1
     assert found["eval/fidelity/psnr"] > found["eval/fidelity/psnr_masked"]
     assert 0 <= found["eval/fidelity/latents_saturated"] < 0.1

@@ -10,10 +10,11 @@ import toy_environment
 
 import launch
 from configs.push_t import get_config
-from experiments.commands.record import make_source, record
+from experiments.commands.record import record
 from experiments.planning.gymnasium import GymnasiumPlanning
-from experiments.planning.worlds import make_planning
+from experiments.planning.results import make_planning
 from experiments.runs.loading import load
+from experiments.runs.sources import make_source
 from experiments.training.loop import train
 from world_models.core.errors import UserError
 from world_models.environments.replay import ReplayedTask, draw
@@ -57,7 +58,7 @@ def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
     assert launch.main(["launch.py", "plan", f"--workdir={workdir}", "--config.eval.plan.num_steps=5"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == str(workdir / "plan" / "results.json")
-    assert "random, no model" in out
+    assert "random baseline" in out
     results = json.loads((workdir / "plan" / "results.json").read_text())
     assert (results["episodes"], results["offset"], results["steps"], results["levels"]) == (4, 5, 5, 2)
     # Five steps: level 1 plans at 0, 2 and 4, level 2 at 0 and 4; a search takes horizon x (samples x iterations + 1).

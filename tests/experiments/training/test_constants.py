@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
+from experiments.training.optimizers import Optimizer
 from experiments.training.state import TrainState, make_step, split_model
 from world_models.nn.embeddings import Constant
 
@@ -30,11 +31,11 @@ class Experiment:
 
 @pytest.mark.parametrize("parts", [1, 4])
 def test_constants_are_carried_and_kept_where_a_step_is_not_finite(parts):
-    graphdef, params, constants = split_model(Counting())
+    merge, params, constants = split_model(Counting())
     config = ConfigDict({"seed": 0, "train": {"accumulate": parts, "ema_decay": 0.9}})
-    optimizer = optax.sgd(0.1)
-    state = TrainState(jnp.zeros((), jnp.int32), params, constants, params, optimizer.init(params))
-    step = jax.jit(make_step(graphdef, Experiment(), config, optimizer, lambda _: 0.1))
+    optimizer = Optimizer(optax.sgd(0.1), {"all": lambda _: 0.1}, {"all": (0,)})
+    state = TrainState(jnp.zeros((), jnp.int32), params, constants, params, optimizer.transform.init(params))
+    step = jax.jit(make_step(merge, Experiment(), config, optimizer))
     batch = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
     stop = np.zeros(1, bool)
     first, metrics = step(state, batch, stop)

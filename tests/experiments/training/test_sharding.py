@@ -14,10 +14,9 @@ SCRIPT = """
     import jax, numpy as np
     from ml_collections import ConfigDict
     from experiments.tools.benchmarks.collectives import collectives
-    from experiments.training.data import open_episodes
-    from experiments.training.experiment import make_experiment
+    from experiments.training.experiment import make_experiment, open_episodes
     from experiments.training.setup import prepare
-    from experiments.training.state import create_state, make_optimizer
+    from experiments.training.state import create_state
     from world_models.core import sharding as parallel
 
     name, meshes, data, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], pathlib.Path(sys.argv[4])
@@ -26,8 +25,7 @@ SCRIPT = """
     for mesh in meshes:
         config = module.get_config("debug")
         config.data.dataset, config.train.batch_size, config.runtime.mesh = data, 8, tuple(mesh)
-        # Adam's first steps have the sign of the gradient, however small: rounding would show.
-        config.train.optimizer.eps = 1e-3
+        config.train.optimizer.eps = 1e-3  # at 1e-8 Adam's first steps would amplify rounding
         if name == "car_dit":
             config.model.network.depth = 4
         run = prepare(config, folder / "-".join(map(str, mesh)))
@@ -36,12 +34,13 @@ SCRIPT = """
         for tree in (state.ema, state.optimizer[1][0].mu, state.optimizer[1][0].nu):
             assert jax.tree.map(lambda x: x.sharding, tree) == jax.tree.map(lambda x: x.sharding, state.params)
         whole, held = parallel.state_bytes(state)
-        optimizer, mesh = make_optimizer(config.train)[0], parallel.make_mesh(mesh)
+        mesh = parallel.make_mesh(mesh)
         # At the size that people train: small buffers of a fixed size weigh as much as a debug model's parameters.
         full, spec = module.get_config(), open_episodes(config, folder, "train").spec
         spec = dataclasses.replace(spec, frame_shape=(32, 32, 3))
-        full.runtime.compute.attention = "xla"
-        _, init, shapes = create_state(make_experiment(full, spec), optimizer, 0, mesh, full.runtime.sharding)
+        if "attention" in full.network:
+            full.network.attention = "xla"
+        init, shapes, *_ = create_state(make_experiment(full, spec), full, mesh)
         born, share = init.lower().compile().memory_analysis(), parallel.state_bytes(shapes)[1]
         for _ in range(3):
             batch, _ = next(run.batches)

@@ -18,8 +18,8 @@ from experiments.evaluation import rollouts
 from experiments.runs.progress import read_metrics
 from experiments.training import loop as training
 from experiments.training import setup as running
-from experiments.training import state
 from experiments.training.loop import train
+from experiments.training.optimizers import is_decayed
 from world_models.checkpointing import checkpoints
 from world_models.core.errors import ConfigError, UserError
 from world_models.models.video_diffusion.model import VideoDiffusion
@@ -30,7 +30,7 @@ def weights(workdir):
     latest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
     run = experiments.load(workdir)
     assert run.step == latest
-    return latest, [np.asarray(x) for x in jax.tree.leaves(run.weights)]
+    return latest, [np.asarray(x) for x in jax.tree.leaves(run.model)]
 
 
 def assert_same_weights(a, b):
@@ -146,7 +146,7 @@ def test_step_is_compiled_once_and_the_state_is_donated(tiny_config, tmp_path):
 
 def test_weight_decay_spares_biases_and_embeddings():
     params = {"a": {"kernel": np.ones(2), "bias": np.ones(2)}, "table": {"embedding": np.ones(2)}}
-    assert state._decayed(params) == {"a": {"kernel": True, "bias": False}, "table": {"embedding": False}}
+    assert is_decayed(params) == {"a": {"kernel": True, "bias": False}, "table": {"embedding": False}}
 
 
 def poison(monkeypatch, config, steps):
@@ -242,9 +242,9 @@ def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
     assert "net.conv_in.kernel" not in said
     assert "net.down.0.0.norm1.modulation.kernel: shape (16, 16) there, (32, 16) here" in said, said
     assert "action_embedding.table" in said, said
-    before = experiments.load(tmp_path / "first").weights[0]
+    before = experiments.load(tmp_path / "first").model
     for tree in (run.state.params, run.state.ema):
-        np.testing.assert_array_equal(tree["net"]["conv_in"]["kernel"], before["net"]["conv_in"]["kernel"])
+        np.testing.assert_array_equal(tree["net"]["conv_in"]["kernel"], before.net.conv_in.kernel[...])
     fresh = training.prepare(configured(tiny_config), tmp_path / "third").state.params
     assert not np.array_equal(run.state.params["condition_in"]["kernel"][:16, :16], fresh["condition_in"]["kernel"])
     batch, _ = next(run.batches)
@@ -365,7 +365,7 @@ def test_toy_world_is_learned_to_a_stated_error(tiny_config, tmp_path):
     train(config, tmp_path)
     run = experiments.load(tmp_path)
     windows = run.windows("test", 4 + 8)
-    results = rollouts.run_rollouts(run.graphdef, run.weights, windows, 4, 16, jax.random.key(0))
+    results = rollouts.run_rollouts(run.model, windows, 4, 16, jax.random.key(0))
     error = lambda frames: float(np.sqrt(np.mean((frames.astype(float) - results.truth) ** 2)))
     copied = np.broadcast_to(results.clip.frames[:, 3:4], results.truth.shape)
     assert error(copied) > 45

@@ -7,8 +7,8 @@ left, door i between room i and the next one (upper, right, lower, left; there t
 An action in [-1, 1]^2 moves the agent by up to 2.5 pixels along each axis. Against a wall it slides: the forbidden
 coordinate is set to half a pixel before it. With probability one half one of the doors is closed. A second dot of
 another colour walks in a straight line, slides along walls too, and jumps to another place and direction at a rate of
-1 in 35 steps; nothing that the agent does changes it. Episodes of data are of fixed length; a goal that is reached is replaced
-by a new one.
+1 in 35 steps; nothing that the agent does changes it. Episodes of data are of fixed length; a goal that is
+reached is replaced by a new one.
 
 Deviations: which episodes are the expert's is left to chance; tasks are drawn with a shortest path of at most 75 steps
 instead of cut out of an expert's rollouts of exactly 75; an agent counts as in the room on whose side of the centre

@@ -22,6 +22,7 @@ from world_models.models.latent_dynamics.options import LatentDynamicsOptions
 from world_models.nn.embeddings import normalize_actions
 from world_models.nn.heads import Heads, step_targets
 from world_models.nn.pixels import Pixels
+from world_models.planning.model import LatentLevel
 
 
 class State(NamedTuple):
@@ -43,7 +44,7 @@ class State(NamedTuple):
 
 
 class MultiLevelDynamics(nnx.Module):
-    """A `WorldModel` that predicts latents at K time scales. Levels are numbered from 1.
+    """A `WorldModel` and `PlanningModel` that predicts latents at K time scales. Levels are numbered from 1.
 
     An action of level 1 is a float vector in the environment's units, one-hot where actions are discrete; `vectors`
     makes them. Those of the levels above are macro-actions in [−1, 1].
@@ -98,8 +99,21 @@ class MultiLevelDynamics(nnx.Module):
         """What `step_level` goes on from where a latent [..., width] is all that is known; see `Level.init_carry`."""
         return self.levels[level - 1].init_carry(z)
 
-    def step_level(self, level: int, carry: Any, action: Array) -> Any:
-        """The carry of `level` a tick later: from `init_carry` or the step before, and an action [..., its size]."""
+    @property
+    def planning_levels(self) -> tuple[LatentLevel, ...]:
+        """Its levels as planners see them."""
+        return tuple(LatentLevel(own.action, own.stride, own.encoder == "identity") for own in self.options.levels)
+
+    @property
+    def can_decode(self) -> bool:
+        """Whether there are decoders of latents."""
+        return bool(self.options.decoder.channels)
+
+    def step_level(self, level: int, carry: Any, action: Array, rng: Array | None = None) -> Any:
+        """The carry of `level` a tick later: from `init_carry` or the step before, and an action [..., its size].
+
+        Nothing is drawn: `rng` is unused.
+        """
         return self.levels[level - 1].step(carry, self._scaled(level, action))
 
     def observe_latent(self, level: int, carry: Any, action: Array, z: Array) -> Any:
