@@ -6,7 +6,7 @@ import jax
 
 from experiments.evaluation import rollouts
 from experiments.runs.loading import LoadedRun
-from experiments.runs.progress import finite_or_none
+from experiments.runs.metrics import finite_or_none
 
 
 def futures(run: LoadedRun) -> tuple[rollouts.Rollouts, dict[str, Any]]:

@@ -13,7 +13,7 @@ from experiments.evaluation.rollouts import mean_frame, spread
 from experiments.reports import media, report
 from experiments.runs import workdir as workdirs
 from experiments.runs.loading import LoadedRun
-from experiments.runs.progress import finite_or_none, read_metrics
+from experiments.runs.metrics import finite_or_none, read_metrics
 from experiments.training.state import merge_model
 from world_models.core import sharding as parallel
 from world_models.core.types import Array, Clip

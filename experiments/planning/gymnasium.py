@@ -9,12 +9,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments.commands.record import make_source
 from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_outline, successes
 from experiments.planning.planners import make_planner
 from experiments.runs.fingerprint import of_value
 from experiments.runs.loading import LoadedRun
 from experiments.runs.progress import Progress
+from experiments.runs.recording import make_source
 from world_models.core.errors import UserError
 from world_models.data.options import GymnasiumRecording
 from world_models.environments.gymnasium import GymnasiumSource

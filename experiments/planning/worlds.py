@@ -16,7 +16,8 @@ from experiments.planning.evaluation import PlanningEvaluation, Reached, plan_ou
 from experiments.planning.gymnasium import GymnasiumPlanning
 from experiments.planning.planners import make_planner, with_samples
 from experiments.runs.loading import LoadedRun
-from experiments.runs.progress import Progress, finite_or_none
+from experiments.runs.metrics import finite_or_none
+from experiments.runs.progress import Progress
 from experiments.training.state import merge_model
 from world_models.core.errors import UserError
 from world_models.core.types import Array

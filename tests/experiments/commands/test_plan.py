@@ -12,10 +12,10 @@ from flax import nnx
 import launch
 from configs import four_rooms, point_maze
 from configs.two_rooms import get_config
-from experiments.commands.record import record
 from experiments.planning.planners import make_planner
 from experiments.planning.worlds import WorldPlanning, by_bin, by_distance, measure, successes, where
 from experiments.runs.loading import load
+from experiments.runs.recording import record
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
 from experiments.training.state import split_model

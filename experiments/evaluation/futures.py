@@ -1,0 +1,89 @@
+"""The command `imagine`: futures from held-out contexts, measured and shown beside what really happened."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from experiments.evaluation import rollouts
+from experiments.evaluation.measure import futures
+from experiments.reports import report
+from experiments.runs import workdir as workdirs
+from experiments.runs.loading import LoadedRun
+from experiments.runs.metrics import read_metrics
+from world_models.core.types import ActionSpec
+
+
+def imagine(run: LoadedRun) -> pathlib.Path:
+    """Imagines futures and writes imagine/: metrics.json, videos, pictures and report.html.
+
+    Returns:
+      Path of the report.
+    """
+    results, metrics = futures(run)
+    folder = run.workdir / "imagine"
+    workdirs.write_json(folder / "metrics.json", metrics)
+    report.write_media(folder, _futures(run, results), fps=run.config.eval.imagine.fps)
+    return report.write_report(
+        folder,
+        title=f"Imagined futures: {run.workdir.name}",
+        config=json.loads((run.workdir / "config.json").read_text()),
+        provenance=metrics["provenance"],
+        metrics=metrics,
+        history=read_metrics(run.workdir),
+        fps=run.config.eval.imagine.fps,
+    )
+
+
+def _futures(run: LoadedRun, results: rollouts.Rollouts) -> report.Futures:
+    """What the report shows: some of the measured futures, branches under different actions, and samples."""
+    options, clip = run.config.eval.imagine, results.clip
+    shown = rollouts.spread(results.imagined, options.num_shown)
+    effect = np.abs(results.imagined.astype(np.int16) - results.shuffled)
+    liveliest = int(np.argmax(effect.mean(axis=(1, 2, 3, 4))))  # where actions matter most
+    context = clip.frames[liveliest, : options.num_context]
+    past = clip.actions[liveliest, : options.num_context - 1]
+    future = clip.actions[liveliest, options.num_context - 1 : -1]
+    labels, choices = held_actions(run.spec.actions, options.num_branches)
+
+    def roll(actions: np.ndarray, seed: int) -> np.ndarray:
+        """Futures of the one context under each row of `actions` [k, horizon, ...]."""
+        before = np.broadcast_to(past, (len(actions), *past.shape))
+        frames = np.broadcast_to(context, (len(actions), *context.shape))
+        return np.asarray(run.imagine(frames, np.concatenate([before, actions], axis=1), seed))
+
+    held = np.repeat(choices[:, None], options.horizon, axis=1)
+    repeated = np.broadcast_to(future, (options.num_samples, *future.shape))
+    return report.Futures(
+        num_context=options.num_context,
+        truth=clip.frames[shown],
+        imagined=results.imagined[shown],
+        branch_truth=clip.frames[liveliest],
+        branches=roll(held, 1),
+        branch_labels=labels,
+        sample_truth=clip.frames[liveliest],
+        samples=roll(repeated, 2),
+    )
+
+
+def held_actions(spec: ActionSpec, count: int) -> tuple[list[str], np.ndarray]:
+    """Up to `count` actions to hold for a whole future, with labels.
+
+    Discrete spaces give their first actions. Continuous ones give, for each dimension in turn, its low and its high
+    end with all others neutral (0, or the nearest bound); ends that equal the neutral value are left out.
+
+    Returns:
+      (labels, actions [n, ...]).
+    """
+    if spec.kind == "discrete":
+        actions = np.arange(min(spec.size, count), dtype=np.int32)
+        return [f"action {a}" for a in actions], actions
+    low, high = np.array(spec.low, np.float32), np.array(spec.high, np.float32)
+    neutral = np.clip(np.zeros_like(low), low, high)
+    labels, actions = [], []
+    for dim in range(spec.size):
+        for end in (low[dim], high[dim]):
+            if end != neutral[dim]:
+                labels.append(f"action[{dim}] = {end:g}")
+                actions.append(np.where(np.arange(spec.size) == dim, end, neutral))
+    return labels[:count], np.array(actions[:count], np.float32)
