@@ -7,6 +7,13 @@ import gymnasium
 import numpy as np
 
 
+class CrashError(Exception):
+    """An exception that cannot be sent between processes, as those of some simulators."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} came off {where}")
+
+
 class Toy(gymnasium.Env):
     """Pixel (0, 0) of a frame is (steps since reset, last action + 1, seed); reward is 10·step + action."""
 
@@ -34,7 +41,7 @@ class Toy(gymnasium.Env):
         self._t += 1
         self._last = int(np.ravel(action)[0])
         if self._seed % 4 == self._fail_at:
-            raise RuntimeError("the wheels came off")
+            raise CrashError("the wheels", "the car")
         if self._seed % 4 == self._die_at:
             os._exit(3)
         return self._frame(), 10.0 * self._t + self._last, self._t == self._length, False, {}

@@ -2,7 +2,7 @@
 
 import json
 
-from experiments.commands.record import record
+from experiments.runs.recording import record
 from experiments.tables import definition
 from experiments.tables import members as plan
 from experiments.tables.run import table

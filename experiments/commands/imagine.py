@@ -1,10 +1,18 @@
-"""The command `imagine`: what a trained model imagines or reconstructs of held-out data, measured and shown."""
+"""Imagines futures (or reconstructs) from held-out data -> metrics, videos and a report in <workdir>/imagine."""
 
+import argparse
 import pathlib
+from collections.abc import Sequence
 
-from experiments.runs.loading import LoadedRun
+from experiments.commands import common
 
 
-def imagine(run: LoadedRun) -> pathlib.Path:
-    """Writes imagine/ and returns its report. Raises UserError if the family does not offer it."""
-    return run.experiment.capability("imagine").write(run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags."""
+    common.add_run(parser)
+
+
+def run(args: argparse.Namespace, overrides: Sequence[str]) -> pathlib.Path:
+    """Imagines; returns the path of the report."""
+    opened = common.open_run(args, overrides)
+    return opened.experiment.capability("imagine").write(opened)

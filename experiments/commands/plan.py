@@ -1,10 +1,18 @@
-"""The command `plan`: episodes solved by planning in a trained model, counted and shown."""
+"""Plans in the model and acts in the real environment -> success rates and videos in <workdir>/plan."""
 
+import argparse
 import pathlib
+from collections.abc import Sequence
 
-from experiments.runs.loading import LoadedRun
+from experiments.commands import common
 
 
-def plan(run: LoadedRun) -> pathlib.Path:
-    """Writes plan/ and returns its results.json. Raises UserError if the family does not offer it."""
-    return run.experiment.capability("plan").write(run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags."""
+    common.add_run(parser)
+
+
+def run(args: argparse.Namespace, overrides: Sequence[str]) -> pathlib.Path:
+    """Plans; returns the path of the results."""
+    opened = common.open_run(args, overrides)
+    return opened.experiment.capability("plan").write(opened)

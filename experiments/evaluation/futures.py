@@ -10,7 +10,7 @@ import numpy as np
 from experiments.evaluation import rollouts
 from experiments.reports import report
 from experiments.runs import workdir as workdirs
-from experiments.runs.progress import finite_or_none, read_metrics
+from experiments.runs.metrics import finite_or_none, read_metrics
 from world_models.core.types import ActionSpec
 
 if TYPE_CHECKING:

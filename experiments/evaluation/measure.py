@@ -4,7 +4,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from experiments.runs import workdir as workdirs
-from experiments.runs.progress import finite_or_none
+from experiments.runs.metrics import finite_or_none
 
 if TYPE_CHECKING:
     from experiments.runs.loading import LoadedRun

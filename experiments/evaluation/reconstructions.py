@@ -18,7 +18,7 @@ from flax import nnx
 from experiments.evaluation.rollouts import mean_frame, spread
 from experiments.reports import media, report
 from experiments.runs import workdir as workdirs
-from experiments.runs.progress import finite_or_none, read_metrics
+from experiments.runs.metrics import finite_or_none, read_metrics
 from world_models.core import sharding as parallel
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows

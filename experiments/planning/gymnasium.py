@@ -13,7 +13,7 @@ from experiments.planning.evaluation import PlanningEvaluation, PlanOutline, Rea
 from experiments.reports import plan_pictures
 from experiments.runs.fingerprint import of_value
 from experiments.runs.progress import Progress
-from experiments.runs.sources import make_source
+from experiments.runs.recording import make_source
 from world_models.core.errors import ConfigError, UserError
 from world_models.core.types import Array
 from world_models.data.options import GymnasiumRecording

@@ -10,7 +10,7 @@ from experiments.planning.gymnasium import GymnasiumPlanning
 from experiments.planning.worlds import WorldPlanning
 from experiments.reports import media
 from experiments.runs import workdir as workdirs
-from experiments.runs.progress import finite_or_none
+from experiments.runs.metrics import finite_or_none
 
 if TYPE_CHECKING:
     from experiments.runs.loading import LoadedRun

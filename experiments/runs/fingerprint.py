@@ -1,4 +1,4 @@
-"""Content addresses: of what code does, and of plain values."""
+"""Content addresses of code and of JSON values."""
 
 import ast
 import functools
@@ -9,21 +9,22 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from experiments.runs.files import ROOT
+
 PACKAGES = ("world_models", "experiments", "configs")
 NAMED = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)+(?=(:\w+)?$)")  # "module" or "module:function" in a config
 
 
 def of_value(value: Any) -> str:
-    """12 hex digits that stand for a JSON value; tuples count as lists."""
+    """A hash of a JSON value, 12 hex digits; tuples count as lists."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def of_code(modules: Iterable[str], root: pathlib.Path = ROOT) -> str:
-    """12 hex digits that stand for what modules and all that they import, inside the repository, do.
+    """A hash, 12 hex digits, of the code of modules and of all that they import inside the repository.
 
-    Comments, docstrings and layout do not count, nor what functions of a package's `__init__` import: it is read on the
-    way to every module of the package.
+    Comments, docstrings and layout do not count, nor imports in functions of a package's `__init__`, which every module
+    of the package imports.
 
     Args:
       modules: dotted names.

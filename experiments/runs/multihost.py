@@ -1,4 +1,4 @@
-"""Makes this process one of several that compute together, on one machine or on many, and ends it among them."""
+"""Joins this process to others that compute together, on one machine or on many, and ends it without blocking them."""
 
 import os
 import signal
@@ -11,23 +11,23 @@ from typing import NoReturn
 
 from world_models.core.errors import UserError
 
-JOIN_SECONDS = 300  # until all processes must have come together
-HEARTBEAT_SECONDS = 60  # without a sign of life until a process counts as dead
-FINISH_SECONDS = 3600  # that processes which are done wait for the last, which may write videos for a while
-LEAVE_SECONDS = 30  # that a process which found its input wrong waits for others to find the same
-TRY_AGAIN = 75  # exit status "temporary failure": another start may go well, as schedulers can be told
+JOIN_SECONDS = 300  # until all processes must have joined
+HEARTBEAT_SECONDS = 60  # without a heartbeat until a process counts as dead
+FINISH_SECONDS = 3600  # that finished processes wait for the last, which may still write videos
+LEAVE_SECONDS = 30  # that a process with an input error waits for others to find the same error
+TRY_AGAIN = 75  # exit status "temporary failure", on which a scheduler can restart
 
 
-class NotTogether(UserError):
-    """Not all processes came together; another start may go well."""
+class JoinError(UserError):
+    """Not all processes joined; a restart may succeed."""
 
 
 def start(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
     """Joins the other processes of this run, if there are any; call it before anything touches a JAX backend.
 
-    Explicitly by all three arguments, or by none: then SLURM, GKE, Kubernetes or the TPU may say who belongs together,
-    and where none of them does, nothing happens. Explicit processes but the first say on standard error what they would
-    say on standard output, libraries included.
+    Give all three arguments or none. Without them the environment of SLURM, GKE, Kubernetes or a TPU names the
+    processes; without any of these nothing happens. Explicit processes but the first write to standard error what they
+    would write to standard output, libraries included.
 
     Args:
       coordinator: "HOST:PORT" of process 0, where the processes meet.
@@ -36,7 +36,7 @@ def start(coordinator: str | None = None, num_processes: int | None = None, proc
 
     Raises:
       UserError: if the arguments cannot work.
-      NotTogether: if the others do not come, or the coordinator cannot be reached.
+      JoinError: if the others do not come, or the coordinator cannot be reached.
     """
     given = _check(coordinator, num_processes, process_id)
     if process_id == 0:
@@ -50,7 +50,7 @@ def start(coordinator: str | None = None, num_processes: int | None = None, proc
     if not given and not cluster:
         return
     _join(given, coordinator or f"the address that {cluster} gives")
-    # JAX has put a handler of its own in place, under which SIGTERM does nothing until training sets its own.
+    # JAX has set a handler under which SIGTERM does nothing until training sets its own.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     if cluster == "SLURM" and has_all_devices(os.environ):
         for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
@@ -58,13 +58,13 @@ def start(coordinator: str | None = None, num_processes: int | None = None, proc
 
 
 def find_cluster(environment: Mapping[str, str], tpu_hosts: Callable[[], int]) -> str:
-    """The name of what started several processes together; "" where this process is alone.
+    """The name of what started several processes together; "" for a single process.
 
     Args:
       environment: of this process, after `import jax`.
-      tpu_hosts: returns how many hosts the TPU has; asked on TPU VMs only.
+      tpu_hosts: returns the number of hosts of the TPU; called on TPU VMs only.
     """
-    if int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1:  # of the step: SLURM_NTASKS is that of the whole job
+    if int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1:  # of the step: SLURM_NTASKS counts those of the whole job
         return "SLURM"
     hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
     if hosts:
@@ -79,33 +79,33 @@ def find_cluster(environment: Mapping[str, str], tpu_hosts: Callable[[], int]) -
 def has_all_devices(environment: Mapping[str, str]) -> bool:
     """Whether a SLURM task may use all GPUs that it sees.
 
-    JAX takes one GPU for every task, the one with the number of the task on its node. That is wrong where a task has
-    its node to itself, and where SLURM shows every task its own GPU only.
+    By default JAX gives every task one GPU, by the task's number on its node. That is wrong for a task that has its
+    node to itself, and where SLURM shows every task its own GPU only.
     """
     one_a_node = environment.get("SLURM_STEP_NUM_TASKS") == environment.get("SLURM_STEP_NUM_NODES")
     return one_a_node or "," not in environment.get("CUDA_VISIBLE_DEVICES", ",")
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this process is one of several."""
-    jax = sys.modules.get("jax")  # where JAX is not imported, nobody has joined
+    jax = sys.modules.get("jax")  # a process that has not imported JAX has not joined
     return jax is not None and jax.distributed.is_initialized()
 
 
 def is_main() -> bool:
-    """Whether this process is alone or the first of several, the one that talks."""
-    return not several() or sys.modules["jax"].process_index() == 0
+    """Whether this process is the only or the first one, which prints and writes."""
+    return not is_distributed() or sys.modules["jax"].process_index() == 0
 
 
 def leave(status: int) -> NoReturn:
     """Ends this process.
 
-    One of several that failed does not wait for the others, as JAX would: they may be waiting for this one. With exit
-    status 1, for input that cannot work, they have most likely come to the same end, and get a moment to do so.
+    A failed one of several does not wait for the others, as JAX would: they may be waiting for this one. With exit
+    status 1, an input error, the others most likely fail too and get some seconds to do so.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if status and several():
+    if status and is_distributed():
         if status == 1:
             together = threading.Thread(target=sys.modules["jax"].distributed.shutdown, daemon=True)
             together.start()
@@ -124,22 +124,22 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
         raise UserError(f"--{missing[0]} is missing: give --coordinator=HOST:PORT, --num_processes and --process_id.")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise UserError(f"--coordinator={coordinator} is no HOST:PORT: write one such as 10.0.0.1:8476.")
+        raise UserError(f"--coordinator={coordinator} must be HOST:PORT, such as 10.0.0.1:8476.")
     if not 0 <= process_id < num_processes:
         raise UserError(f"--process_id={process_id} must be from 0 to --num_processes={num_processes} less one.")
     return {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
 
 
 def _check_port(coordinator: str) -> None:
-    """Refuses a port that is taken, over which JAX would crash."""
+    """Raises JoinError if the port is taken, on which JAX would crash."""
     try:
         socket.create_server(("", int(coordinator.rpartition(":")[2]))).close()
     except (OSError, OverflowError) as error:
-        raise NotTogether(f"--coordinator={coordinator} has no port to listen on ({error}): choose another.") from error
+        raise JoinError(f"--coordinator={coordinator} has no port to listen on ({error}): choose another.") from error
 
 
 def _join(given: dict[str, str | int], address: str) -> None:
-    """Returns when all processes have come. JAX ends a process that waits too long, so the wait is cut short here."""
+    """Returns when all processes have joined. JAX ends a process that waits too long, so this gives up before."""
     import jax
 
     errors: list[Exception] = []
@@ -161,20 +161,20 @@ def _join(given: dict[str, str | int], address: str) -> None:
     thread.join(JOIN_SECONDS)
     who = f"process {given['process_id']} of {given['num_processes']}" if given else "this process"
     if thread.is_alive():
-        raise NotTogether(
-            f"After {JOIN_SECONDS:g} s at {address} {who} was not together with all others: see that all are started "
-            "with the same coordinator and number of processes, and that they can reach it."
+        raise JoinError(
+            f"{who[0].upper()}{who[1:]} waited {JOIN_SECONDS:g} s at {address} for the others: start all with the same "
+            "coordinator and number of processes, where they can reach it."
         )
     if errors:
         why = str(errors[0]).strip().splitlines()[0]
-        raise NotTogether(
-            f"{who[0].upper()}{who[1:]} cannot join the others at {address} ({why}): say who belongs together by "
+        raise JoinError(
+            f"{who[0].upper()}{who[1:]} cannot join the others at {address} ({why}): give "
             "--coordinator=HOST:PORT, --num_processes and --process_id."
         ) from errors[0]
 
 
 def _tpu_hosts() -> int:
-    """How many hosts the TPU has that this machine belongs to, as Google's metadata server says; 1 where it is mute."""
+    """Number of hosts of this machine's TPU, from Google's metadata server; 1 if that does not answer."""
     server = os.environ.get("GCE_METADATA_IP", "metadata.google.internal")
     url = f"http://{server}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

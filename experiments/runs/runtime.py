@@ -1,4 +1,4 @@
-"""What every command that computes sets up once: flags of the compiler, and where compiled programs are kept."""
+"""The setup of every command that computes: flags of the compiler, the cache of compiled programs, memory."""
 
 import ctypes
 import importlib.metadata
@@ -14,14 +14,13 @@ from world_models.core.errors import UserError
 
 
 def setup(xla_flags: str = "") -> None:
-    """Sets flags of XLA, keeps compiled programs in the user's cache folder for the next start, and libraries quiet.
+    """Sets flags of XLA and the cache of compiled programs in the user's cache folder, and silences libraries.
 
     JAX_COMPILATION_CACHE_DIR chooses another folder. Several processes may share it: JAX lets only the first write.
 
     Args:
-      xla_flags: `config.runtime.xla_flags`, flags space-separated. They are added to those in the environment, before
-        any backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS where they begin with --xla_tpu, which XLA itself does not
-        know.
+      xla_flags: `config.runtime.xla_flags`, space-separated. They are added to those in the environment, before any
+        backend starts: to XLA_FLAGS, or to LIBTPU_INIT_ARGS for those with --xla_tpu, which XLA itself does not know.
 
     Raises:
       UserError: if a word is no flag of XLA. One that XLA does not know ends the process with its name.
@@ -42,14 +41,14 @@ def setup(xla_flags: str = "") -> None:
 
 
 def disable_malloc_trim() -> bool:
-    """Has the C library keep what a training step frees for the next step, where JAX can only run on CPUs.
+    """Keeps memory that a training step frees in the process for the next step, if JAX can only run on CPUs.
 
-    glibc gives large buffers back to the system at once and takes them anew, page by page, at every step. Kept, they
-    cost memory instead. Call it before JAX starts a backend: threads that have allocated before stay as they were.
-    Environment variables of malloc (MALLOC_ARENA_MAX, ...) leave all to the user.
+    By default glibc returns large buffers to the system at once and faults them in again, page by page, at every step.
+    Call it before JAX starts a backend: it does not affect threads that have allocated before. It does nothing if the
+    environment configures malloc (MALLOC_ARENA_MAX, ...).
 
     Returns:
-      whether it did.
+      whether trimming is off now.
     """
     accelerators = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
     only_cpus = os.environ.get("JAX_PLATFORMS") == "cpu" or not accelerators

@@ -11,28 +11,17 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import ml_collections
 
 from experiments.runs.config import MAY_CHANGE
+from experiments.runs.files import ROOT, plain, read_json, write_json
 from world_models.core.errors import UserError
 
+LOCK = "lock"
+"""File of a workdir that its only writer holds locked."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON atomically: the file is whole or it is the one before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1, default=_plain) + "\n")
-    temporary.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -51,12 +40,13 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
     """Makes `workdir` the folder of this config, or checks that it is; only checks unless `write`.
 
     Raises:
-      UserError: if the folder belongs to a run of another config. Nothing is changed then.
+      UserError: if the folder belongs to a run of another config, or its config is damaged or gone. Nothing is changed
+        then.
     """
     path = workdir / "config.json"
-    resolved = json.loads(json.dumps(config.to_dict(), default=_plain))
-    if path.exists():
-        changed = differences(json.loads(path.read_text()), resolved)
+    resolved = json.loads(json.dumps(config.to_dict(), default=plain))
+    if path.exists() or any((workdir / "checkpoints").glob("[0-9]*")):
+        changed = differences(read_json(path, f"restore it, or choose another --workdir than {workdir}"), resolved)
         fatal = [c for c in changed if not any(c[0] == name or c[0].startswith(f"{name}.") for name in MAY_CHANGE)]
         if fatal:
             fields = "; ".join(f"config.{name} is {new!r}, there it is {old!r}" for name, old, new in fatal[:8])
@@ -74,22 +64,21 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no run (no config.json): run launch.py train there first.")
-    return ml_collections.ConfigDict(with_tuples(json.loads(path.read_text())))
+    return ml_collections.ConfigDict(with_tuples(read_json(path, "restore it from a copy")))
 
 
 def with_tuples(value: Any) -> Any:
-    """`value` with the tuples that JSON has made lists of: flags override no list."""
+    """`value` with tuples for the lists that JSON made of them: overrides are for tuples only."""
     if isinstance(value, dict):
         return {name: with_tuples(part) for name, part in value.items()}
     return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def revision() -> str:
-    """The git revision of this code, with "+changes" if files differ from it; results are no code."""
-    root = pathlib.Path(__file__).resolve().parents[2]
+    """The git revision of this code, with "+changes" if files differ from it; results do not count as code."""
 
     def git(*words: str) -> str:
-        return subprocess.run(("git", *words), cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(("git", *words), cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + (
@@ -105,7 +94,7 @@ def versions() -> dict[str, str]:
 
 
 def provenance(**extra: Any) -> dict[str, Any]:
-    """How what is being made comes to be: revision, command, versions, device, time, and `extra`."""
+    """Where a result comes from: revision, command, versions, device, time, and `extra`."""
     import jax
 
     return {
@@ -120,23 +109,63 @@ def provenance(**extra: Any) -> dict[str, Any]:
 
 
 def add_launch(workdir: pathlib.Path, entry: dict[str, Any]) -> None:
-    """Notes one more launch in `provenance.json`, whose top level is the latest and `launches` holds all."""
+    """Adds a launch to `provenance.json`, whose top level is the latest and whose `launches` holds all."""
     path = workdir / "provenance.json"
-    launches = json.loads(path.read_text())["launches"] if path.exists() else []
+    launches = read_json(path, "move it away", ("launches",))["launches"] if path.exists() else []
     write_json(path, {**entry, "launches": [*launches, entry]})
 
 
 @contextlib.contextmanager
-def file_lock(path: pathlib.Path) -> Iterator[None]:
-    """Waits until no other process is in here with the same file, which is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"waiting for another process, which has {path}", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+def file_lock(path: pathlib.Path, busy: str = "") -> Iterator[None]:
+    """Holds a lock on a file, alone among all processes; the lock ends with the block or with its process.
+
+    The file, and folders that are made for it, go when the block ends, unless something else is in them then.
+
+    Args:
+      path: the file.
+      busy: sentence to raise if another process holds the lock; empty waits for it.
+
+    Raises:
+      UserError: `busy`.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]
+    file = _locked(path, busy)
+    try:
         yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+        with contextlib.suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+
+
+def _locked(path: pathlib.Path, busy: str) -> IO[str]:
+    """The file at a path, open and locked."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if busy:
+                file.close()
+                raise UserError(busy) from error
+            print(f"waiting for another process, which holds {path}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                return file
+        file.close()  # its last holder has removed it meanwhile
+
+
+def only_writer(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of whoever trains in a workdir.
+
+    Raises:
+      UserError: on entering it, if another process holds it.
+    """
+    return file_lock(workdir / LOCK, f"--workdir={workdir}: another process is training there; wait for it or stop it.")
 
 
 def dataset_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments.runs.fingerprint import ROOT
+from experiments.runs.files import ROOT
 from experiments.tables.schema import Column, Conclusion, Pretraining, PublishedColumn, Row, Scale, Table
 from world_models.core.errors import UserError
 
@@ -49,6 +49,18 @@ def load(name: str, folder: pathlib.Path = FOLDER) -> Table:
     table = _make(Table, {"name": name, **given}, where)
     _check(table, where)
     return table
+
+
+def list_tables(folder: pathlib.Path = FOLDER) -> str:
+    """All tables with their papers, scales and rows, for reading."""
+    lines = []
+    for name in names(folder):
+        table = load(name, folder)
+        lines += [f"{name}", f"    {table.title} ({table.paper}, {table.number})"]
+        for scale, what in table.scales.items():
+            lines.append(f"    --scale={scale:8}{what.about}{'' if what.config else ' (cannot be run from here)'}")
+        lines.append(f"    --rows='{','.join(table.rows)}'")
+    return "\n".join(lines)
 
 
 def check_known(kind: str, name: str, known: list[str] | Mapping[str, Any]) -> None:

@@ -135,7 +135,7 @@ def _scale_axis(axes: Any, column: dict[str, Any]) -> None:
     axes.set_xlim(
         low if least is None else max(low, least - margin), high if greatest is None else min(high, greatest + margin)
     )
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
 
 
 def _name_rows(axes: Any, names: list[str]) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.runs import workdir as workdirs
+from experiments.runs.files import write_json
 from experiments.runs.fingerprint import modules_named, of_code, of_value
-from experiments.runs.jobs import Job, Runner
-from experiments.runs.progress import Progress, read_metrics
+from experiments.runs.jobs import Job, Runner, last_log_line
+from experiments.runs.metrics import read_metrics
+from experiments.runs.progress import Progress
 from experiments.tables import collect, definition, render
 from experiments.tables import members as plan
 from experiments.tables.schema import Table
@@ -19,18 +21,6 @@ from world_models.core.errors import UserError
 from world_models.data.sources import MODULES
 
 RESULTS = definition.ROOT / "results"
-
-
-def list_tables(folder: pathlib.Path = definition.FOLDER) -> str:
-    """All tables with their papers, scales and rows, for reading."""
-    lines = []
-    for name in definition.names(folder):
-        table = definition.load(name, folder)
-        lines += [f"{name}", f"    {table.title} ({table.paper}, {table.number})"]
-        for scale, what in table.scales.items():
-            lines.append(f"    --scale={scale:8}{what.about}{'' if what.config else ' (cannot be run from here)'}")
-        lines.append(f"    --rows='{','.join(table.rows)}'")
-    return "\n".join(lines)
 
 
 def table(
@@ -125,7 +115,7 @@ def _data(
             found[row] = config.data.dataset
             continue
         options = {k: v for k, v in config.record.to_dict().items() if k != "num_workers"}
-        code = of_code([MODULES.get(config.record.source, "experiments.commands.record"), *modules_named(options)])
+        code = of_code([MODULES.get(config.record.source, "experiments.runs.recording"), *modules_named(options)])
         path = workdir / "data" / of_value({**options, "code": code})
         found[row] = str(path)
         if path.exists():
@@ -160,7 +150,7 @@ def _jobs(
             "code": code,
             "results": results,
         }
-        workdirs.write_json(path, job)
+        write_json(path, job)
         command = (sys.executable, "-m", "experiments.tables.job", str(path.absolute()))
         jobs[Job(run.name, command, run / "log.txt")] = group
     return jobs
@@ -186,7 +176,7 @@ def _run(jobs: dict[Job, list[plan.Member]], runner: Runner, out: pathlib.Path) 
         if measuring is None and steps() < training.total:
             training.show(steps(), f"jobs: {text} | measured: {measured()} of {len(results)}")
         else:
-            measuring = measuring or Progress(len(results), measured())
+            measuring = measuring or Progress(len(results), measured(), unit="result")
             measuring.show(min(measured(), measuring.total - 1), f"measuring | jobs: {text}")
 
     try:
@@ -196,13 +186,7 @@ def _run(jobs: dict[Job, list[plan.Member]], runner: Runner, out: pathlib.Path) 
     if statuses is None:
         return {}
     missing = lambda job, member: statuses[job.name] or not member.result.exists()
-    return {m.name: _last_line(job.log) for job, group in jobs.items() for m in group if missing(job, m)}
-
-
-def _last_line(path: pathlib.Path) -> str:
-    """The last line of a job's log."""
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return f"{lines[-1] if lines else 'it said nothing'} (log: {path})"
+    return {m.name: last_log_line(job.log) for job, group in jobs.items() for m in group if missing(job, m)}
 
 
 def _publish(result: dict) -> None:
@@ -212,5 +196,5 @@ def _publish(result: dict) -> None:
     origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
     origin["command"] = re.sub(r" --(data|workdir)(=| )\S+", "", origin["command"])
     path = RESULTS / result["table"] / f"{result['scale']}.json"
-    workdirs.write_json(path, {**result, "provenance": origin})
+    write_json(path, {**result, "provenance": origin})
     print(f"kept {path}; `make results` writes its page.", file=sys.stderr)

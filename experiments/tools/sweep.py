@@ -1,4 +1,4 @@
-"""Trains one config under many settings, the members of a sweep, and says which is best."""
+"""Sweeps: trains one config under many settings, its members, and ranks them by a metric."""
 
 import csv
 import json
@@ -14,9 +14,11 @@ from typing import Any
 
 import ml_collections
 
-from experiments.parallel_coordinates import plot
 from experiments.runs import workdir as workdirs
-from experiments.runs.progress import Progress, read_metrics
+from experiments.runs.files import read_json, replaced, write_json, write_text
+from experiments.runs.jobs import last_log_line
+from experiments.runs.metrics import read_metrics
+from experiments.runs.progress import Progress
 from experiments.tools.launchers import local, slurm
 from experiments.tools.sweep_settings import Member, Plan, at, make_members, read_plan
 from world_models.core.errors import UserError
@@ -32,7 +34,7 @@ def sweep(
     overrides: Sequence[str],
     parallel: str,
 ) -> pathlib.Path:
-    """Trains the members that are not finished and writes sweep.md, .json, .csv and .png.
+    """Trains members that are not finished and writes sweep.md, .json and .csv.
 
     The config file's `get_sweep()` returns {"vary": {field: [values]} (all combinations) or [{field: value}, ...],
     "metric": name in metrics.jsonl, "better": "lower" or "higher", "slurm": options of sbatch}, all but "vary"
@@ -84,8 +86,8 @@ def _limit(parallel: str) -> int | None:
 
 
 def _check_measured(member: Member) -> None:
-    """Raises UserError if a member that is done was measured in another way: claiming its folder lets that pass."""
-    old = json.loads((member.folder / "config.json").read_text())
+    """Raises UserError if a finished member was evaluated with another config, which may change on resume."""
+    old = read_json(member.folder / "config.json", "restore it or choose another --workdir")
     new = json.loads(json.dumps(member.config.to_dict()))
     for field, before, now in workdirs.differences(old, new):
         if member.status == "done" and field.startswith(MEASURING):
@@ -96,7 +98,7 @@ def _check_measured(member: Member) -> None:
 
 
 def _collect(members: Sequence[Member], plan: Plan, statuses: Mapping[str, int]) -> None:
-    """Notes what lies on disk; a member with an exit status has just been run, so it has finished or failed."""
+    """Updates the members from their folders; one with an exit status has just been run: it has finished or failed."""
     seen: set[str] = set()
     for member in members:
         newest = _newest_checkpoint(member.folder)
@@ -118,20 +120,15 @@ def _newest_checkpoint(folder: pathlib.Path) -> int:
 
 
 def _reason(member: Member, status: int, newest: int) -> str:
-    """One line that says why a member failed."""
+    """The reason why a member failed, one line."""
     if status < 0:
         return f"It was killed by {signal.Signals(-status).name}."
     if status:
-        return _last_line(member)
+        return last_log_line(member.job.log)
     what = (
         "without the metric in its metrics.jsonl" if newest == member.steps else f"at step {newest} of {member.steps}"
     )
     return f"It ended {what}."
-
-
-def _last_line(member: Member) -> str:
-    lines = member.job.log.read_text(errors="replace").strip().splitlines() if member.job.log.exists() else []
-    return lines[-1].strip() if lines else f"It said nothing in {member.job.log}."
 
 
 def _run(members: Sequence[Member], unfinished: Sequence[Member], limit: int) -> dict[str, int]:
@@ -168,7 +165,7 @@ def _last_step(path: pathlib.Path) -> int:
 
 
 def _submit(unfinished: Sequence[Member], workdir: pathlib.Path, options: Sequence[str]) -> None:
-    """Submits to SLURM what is neither finished nor queued there."""
+    """Submits members to SLURM that are neither finished nor queued there."""
     queued = slurm.active(workdir)
     jobs = []
     for member in unfinished:
@@ -176,7 +173,9 @@ def _submit(unfinished: Sequence[Member], workdir: pathlib.Path, options: Sequen
         if member.name not in queued:
             jobs.append(member.job)
             member.error = (
-                f"Submitted again; last time: {_last_line(member)}" if member.job.log.exists() else "Submitted."
+                f"Submitted again; last time: {last_log_line(member.job.log)}"
+                if member.job.log.exists()
+                else "Submitted."
             )
     text = f"{len(queued)} members are queued or running already" if queued else ""
     if jobs:
@@ -186,7 +185,7 @@ def _submit(unfinished: Sequence[Member], workdir: pathlib.Path, options: Sequen
 
 
 def _write(plan: Plan, members: Sequence[Member], config_file: str, workdir: pathlib.Path) -> pathlib.Path:
-    """Writes all that the sweep found, best first; returns the path of sweep.md."""
+    """Writes sweep.json, .csv and .md, best member first; returns the path of sweep.md."""
     sign = 1 if plan.better == "lower" else -1
     members = sorted(members, key=lambda member: math.inf if member.value is None else sign * member.value)
     columns = {field: [at(member.config, field) for member in members] for field in plan.fields}
@@ -210,16 +209,14 @@ def _write(plan: Plan, members: Sequence[Member], config_file: str, workdir: pat
         "best": best.name if best else None,
         "provenance": workdirs.provenance(),
     }
-    workdirs.write_json(workdir / "sweep.json", found)
-    with open(workdir / "sweep.csv", "w", newline="") as file:
+    write_json(workdir / "sweep.json", found)
+    with replaced(workdir / "sweep.csv") as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["member", "status", plan.metric, *plan.fields, "error"])
         for member, *values in zip(members, *columns.values()):
             writer.writerow([member.name, member.status, member.value, *values, member.error])
-    if best:
-        plot(workdir / "sweep.png", columns, plan.metric, [member.value for member in members], plan.better)
     path = workdir / "sweep.md"
-    path.write_text(_page(plan, members, columns, found))
+    write_text(path, _page(plan, members, columns, found))
     return path
 
 
@@ -239,8 +236,6 @@ def _page(plan: Plan, members: Sequence[Member], columns: dict[str, list[Any]], 
     unfinished = [member for member in members if member.status != "done"]
     if unfinished:
         lines += ["", "Not finished:", "", *(f"- {member.name}: {member.error}" for member in unfinished)]
-    if found["best"]:
-        lines += ["", "![Every line is a member; the thick one is best](sweep.png)"]
     origin = found["provenance"]
     lines += ["", f"Revision {origin['revision'][:10]}, {origin['device']}, {origin['date'][:10]}; more in sweep.json."]
     return "\n".join([*lines, ""])

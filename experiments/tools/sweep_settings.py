@@ -1,10 +1,9 @@
-"""What a sweep is made of: the settings that a config file asks for, and the member that each becomes."""
+"""The settings of a sweep, as a config file lists them, and its members."""
 
 import copy
 import dataclasses
 import difflib
 import hashlib
-import importlib.util
 import itertools
 import pathlib
 import re
@@ -16,7 +15,9 @@ import ml_collections
 import numpy as np
 
 from experiments.runs import workdir as workdirs
-from experiments.tools.launchers import ROOT, Job
+from experiments.runs.config import load_module
+from experiments.runs.files import ROOT
+from experiments.runs.jobs import Job
 from world_models.core.errors import UserError
 
 LAUNCH = (sys.executable, str(ROOT / "launch.py"))
@@ -25,7 +26,7 @@ KEYS = ("vary", "metric", "better", "slurm")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the get_sweep() of a config file asks for.
+    """The get_sweep() of a config file.
 
     Attributes:
       settings: of every member, {field: value}.
@@ -41,16 +42,16 @@ class Plan:
 
     @property
     def fields(self) -> list[str]:
-        """All fields that a member sets, in the order in which they come."""
+        """All fields that a member sets, in order of appearance."""
         return list(dict.fromkeys(field for setting in self.settings for field in setting))
 
 
 @dataclasses.dataclass
 class Member:
-    """One setting, the run that has it, and what came of it.
+    """One setting, its run and its result.
 
     Attributes:
-      name: says the setting.
+      name: of the folder, made from the setting.
       folder: of the run.
       overrides: the setting, {field: value}.
       config: the resolved config of the run.
@@ -71,17 +72,17 @@ class Member:
 
     @property
     def steps(self) -> int:
-        """Steps that it is to be trained for."""
+        """Number of training steps."""
         return self.config.train.num_steps
 
     @property
     def job(self) -> Job:
-        """What trains it."""
+        """The command that trains it."""
         return Job(self.name, (*LAUNCH, *self.words), self.folder / "train.log")
 
 
 def read_plan(config_file: str, config: ml_collections.ConfigDict) -> Plan:
-    """Reads and checks what a config file wants to vary.
+    """Reads and checks the get_sweep() of a config file.
 
     Args:
       config_file: path of the file, perhaps with ":variant".
@@ -91,15 +92,13 @@ def read_plan(config_file: str, config: ml_collections.ConfigDict) -> Plan:
       UserError: if it has no get_sweep(), or one that cannot work.
     """
     path = config_file.partition(":")[0]
-    spec = importlib.util.spec_from_file_location("sweep_config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_module(pathlib.Path(path))
     if not hasattr(module, "get_sweep"):
         raise UserError(f"{path} has no get_sweep(): add one that returns {{'vary': {{'some.field': [values]}}}}.")
     asked = module.get_sweep()
     if not isinstance(asked, Mapping) or set(asked) - set(KEYS) or not asked.get("vary"):
         what = f"get_sweep() of {path} returns {asked!r}"
-        raise UserError(f"{what}: it is to be a dict with the keys {', '.join(KEYS)}, and vary is needed.")
+        raise UserError(f"{what}: it must be a dict with the keys {', '.join(KEYS)}, of which vary is required.")
     if asked.get("better", "lower") not in ("lower", "higher"):
         raise UserError(f"get_sweep() of {path} returns better={asked['better']!r}: choose 'lower' or 'higher'.")
     rest = {key: value for key, value in asked.items() if key != "vary"}
@@ -206,7 +205,7 @@ def make_members(
 
 
 def _flag(field: str, value: Any, config: ml_collections.ConfigDict) -> str:
-    """The word that sets a field, as config_flags reads it; none where None stays None, which it cannot read."""
+    """The override of a field as config_flags parses it; empty where None stays None, which it cannot parse."""
     if value is None and at(config, field) is None:
         return ""
     plain = isinstance(value, str) and _type(config, field) is str
@@ -214,7 +213,7 @@ def _flag(field: str, value: Any, config: ml_collections.ConfigDict) -> str:
 
 
 def _name(setting: dict[str, Any]) -> str:
-    """A file name that says the setting and depends on nothing else; a hash stands for what it cannot say."""
+    """A file name for a setting, which depends on nothing else; values that a file name cannot hold become a hash."""
     if not setting:
         return "base"
     said = ",".join(f"{field}={_said(value)}" for field, value in setting.items())

@@ -11,7 +11,8 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from experiments.runs.progress import Meter, Progress, StopSignal
+from experiments.runs.progress import Meter, Progress
+from experiments.runs.signals import StopSignal
 from experiments.training.experiment import Evaluator
 from experiments.training.monitoring import Spikes, Watchdog
 from experiments.training.setup import Run, prepare, say
@@ -68,7 +69,8 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
 
     def check(lag: int) -> list[dict[str, Any]]:
         nonlocal agreed
-        seen = [_look(run, spikes, *pending.popleft()) for _ in range(len(pending) - lag)]
+        looked = (pending.popleft() for _ in range(len(pending) - lag))
+        seen = [{"step": one[0], **_look(run, spikes, *one)} for one in looked]
         if seen:
             watchdog.alive()
         agreed = agreed or any(values["stop"] for values in seen)
@@ -99,7 +101,7 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
         run.position = run.position | {"data": position}
         pending.append((step, position, batch, metrics))
         for values in check(LAG if step < options.num_steps else 0):
-            progress.show(step, f"loss {float(values['loss']):.4f} | {meter}")
+            progress.show(values["step"], f"loss {float(values['loss']):.4f} | {meter}")
         if step % runtime.log_every == 0 or step == options.num_steps:
             values = jax.device_get(metrics)
             del values["stop"]

@@ -78,6 +78,24 @@ class RuntimeDataOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class WandbOptions:
+    """Weights & Biases; what is empty is as its own environment variables say.
+
+    Attributes:
+      enabled: whether metrics go there too.
+      project, entity, group, tags: of the run.
+      mode: "online", "offline" or "disabled".
+    """
+
+    enabled: bool = False
+    project: str = ""
+    entity: str = ""
+    group: str = ""
+    tags: tuple[str, ...] = ()
+    mode: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class RuntimeOptions:
     """What concerns the machine alone; all of it may change when a run is resumed.
 
@@ -86,7 +104,7 @@ class RuntimeOptions:
       sharding: (name of a parameter's axis, mesh axis to split it over), the more important first.
       xla_flags: space-separated, such as "--xla_gpu_enable_latency_hiding_scheduler=true".
       profile: whether the fourth step is traced to <workdir>/profile.
-      wandb: whether metrics go to Weights & Biases too.
+      wandb: Weights & Biases.
       log_every, checkpoint_every: steps between log lines and between checkpoints.
       keep, keep_every: how many of the newest checkpoints stay, and which multiples of a step stay besides; 0 for none.
       max_nonfinite: updates in a row that may be skipped as not finite before training stops.
@@ -107,7 +125,7 @@ class RuntimeOptions:
     )
     xla_flags: str = ""
     profile: bool = False
-    wandb: bool = False
+    wandb: WandbOptions = WandbOptions()
     log_every: int = 50
     checkpoint_every: int = 1000
     keep: int = 2

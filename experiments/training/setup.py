@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.runs import workdir as workdirs
-from experiments.runs.progress import Writers
+from experiments.runs.metrics import MetricsWriter
 from experiments.training.experiment import Evaluator, experiment_class, make_experiment
 from experiments.training.monitoring import Goodput, Incidents
 from experiments.training.state import Merge, TrainState, create_state, make_step
@@ -38,7 +38,7 @@ class Run:
     batches: Iterator
     stop_flags: dict[bool, jax.Array]
     saver: checkpoints.Checkpoints
-    writers: Writers | None
+    writers: MetricsWriter | None
     incidents: Incidents
     goodput: Goodput
     evaluators: dict[str, Evaluator]
@@ -59,12 +59,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     experiment = make_experiment(config, dataset.spec)
     experiment.check_data(dataset)
     init, shapes, merge, optimizer = create_state(experiment, config, mesh)
-    workdirs.claim(workdir, config, write=main)
+    workdirs.claim(workdir, config, write=False)
     origin = {"seed": config.seed, "data": dataset.name, "data_fingerprint": dataset.fingerprint}
-    if main:
-        workdirs.write_json(workdir / "data_spec.json", dataset.spec.to_dict())
-        workdirs.add_launch(workdir, workdirs.provenance(**origin))
-
     iterator = iter(
         stream.batches(
             dataset,
@@ -96,7 +92,11 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     with goodput.spent_on("compile"):
         step = make_step(merge, experiment, config, optimizer)
         step = _compile(step, shapes, dataset, options.batch_size, rows, flags[False])
-    writers = Writers(workdir, config, from_step=int(state.step)) if main else None
+    if main:  # only now: after an error before, the folder is free for the corrected command
+        workdirs.claim(workdir, config)
+        workdirs.write_json(workdir / "data_spec.json", dataset.spec.to_dict())
+        workdirs.add_launch(workdir, workdirs.provenance(**origin))
+    writers = MetricsWriter(workdir, config, from_step=int(state.step)) if main else None
     incidents = Incidents(workdir, jax.process_index())
     evaluators = experiment.evaluators(workdir)
     batches = stream.to_device(iterator, rows)

@@ -20,6 +20,10 @@ class ConfigError(UserError):
         super().__init__(message)
         self.field = field
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """Pickles, which by default knows the message alone: worker processes raise these."""
+        return type(self), (self.field, str(self))
+
 
 def config_error(field: str, value: Any, valid: str) -> ConfigError:
     """The error for a field: "<field>=<value> must <valid>."

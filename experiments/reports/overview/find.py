@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from experiments.runs.progress import read_metrics
+from experiments.runs.metrics import read_metrics
 from world_models.core.errors import UserError
 
 SKIPPED = {"checkpoints", "data", "tensorboard", "profile", "imagine", "eval", "results", "jobs", "__pycache__"}

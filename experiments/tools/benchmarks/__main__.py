@@ -1,11 +1,10 @@
-"""The door to the benchmarks: `python -m experiments.tools.benchmarks NAME [flags]`."""
+"""The entry point of the benchmarks: `python -m experiments.tools.benchmarks NAME [flags]`."""
 
 import importlib
 import sys
 
-from absl import flags, logging
+from absl import logging
 
-from experiments.tools.launchers import last_line
 from world_models.core.errors import UserError
 
 BENCHMARKS = {
@@ -31,11 +30,11 @@ def main(argv: list[str]) -> int:
         print("\n".join(lines), file=sys.stderr)
         return 0 if asked else 2
     logging.set_verbosity(logging.ERROR)
-    sys.argv = [f"experiments.tools.benchmarks {name}", *argv[2:]]  # the command that provenance notes
+    sys.argv = [f"experiments.tools.benchmarks {name}", *argv[2:]]  # for provenance
     try:
         importlib.import_module(f"experiments.tools.benchmarks.{name}").main(argv[2:])
-    except (UserError, flags.Error) as error:
-        print(f"benchmarks {name}: {last_line(str(error))}", file=sys.stderr)
+    except UserError as error:
+        print(f"benchmarks {name}: {error}", file=sys.stderr)
         return 1
     return 0
 

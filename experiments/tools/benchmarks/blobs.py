@@ -1,4 +1,4 @@
-"""A data set that a benchmark makes where the config's own is not there: moving coloured blobs."""
+"""A data set of moving coloured blobs, for benchmarks of a config whose own data are not on disk."""
 
 import pathlib
 import sys
@@ -6,6 +6,7 @@ import sys
 import ml_collections
 import numpy as np
 
+from experiments.runs.recording import make_source
 from world_models.core.errors import UserError
 from world_models.data import rlds
 from world_models.data.episodes import Episode, encode
@@ -53,7 +54,7 @@ def write(
 
 
 def for_config(config: ml_collections.ConfigDict, folder: pathlib.Path, held_out: int = 2) -> None:
-    """Gives a config without `config.data.dataset` one with frames and actions of its own size, and says so.
+    """Writes a data set for a config without `config.data.dataset`, with frames and actions as it records them.
 
     Args:
       config: changed in place.
@@ -69,13 +70,14 @@ def for_config(config: ml_collections.ConfigDict, folder: pathlib.Path, held_out
         known = "with its actions"
     except UserError as error:
         action = DISCRETE | {"size": data.num_actions or 2}
-        known = f"with {action['size']} discrete actions, since its source is not here ({error})"
-    futures = [config[name].get("num_context", 0) + config[name].get("horizon", 0) for name in ("eval", "imagine")]
+        known = f"with {action['size']} discrete actions, since its source cannot be opened ({error})"
+    blocks = [block for block in config.eval.values() if isinstance(block, ml_collections.ConfigDict)]
+    futures = [block.get("num_context", 0) + block.get("horizon", 0) for block in blocks]
     length = max(data.clip_length, *futures) + 40
     data.dataset = str(write(folder, image_size=size, action=action, episodes=10, length=length, held_out=held_out))
     data.image_key, data.action_key = "observation/image", "action"
     print(
-        f"config.data.dataset is not given: on blobs made here, {size[0]}x{size[1]}, {known}.",
+        f"config.data.dataset is empty: using generated blobs, {size[0]}x{size[1]}, {known}.",
         file=sys.stderr,
         flush=True,
     )

@@ -20,8 +20,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
+from experiments.runs.files import ROOT
 from experiments.tools.benchmarks import common
-from experiments.tools.launchers import ROOT
 from experiments.training.experiment import make_experiment
 from experiments.training.state import abstract_model, create_state, make_step
 from world_models.core import sharding as parallel

@@ -1,20 +1,18 @@
-"""What the benchmarks share: flags, a config with overrides, and the JSON that they end with."""
+"""What the benchmarks share: flags, a config with overrides, and the JSON of a result."""
 
 import argparse
 import json
-import os
 import pathlib
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
-from absl import flags
-from ml_collections import config_flags
 
+from experiments.runs import config as configs
 from experiments.runs import workdir
+from experiments.runs.files import write_json
 from world_models.core.errors import UserError
 
 
@@ -46,23 +44,12 @@ def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDic
     Raises:
       UserError: if there is no such file or field.
     """
-    if not os.path.exists(path.partition(":")[0]):
-        raise UserError(f"{path} is no file: give a config, configs/demo.py or configs/demo.py:debug, say.")
-    strange = [word for word in overrides if word.startswith("-") and not word.startswith("--config.")]
+    strange = [word for word in overrides if not word.startswith("--config.")]
     if strange:
-        raise UserError(f"{strange[0]} is no flag here: fields of the config are set as --config.some.field=value.")
-    values, before = flags.FlagValues(), sys.argv
-    config_flags.DEFINE_config_file("config", None, "Experiment config.", flag_values=values)
-    sys.argv = [before[0], f"--config={path}", *overrides]  # where config_flags looks for the fields to override
-    try:
-        words = values(sys.argv)
-    except (AttributeError, KeyError) as error:
-        raise UserError(f"The config has no field {error}: see the config file for those that it has.") from error
-    finally:
-        sys.argv = before
-    if words[1:]:
-        raise UserError(f"{words[1]!r} is no flag: fields of the config are set as --config.some.field=value.")
-    return values.config
+        raise UserError(f"{strange[0]!r} is no flag: fields of the config are set as --config.some.field=value.")
+    config = configs.load_file(path)
+    configs.override(config, overrides)
+    return config
 
 
 def matmul_ceiling(dtype: str, sizes: Sequence[int] = (1024, 2048, 4096, 8192), repeats: int = 8) -> float:
@@ -98,4 +85,4 @@ def finish(result: dict[str, Any], output: str) -> None:
     result = {**result, "provenance": workdir.provenance()}
     print(json.dumps(result), flush=True)
     if output:
-        workdir.write_json(pathlib.Path(output), result)
+        write_json(pathlib.Path(output), result)

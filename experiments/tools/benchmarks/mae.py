@@ -19,7 +19,6 @@ Our process is set up as `launch.py` does it: where there is no accelerator, the
 import importlib.util
 import json
 import os
-import pathlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.runs.files import ROOT
 from experiments.tools.benchmarks import common
 from experiments.tools.benchmarks.mae_steps import SIZES
 from world_models.core.errors import UserError
@@ -34,7 +34,6 @@ from world_models.core.errors import UserError
 # Variables of glibc: what `runtime.disable_malloc_trim` sets, and a default value that stops that function.
 KEEP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 MEMORY = {"ours": ({}, {}), "both": ({}, KEEP), "neither": ({"MALLOC_ARENA_TEST": "8"}, {})}  # ours, the peer's
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 class Process:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from experiments.runs.sources import make_source
+from experiments.runs.recording import make_source
 from experiments.tools.benchmarks import common
 from world_models.core.errors import UserError
 from world_models.environments.gymnasium import GymnasiumSource
@@ -22,7 +22,7 @@ def simulate(source: GymnasiumSource, unit: int) -> tuple[int, float]:
     """(frames, seconds) of an episode that nobody writes down; the same seed and actions as the recorded one."""
     environment = source._env = source._env or source.make()
     start = time.perf_counter()
-    observed, act = source.init_carry(environment, unit)
+    observed, act = source.begin(environment, unit)
     frames, ended = 0, False
     while not ended and frames < source.skip_steps + source.max_episode_steps - 1:
         source.pixels(environment, observed)

@@ -29,9 +29,9 @@ import ml_collections
 import numpy as np
 
 from experiments.runs import runtime
+from experiments.runs.files import ROOT
 from experiments.tools.benchmarks import blobs, common
 from experiments.tools.benchmarks.collectives import collectives, summary
-from experiments.tools.launchers import ROOT
 from experiments.training.experiment import make_experiment
 from experiments.training.setup import Run, prepare
 from experiments.training.state import create_state, make_step

@@ -1,15 +1,11 @@
-"""Where runs are run: many on this machine (`local`) or a cluster (`slurm`), one on many hosts (`hosts`)."""
+"""Launchers: many jobs on this machine (`local`) or on a cluster (`slurm`), one training on many hosts (`hosts`)."""
 
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from experiments.runs.jobs import Job
 from world_models.core.errors import UserError
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-"""The root of the repository, where jobs run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +13,10 @@ class Training:
     """One training to run on many hosts.
 
     Attributes:
-      words: the command line after "launch.py", without what says where it runs and without --workdir.
+      words: the command line after "launch.py", without --workdir and the launcher's flags.
       workdir: folder of the run, as the hosts see it: absolute, in a file system that all of them share.
-      num_steps: of the training, which is finished when <workdir>/checkpoints/<num_steps> is there.
-      nodes: how many hosts; None if the user did not say.
+      num_steps: of the training, which is finished when <workdir>/checkpoints/<num_steps> exists.
+      nodes: how many hosts; None if not given.
       options: of the launcher, as the user gave them.
     """
 
@@ -32,31 +28,8 @@ class Training:
 
     @property
     def last_checkpoint(self) -> str:
-        """The folder whose presence says that training is finished."""
+        """The folder that exists once training is finished."""
         return str(self.workdir / "checkpoints" / str(self.num_steps))
-
-
-def check_names(jobs: Sequence[Job]) -> None:
-    """Raises UserError where two jobs have the same name."""
-    names = [job.name for job in jobs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"Two jobs are called {twice[0]!r}: give every job a name of its own.")
-
-
-def without(words: Sequence[str], valued: Collection[str], switches: Collection[str] = ()) -> list[str]:
-    """A command line without some flags: `valued` ones as --name=value or --name value, `switches` as --name."""
-    kept: list[str] = []
-    skip = False
-    for word in words:
-        name, equals, _ = word.lstrip("-").partition("=")
-        if skip:
-            skip = False
-        elif word.startswith("-") and name in valued:
-            skip = not equals
-        elif not word.startswith("-") or name.removeprefix("no") not in switches:
-            kept.append(word)
-    return kept
 
 
 def read_options(words: Sequence[str], known: dict[str, str], needed: Sequence[str], launcher: str) -> dict[str, str]:
@@ -87,8 +60,3 @@ def need(tool: str, advice: str) -> None:
     """Raises UserError with advice where a program is missing."""
     if not shutil.which(tool):
         raise UserError(f"There is no {tool} on PATH: {advice}.")
-
-
-def last_line(text: str) -> str:
-    """What a tool said last."""
-    return (text.strip().splitlines() or ["it does not say why."])[-1]

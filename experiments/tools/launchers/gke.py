@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
+from experiments.runs.jobs import last_line
 from experiments.runs.multihost import TRY_AGAIN
-from experiments.tools.launchers import Training, last_line, need, read_options
+from experiments.tools.launchers import Training, need, read_options
 from world_models.core.errors import UserError
 
 OPTIONS = {

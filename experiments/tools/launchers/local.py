@@ -7,19 +7,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from experiments.tools.launchers import ROOT, Job, check_names
+from experiments.runs.files import ROOT
+from experiments.runs.jobs import Job, Tick, check_names
 from world_models.core.errors import UserError
 
 POLL = 0.1  # seconds between looks at the jobs
 TICK = 1.0
+GRACE = 60.0  # seconds between SIGTERM and SIGKILL, in which a training saves
 
-# What a child does before it becomes its command. It asks Linux for a SIGTERM when its parent dies, so that jobs do
-# not outlive a launcher that was killed, and keeps to its share of the cores, which XLA sizes its thread pool by. A
-# preexec_fn would do this between fork and exec, which is not safe in a process that has threads, as JAX does.
-_BECOME = """
+# A child runs this before its command. It asks Linux for a SIGTERM when its parent dies, so that jobs do not outlive a
+# launcher that was killed, and sets its cores, by which XLA sizes its thread pool. A preexec_fn would run between fork
+# and exec, which is not safe in a process with threads, such as JAX's.
+_PREPARE = """
 import os, signal, sys
 parent, cores, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 if sys.platform == "linux":
@@ -37,7 +39,7 @@ except OSError as error:
 """
 
 
-def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], None] | None = None) -> dict[str, int]:
+def run(jobs: Sequence[Job], limit: int = 1, tick: Tick | None = None) -> dict[str, int]:
     """Runs jobs, `limit` at a time; one that fails does not stop the others.
 
     Jobs inherit the environment. Where several run at a time, each keeps to its share of the cores. Ctrl-C or SIGTERM
@@ -46,7 +48,7 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], No
     Args:
       jobs: what to run, in this order.
       limit: how many at a time.
-      tick: called with {name: "waiting" | "running" | "done" | "failed"} about once a second and on every change.
+      tick: called with the states of all jobs about once a second and on every change.
 
     Returns:
       Exit status by name, negative for a signal.
@@ -56,7 +58,7 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], No
       KeyboardInterrupt: with a sentence, after an interruption, when all jobs have ended.
     """
     if limit < 1:
-        raise UserError(f"{limit} jobs at a time run nothing: at least 1 is needed.")
+        raise UserError(f"limit={limit} must be at least 1.")
     check_names(jobs)
     waiting = collections.deque(jobs)
     states = {job.name: "waiting" for job in jobs}
@@ -84,9 +86,7 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], No
                 if running:
                     time.sleep(POLL)
         finally:
-            for _, process in running.values():  # only where `tick` raised
-                process.terminate()
-                process.wait()
+            end([process for _, process in running.values()])  # only if `tick` raised
     if signals.count:
         how = "killed" if signals.passed_on > 1 else "stopped"
         raise KeyboardInterrupt(
@@ -97,7 +97,7 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Callable[[dict[str, str]], No
 
 
 class Signals:
-    """Counts SIGTERM and Ctrl-C instead of dying from them."""
+    """Counts SIGTERM and Ctrl-C instead of exiting on them."""
 
     def __init__(self):
         self.count = self.passed_on = self.stopped = 0
@@ -120,7 +120,7 @@ class Signals:
 
 
 def pass_on(signals: Signals, processes: Sequence[subprocess.Popen]) -> None:
-    """Asks the processes to end after the first signal, and kills them and theirs after the second, once each."""
+    """Sends the processes SIGTERM after the first signal, and kills them and their children after the second."""
     wanted = min(signals.count, 2)
     if wanted == signals.passed_on:
         return
@@ -134,8 +134,21 @@ def pass_on(signals: Signals, processes: Sequence[subprocess.Popen]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def end(processes: Sequence[subprocess.Popen], grace: float = GRACE) -> None:
+    """Ends processes that run: SIGTERM, and SIGKILL to them and theirs after `grace` seconds."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + grace
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def _start(job: Job, cores: Sequence[int]) -> subprocess.Popen:
-    """Starts a job in a session of its own, so that a terminal's Ctrl-C reaches it only through `pass_on`."""
+    """Starts a job in its own session: a terminal's Ctrl-C reaches it only through `pass_on`."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     command = as_child(job.command, cores)
     with open(job.log, "ab") as log:
@@ -145,15 +158,12 @@ def _start(job: Job, cores: Sequence[int]) -> subprocess.Popen:
 
 
 def as_child(command: Sequence[str], cores: Sequence[int]) -> list[str]:
-    """A command that runs `command` as a child of this process: on these cores, and not after this process's death.
-
-    On Linux it gets SIGTERM when this process dies. No cores: all.
-    """
-    return [sys.executable, "-c", _BECOME, str(os.getpid()), ",".join(map(str, cores)), *command]
+    """The command that runs `command` on some cores, all if empty; on Linux it gets SIGTERM when this process dies."""
+    return [sys.executable, "-c", _PREPARE, str(os.getpid()), ",".join(map(str, cores)), *command]
 
 
 def shares(count: int) -> list[list[int]]:
-    """The cores of each of `count` slots; none named where one may have all or the system has no such call."""
+    """The cores of each of `count` slots; empty lists for a single slot or where the system cannot set them."""
     if count < 2 or not hasattr(os, "sched_getaffinity"):
         return [[] for _ in range(count)]
     cores = sorted(os.sched_getaffinity(0))

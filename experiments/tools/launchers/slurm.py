@@ -1,14 +1,14 @@
 """Runs jobs on a SLURM cluster: one array job, one task a job."""
 
-import json
 import pathlib
 import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 
-from experiments.runs.workdir import write_json
-from experiments.tools.launchers import ROOT, Job, check_names, last_line, need
+from experiments.runs.files import ROOT, read_json, write_json, write_text
+from experiments.runs.jobs import Job, check_names, last_line
+from experiments.tools.launchers import need
 from world_models.core.errors import UserError
 
 NOTES = "slurm.json"
@@ -51,8 +51,7 @@ def submit_script(text: str, folder: pathlib.Path, names: Sequence[str], *, dry_
     need("sbatch", WHERE)
     notes = _notes(folder)
     path = folder / f"slurm-{len(notes) + 1}.sbatch"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_text(path, text)
     answer = subprocess.run(["sbatch", "--parsable", str(path)], cwd=ROOT, capture_output=True, text=True)
     if answer.returncode:
         raise UserError(f"sbatch refused {path}: {last_line(answer.stderr)}")
@@ -62,7 +61,7 @@ def submit_script(text: str, folder: pathlib.Path, names: Sequence[str], *, dry_
 
 
 def directives(folder: pathlib.Path, options: Sequence[str], *own: str) -> list[str]:
-    """The first lines of a script whose output is appended to `folder`/slurm.out and that may be queued again.
+    """The first lines of a script that appends its output to `folder`/slurm.out and may be requeued.
 
     Args:
       folder: its last part names the job.
@@ -72,9 +71,11 @@ def directives(folder: pathlib.Path, options: Sequence[str], *own: str) -> list[
     Raises:
       UserError: if a word is no option of sbatch.
     """
-    bad = [option for option in options if not option.startswith("-") or "\n" in option]
+    bad = [option for option in options if not option.startswith("-") or not option.isprintable()]
     if bad:
         raise UserError(f"{bad[0]!r} is no option of sbatch: write one such as --partition=gpu.")
+    if not str(folder).isprintable():  # a newline would end the directive and begin a command
+        raise UserError(f"--workdir={str(folder)!r} must have no control characters for SLURM.")
     lines = [
         f"--job-name={shlex.quote(folder.name)}",
         f"--output={shlex.quote(str(folder / 'slurm.out').replace('%', '%%'))}",
@@ -129,4 +130,4 @@ def _script(jobs: Sequence[Job], folder: pathlib.Path, options: Sequence[str]) -
 
 def _notes(folder: pathlib.Path) -> list[dict]:
     path = folder / NOTES
-    return json.loads(path.read_text()) if path.exists() else []
+    return read_json(path, "move it away; squeue lists your jobs", None) if path.exists() else []

@@ -5,7 +5,8 @@ import pathlib
 import shlex
 import sys
 
-from experiments.tools.launchers import ROOT, Training
+from experiments.runs.files import ROOT
+from experiments.tools.launchers import Training
 from experiments.tools.launchers.slurm import active, directives, submit_script
 from world_models.core.errors import UserError
 

@@ -12,12 +12,12 @@ from flax import nnx
 import launch
 from configs import four_rooms, point_maze
 from configs.two_rooms import get_config
-from experiments.commands.record import record
 from experiments.families.tokenizer.experiment import Experiment as TokenizerExperiment
 from experiments.planning.evaluation import success_rates
 from experiments.planning.results import measure
 from experiments.planning.worlds import WorldPlanning, by_bin, by_distance, describe_world
 from experiments.runs.loading import load
+from experiments.runs.recording import record
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
 from world_models.core.errors import ConfigError, UserError

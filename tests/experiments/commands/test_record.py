@@ -1,5 +1,6 @@
 """Recording: what is written, what survives interruptions, and what is refused."""
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -14,12 +15,15 @@ import av
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from configs.demo import get_config
-from experiments.commands import record as recording
-from experiments.commands.record import record
+from experiments.runs import recording
+from experiments.runs.recording import record
 from world_models.core.errors import UserError
+from world_models.core.options import to_dict
 from world_models.data import rlds
+from world_models.data.options import RECORDING, VideosRecording
 from world_models.data.stored_episodes import Episodes
 
 
@@ -239,7 +243,7 @@ def test_recording_twice_returns_what_is_there_and_another_config_is_refused(con
 def test_failing_and_dying_simulators_are_named_and_cost_no_finished_episode(config, tmp_path):
     config.record.environment_kwargs = {"fail_at": 1}
     with pytest.raises(
-        UserError, match=r"episode \d+ of Toy-v0 \(seed \d+\) failed with RuntimeError: the wheels came off"
+        UserError, match=r"episode \d+ of Toy-v0 \(seed \d+\) failed with CrashError: the wheels came off"
     ):
         record(config, tmp_path / "failing")
     config.record.environment_kwargs = {"die_at": 1}
@@ -258,7 +262,7 @@ def test_full_disk_keeps_what_is_finished(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(rlds, "write", full)
     with pytest.raises(
-        UserError, match=r"No space left on the disk of .*data.partial: 10 finished recordings are safe"
+        UserError, match=r"No space left on the disk of .*data.partial: 10 finished recordings are kept"
     ):
         record(config, tmp_path / "data")
     assert not (tmp_path / "data").exists()
@@ -289,13 +293,13 @@ def test_a_data_set_that_cannot_be_read_back_never_appears(config, tmp_path, mon
         ({"action_repeat": 0}, r"config.record.action_repeat=0"),
         ({"num_episodes": 0}, r"config.record.num_episodes=0"),
         ({"source": "camera"}, r"config.record.source='camera' must be"),
+        ({"frame_stride": 2}, r"config.record has no field 'frame_stride'"),
         ({"observation": "pixels"}, r"config.record.observation='pixels' must be"),
-        ({"splits": {"train": 0.5, "validation": 0.2, "test": 0.2}}, r"config.record.splits=.*must share out 1"),
+        ({"splits": {"train": 0.5, "validation": 0.2, "test": 0.2}}, r"config.record.splits="),
         (
             {"num_episodes": 3, "splits": {"train": 0.9, "validation": 0.05, "test": 0.05}},
             r"config.record.splits.\w+=0.05",
         ),
-        ({"source": "videos", "videos": "/nowhere"}, r"config.record.videos='/nowhere' is no folder"),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(config, tmp_path, fields, message):
@@ -343,8 +347,9 @@ def videos(tmp_path):
 
 
 def _video_config(config, folder, **fields):
-    config.record.splits.update({"train": 1.0, "validation": 0.0, "test": 0.0})
-    return changed(config, source="videos", videos=str(folder), image_size=(16, 24), max_episode_steps=0, **fields)
+    options = VideosRecording(str(folder), image_size=(16, 24), splits={"train": 1.0})
+    config.record = ConfigDict(to_dict(dataclasses.replace(options, **fields), RECORDING))
+    return config
 
 
 def test_folders_of_videos_become_episodes(config, videos, tmp_path):
@@ -359,7 +364,7 @@ def test_folders_of_videos_become_episodes(config, videos, tmp_path):
 def test_videos_are_strided_cut_and_matched_with_their_actions(config, videos, tmp_path):
     for name in "abc":
         np.save(videos / f"{name}.npy", np.arange(12, dtype=np.float32)[:, None] * [1, 10])
-    config = changed(_video_config(config, videos, frame_stride=2), max_episode_steps=4)
+    config = _video_config(config, videos, frame_stride=2, max_episode_steps=4)
     episodes = Episodes(str(record(config, tmp_path / "data")), "train")
     assert episodes.lengths.tolist() == [4, 2] * 3
     second = episodes.read(1, 0, 2)
@@ -368,6 +373,8 @@ def test_videos_are_strided_cut_and_matched_with_their_actions(config, videos, t
 
 
 def test_bad_videos_are_refused_by_name(config, videos, tmp_path):
+    with pytest.raises(UserError, match=r"config.record.videos='/nowhere'"):
+        record(_video_config(config, "/nowhere"), tmp_path / "none")
     (videos / "d.mp4").write_bytes(b"no video")
     with pytest.raises(UserError, match=r"d.mp4 cannot be read as a video"):
         record(_video_config(config, videos), tmp_path / "a")

@@ -6,7 +6,7 @@ import sys
 import types
 
 import experiments
-from experiments.commands.imagine import imagine
+from experiments.evaluation.futures import imagine
 from experiments.training.loop import train
 
 PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "new_family.md"

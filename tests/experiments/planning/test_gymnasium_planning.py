@@ -10,11 +10,10 @@ import toy_environment
 
 import launch
 from configs.push_t import get_config
-from experiments.commands.record import record
 from experiments.planning.gymnasium import GymnasiumPlanning
 from experiments.planning.results import make_planning
 from experiments.runs.loading import load
-from experiments.runs.sources import make_source
+from experiments.runs.recording import make_source, record
 from experiments.training.loop import train
 from world_models.core.errors import UserError
 from world_models.environments.replay import ReplayedTask, draw

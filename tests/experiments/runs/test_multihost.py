@@ -15,8 +15,10 @@ import time
 import pytest
 
 import launch
+from experiments.commands import eval
 from experiments.runs import multihost, runtime
-from experiments.tools.launchers import ROOT, processes
+from experiments.runs.files import ROOT
+from experiments.tools.launchers import processes
 from world_models.core.errors import UserError
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "2"}
@@ -112,8 +114,8 @@ def test_a_slurm_task_takes_all_gpus_that_are_meant_for_it(tasks, nodes, visible
     [
         (("10.0.0.1:8476", 2, None), "--process_id is missing: give --coordinator"),
         ((None, 2, 0), "--coordinator is missing"),
-        (("10.0.0.1", 2, 0), "--coordinator=10.0.0.1 is no HOST:PORT"),
-        (("10.0.0.1:port", 2, 0), "is no HOST:PORT"),
+        (("10.0.0.1", 2, 0), "--coordinator=10.0.0.1 must be"),
+        (("10.0.0.1:port", 2, 0), "--coordinator=10.0.0.1:port"),
         (("10.0.0.1:8476", 2, 2), "--process_id=2 must be from 0 to --num_processes=2 less one"),
         (("10.0.0.1:8476", 0, 0), "must be from 0 to --num_processes=0"),
         (("10.0.0.1:99999", 2, 0), "no port to listen on"),
@@ -126,7 +128,7 @@ def test_arguments_that_cannot_work_are_refused(words, message):
 
 def test_a_process_alone_stays_alone():
     multihost.start()
-    assert not multihost.several()
+    assert not multihost.is_distributed()
     assert multihost.is_main()
     with pytest.raises(SystemExit) as error:
         multihost.leave(3)
@@ -143,7 +145,7 @@ multihost.start(f"127.0.0.1:{port}", 2, int(index))
 import jax
 from jax.experimental import multihost_utils
 total = multihost_utils.process_allgather(jax.numpy.array(1 + jax.process_index())).sum()
-print(jax.device_count(), total, multihost.several(), multihost.is_main(), flush=True)
+print(jax.device_count(), total, multihost.is_distributed(), multihost.is_main(), flush=True)
 if index == "1":
     multihost.leave(int(status))
 time.sleep(60)
@@ -201,7 +203,7 @@ def test_others_that_do_not_come_end_with_one_sentence(index, square_data):
     out, err = process.communicate(timeout=60)
     assert process.returncode == multihost.TRY_AGAIN
     assert not out
-    assert err.startswith(f"launch.py train: After 2 s at 127.0.0.1:{port} process {index} of 2 was not together")
+    assert err.startswith(f"launch.py train: Process {index} of 2 waited 2 s at 127.0.0.1:{port}")
     assert len(err.strip().splitlines()) == 1
     assert time.monotonic() - begin < 30
     assert not os.path.exists("/tmp/none")
@@ -210,7 +212,7 @@ def test_others_that_do_not_come_end_with_one_sentence(index, square_data):
 def test_a_port_that_is_taken_is_refused():
     with socket.create_server(("", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(multihost.NotTogether, match=r"no port to listen on .*Address already in use"):
+        with pytest.raises(multihost.JoinError, match=r"no port to listen on .*Address already in use"):
             multihost.start(address, 2, 0)
 
 
@@ -367,10 +369,10 @@ def test_processes_of_a_training_that_cannot_work_end_at_once(tmp_path, capfd):
 
 
 def test_only_the_first_process_prints_the_path(capsys, monkeypatch):
-    monkeypatch.setattr(launch, "_run", lambda *_: pathlib.Path("made"))
+    monkeypatch.setattr(eval, "run", lambda *_: pathlib.Path("made"))
     for is_main, text in ((True, "made\n"), (False, "")):
         monkeypatch.setattr(multihost, "is_main", lambda is_main=is_main: is_main)
-        assert launch.main(["launch.py", "eval"]) == 0
+        assert launch.main(["launch.py", "eval", "--workdir=here"]) == 0
         assert capsys.readouterr().out == text
 
 
@@ -384,5 +386,5 @@ def test_training_in_two_processes_prints_its_path_once(tmp_path, square_data, c
     assert out.count(str(tmp_path)) == 1
     assert "[1] " not in err or str(tmp_path / "checkpoints") not in err
     assert (tmp_path / "checkpoints" / "2").is_dir()
-    assert json.loads((tmp_path / "config.json").read_text())["eval"]["horizon"] == 3
+    assert json.loads((tmp_path / "config.json").read_text())["eval"]["open_loop"]["horizon"] == 3
     assert "2 x cpu" in (tmp_path / "provenance.json").read_text()

@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from toy_table import made, measured, planned
 
 from experiments.reports import results
-from experiments.runs.fingerprint import ROOT
+from experiments.runs.files import ROOT
 from experiments.tables import collect, definition, page, render
 from experiments.tables import members as plan
 from experiments.tables import run as table_module

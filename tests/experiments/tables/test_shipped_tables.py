@@ -11,7 +11,6 @@ from toy_table import made
 
 from experiments.runs.jobs import Runner
 from experiments.tables import definition, job
-from experiments.tables.run import list_tables
 from world_models.data.sources import digits
 
 
@@ -34,7 +33,7 @@ def test_shipped_tables_are_well_formed_and_listed():
         "video_masks",
     ]
     assert definition.names() == known
-    listed = list_tables()
+    listed = definition.list_tables()
     for name in definition.names():
         found = definition.load(name)
         assert name in listed

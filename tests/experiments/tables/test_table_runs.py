@@ -63,7 +63,7 @@ def test_a_failed_member_is_reported_and_the_others_finish_and_are_used_again(ta
             path.write_bytes(b"")
     with pytest.raises(UserError, match=r"1 of 1 members failed .*log\.txt"):
         made("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables)
-    assert "step 0/1 | measuring | jobs: 1 running | " in capfd.readouterr().err  # nothing is left to train
+    assert "result 0/1 | measuring | jobs: 1 running | " in capfd.readouterr().err  # nothing is left to train
     made("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables, force=True)
     assert list((tmp_path / "runs").glob("*.replaced-*"))
     assert result.exists()

@@ -11,7 +11,9 @@ import time
 
 import pytest
 
-from experiments.tools.launchers import ROOT, Job, local, slurm, without
+from experiments.runs.files import ROOT
+from experiments.runs.jobs import Job
+from experiments.tools.launchers import local, slurm
 from world_models.core.errors import UserError
 
 # Saves on the first SIGTERM, counts those that come, and ends a moment later, as training does.
@@ -89,7 +91,7 @@ def test_limit_jobs_at_a_time_share_the_cores(tmp_path):
 
 def test_more_jobs_than_cores_and_bad_input(tmp_path):
     assert all(len(share) == 1 for share in local.shares(1000))
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="limit=0"):
         local.run([], limit=0)
     with pytest.raises(UserError, match="'a'"):
         local.run([python("a", "", tmp_path), python("a", "", tmp_path)])
@@ -100,7 +102,8 @@ def launcher(folder, code):
     """Another process that runs two jobs, one at a time; the first runs `code`."""
     script = """
         import pathlib, sys
-        from experiments.tools.launchers import Job, local
+        from experiments.runs.jobs import Job
+        from experiments.tools.launchers import local
         folder = pathlib.Path(sys.argv[1])
         jobs = [Job(n, (sys.executable, "-c", sys.argv[2], str(folder)), folder / (n + ".log")) for n in "ab"]
         try:
@@ -267,8 +270,3 @@ def test_slurm_refusals(tmp_path, cluster, monkeypatch):
         slurm.submit([job], tmp_path)
     with pytest.raises(UserError, match="no squeue on PATH"):
         slurm.active(tmp_path)
-
-
-def test_flags_are_taken_out_of_a_command_line():
-    words = ["--launch=slurm", "--config.nodes=3", "--nodes", "2", "--a=--nodes", "-dry_run", "--nodry_run", "b"]
-    assert without(words, ("launch", "nodes"), ("dry_run",)) == ["--config.nodes=3", "--a=--nodes", "b"]

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.runs.progress import read_metrics
+from experiments.runs.metrics import read_metrics
 from experiments.training.loop import train
 from experiments.training.monitoring import HUNG
 from tests.experiments.training.test_train import assert_same_weights, weights

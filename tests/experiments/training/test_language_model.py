@@ -12,7 +12,7 @@ import pytest
 import toy_language_model as toy
 
 import experiments
-from experiments.runs.progress import read_metrics
+from experiments.runs.metrics import read_metrics
 from experiments.training import setup
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import train

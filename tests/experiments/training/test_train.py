@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 import experiments
 from experiments.evaluation import rollouts
-from experiments.runs.progress import read_metrics
+from experiments.runs.metrics import read_metrics
 from experiments.training import loop as training
 from experiments.training import setup as running
 from experiments.training.loop import train
@@ -109,7 +109,7 @@ def test_killed_run_resumes_to_the_same_weights(tiny_config, square_data, tmp_pa
 def test_second_signal_exits_at_once(tmp_path):
     script = """
         import time
-        from experiments.runs.progress import StopSignal
+        from experiments.runs.signals import StopSignal
         with StopSignal():
             print("ready", flush=True)
             for _ in range(4):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from world_models.core.errors import ConfigError
+from world_models.core.errors import ConfigError, config_error
 from world_models.core.options import OneOf, from_dict, to_dict
 
 
@@ -96,3 +97,9 @@ def test_option_modules_do_not_import_jax():
     """
     root = pathlib.Path(__file__).resolve().parents[3]
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=root, check=True)
+
+
+def test_config_errors_pass_between_processes():
+    error = pickle.loads(pickle.dumps(config_error("config.a.b", 3, "be at least 4")))
+    assert (type(error), error.field) == (ConfigError, "config.a.b")
+    assert "config.a.b=3" in str(error)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from experiments.commands.record import record
+from experiments.runs.recording import record
 from world_models.core.errors import UserError
 from world_models.data.sources import __main__ as command
 from world_models.data.sources import digits, moving_digits, packages, pictures

@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from experiments.commands.record import record
+from experiments.runs.recording import record
 from world_models.core.errors import UserError
 from world_models.data.sources import worlds
 from world_models.data.stored_episodes import Episodes
