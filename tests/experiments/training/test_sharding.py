@@ -14,7 +14,8 @@ SCRIPT = """
     import jax, numpy as np
     from ml_collections import ConfigDict
     from experiments.tools.benchmarks.collectives import collectives
-    from experiments.training.experiment import make_experiment, open_episodes
+    from experiments.training.data import open_episodes
+    from experiments.training.experiment import make_experiment
     from experiments.training.setup import prepare
     from experiments.training.state import create_state
     from world_models.core import sharding as parallel
@@ -38,8 +39,7 @@ SCRIPT = """
         # At the size that people train: small buffers of a fixed size weigh as much as a debug model's parameters.
         full, spec = module.get_config(), open_episodes(config, folder, "train").spec
         spec = dataclasses.replace(spec, frame_shape=(32, 32, 3))
-        if "attention" in full.network:
-            full.network.attention = "xla"
+        full.runtime.compute.attention = "xla"
         init, shapes, *_ = create_state(make_experiment(full, spec), full, mesh)
         born, share = init.lower().compile().memory_analysis(), parallel.state_bytes(shapes)[1]
         for _ in range(3):
