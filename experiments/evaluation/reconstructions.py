@@ -131,13 +131,14 @@ def write(run: "LoadedRun") -> pathlib.Path:
         media.write_mp4(folder / "reconstructions.mp4", media.grid(cells, gutter=2), fps)
         figures.append(report.figure(folder / "reconstructions.mp4", f"The same in motion, {fps:g} frames a second."))
     if report.plot_training(folder / "training.png", read_metrics(run.workdir)):
-        figures += ["<h2>Training</h2>", report.figure(folder / "training.png", "The loss, by training step.")]
+        figures += [report.heading("Training"), report.figure(folder / "training.png", "The loss, by training step.")]
     sentences = "; ".join(
         f"{name.replace('_', ' ')}: PSNR {metrics['psnr'][name]:.2f} dB, SSIM {metrics['ssim'][name]:.3f}"
         for name in metrics["psnr"]
     )
     config = json.loads((run.workdir / "config.json").read_text())
-    body = [f"<p>{metrics['num_examples']} held-out clips. {sentences}. {metrics['caveat']}</p>", *figures]
+    summary = f"{metrics['num_examples']} held-out clips. {sentences}. {metrics['caveat']}"
+    body = [report.paragraph(summary), *figures]
     return report.write_page(
         folder / "report.html", f"Reconstructions: {run.workdir.name}", body, metrics["provenance"], config
     )

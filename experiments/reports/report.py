@@ -1,7 +1,6 @@
-"""The report of `imagine`: one HTML file with everything in it, which opens from disk on a desk or a phone."""
+"""The report of `imagine`: one self-contained HTML file, for desktop and phone."""
 
 import base64
-import html
 import json
 import math
 import pathlib
@@ -9,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
+from experiments.reports import html
 from experiments.reports.pictures import (
     METRICS,
     PREDICTORS,
@@ -19,10 +20,22 @@ from experiments.reports.pictures import (
     plot_training,
     write_media,
 )
+from experiments.runs.files import write_text
 
-__all__ = ["Futures", "figure", "plot_metrics", "plot_training", "verdict", "write_media", "write_page", "write_report"]
+__all__ = [
+    "Futures",
+    "figure",
+    "heading",
+    "paragraph",
+    "plot_metrics",
+    "plot_training",
+    "verdict",
+    "write_media",
+    "write_page",
+    "write_report",
+]
 
-# What to say under each video and strip; the file names are those of `write_media`.
+# (heading, file of `write_media`, caption).
 SECTIONS = (
     (
         "Imagined beside what happened",
@@ -51,6 +64,12 @@ SECTIONS = (
         "chance, or what the context hides, decides.",
     ),
     (None, "samples.png", "The same samples, moment by moment."),
+)
+
+
+ACTION_NOTE = (
+    "Paired over contexts: the mean squared error (images in 0..1, changing pixels) under shuffled actions, minus that "
+    "under the true ones; the interval is a bootstrap over contexts. A model that ignores its actions scores zero."
 )
 
 
@@ -87,32 +106,59 @@ def write_report(
     """
     folder = pathlib.Path(folder)
     plot_metrics(folder / "metrics.png", metrics)
-    parts = [_verdict(metrics)]
-    for heading, name, caption in SECTIONS:
-        parts.append(f"<h2>{html.escape(heading)}</h2>" if heading else "")
+    parts = [_parts().verdict(*verdict(metrics))]
+    for section, name, caption in SECTIONS:
+        parts += [heading(section)] if section else []
         caption += f" {fps:g} frames a second." if name.endswith(".mp4") else ""
         parts.append(figure(folder / name, caption))
-    parts += ["<h2>Numbers</h2>", figure(folder / "metrics.png", _metrics_caption(metrics)), _table(metrics)]
-    parts += ["<h2>Action following</h2>", f"<p>{html.escape(_action_following(metrics)[1])}</p>", _ACTION_NOTE]
+    parts += [heading("Numbers"), figure(folder / "metrics.png", _metrics_caption(metrics)), _table(metrics)]
+    parts += [heading("Action following"), paragraph(_action_following(metrics)[1]), _parts().note(ACTION_NOTE)]
     if plot_training(folder / "training.png", history):
-        parts += [
-            "<h2>Training</h2>",
-            figure(folder / "training.png", "The loss that was minimised, by training step."),
-        ]
+        parts += [heading("Training"), figure(folder / "training.png", "The minimized loss by training step.")]
     return write_page(folder / "report.html", title, parts, provenance, config)
 
 
 def write_page(
-    path: pathlib.Path, title: str, parts: Sequence[str], provenance: dict[str, Any], config: dict[str, Any]
+    path: pathlib.Path, title: str, parts: Sequence[Markup | str], provenance: dict[str, Any], config: dict[str, Any]
 ) -> pathlib.Path:
-    """Writes a report of `parts`, HTML, under a heading and with how it was made at its end; returns its path."""
-    made = [
-        _details("Provenance", _mapping(provenance)),
-        _details("Config", f"<pre>{html.escape(_json(config))}</pre>"),
-    ]
-    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts, "<h2>How it was made</h2>", *made])
-    path.write_text(_PAGE.format(title=html.escape(title), style=_STYLE, body=body), encoding="utf-8")
+    """Writes a report of parts under a heading, with provenance and config at its end.
+
+    Args:
+      path: the file to write.
+      title: heading, plain text.
+      parts: as `heading`, `paragraph` and `figure` make them; a plain string is escaped.
+      provenance, config: anything that `json.dumps` or `str` can show.
+
+    Returns:
+      `path`.
+    """
+    style, style_source = html.inline("report.css")
+    page = html.render(
+        "report.html",
+        title=title,
+        step=provenance.get("step"),
+        parts=parts,
+        provenance=[(key, value if isinstance(value, str) else _json(value)) for key, value in provenance.items()],
+        config=_json(config),
+        style=style,
+        style_source=style_source,
+    )
+    write_text(path, page)
     return path
+
+
+def heading(text: str) -> Markup:
+    """A heading of a part of a report."""
+    return _parts().heading(text)
+
+
+def paragraph(text: str) -> Markup:
+    """A paragraph of plain text."""
+    return _parts().paragraph(text)
+
+
+def _parts() -> Any:
+    return html.macros("report_parts.html")
 
 
 def verdict(metrics: dict[str, Any]) -> tuple[bool, str]:
@@ -179,11 +225,6 @@ def _action_following(metrics: dict[str, Any]) -> tuple[bool, str]:
     )
 
 
-def _verdict(metrics: dict[str, Any]) -> str:
-    good, text = verdict(metrics)
-    return f'<p class="verdict {"good" if good else "bad"}">{html.escape(text)}</p>'
-
-
 def _metrics_caption(metrics: dict[str, Any]) -> str:
     return (
         f"Means over {metrics['num_contexts']} held-out contexts of {metrics['num_context_frames']} frames; PSNR and "
@@ -193,101 +234,30 @@ def _metrics_caption(metrics: dict[str, Any]) -> str:
     )
 
 
-def _table(metrics: dict[str, Any]) -> str:
+def _table(metrics: dict[str, Any]) -> Markup:
     """A row per horizon, a column per metric and predictor; the best predictor in bold."""
     names = [name for name in METRICS if name in metrics]
-    head = "".join(f'<th colspan="{len(PREDICTORS)}">{html.escape(METRICS[name])}</th>' for name in names)
-    labels = "".join(f"<th>{html.escape(label)}</th>" for _ in names for label, *_ in PREDICTORS.values())
     rows = []
     for i, horizon in enumerate(metrics["horizon"]):
-        cells = [f"<th>{horizon}</th>"]
+        cells = []
         for name in names:
             values = as_floats([metrics[name][predictor][i] for predictor in PREDICTORS])
-            best = np.nanmax(values) if np.isfinite(values).any() else np.nan
-            cells += [_number(value, 2 if name.startswith("psnr") else 3, value == best) for value in values]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = f'<thead><tr><th rowspan="2">horizon</th>{head}</tr><tr>{labels}</tr></thead>'
-    return f'<div class="scroll table"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+            best = np.nanmax(values) if np.isfinite(values).any() else math.nan
+            digits = 2 if name.startswith("psnr") else 3
+            cells += [("–" if math.isnan(value) else f"{value:.{digits}f}", value == best) for value in values]
+        rows.append((horizon, cells))
+    labels = [label for label, *_ in PREDICTORS.values()]
+    return _parts().table([METRICS[name] for name in names], labels, rows)
 
 
-def _number(value: float, digits: int, bold: bool) -> str:
-    if math.isnan(value):
-        return "<td>–</td>"
-    return f"<td><b>{value:.{digits}f}</b></td>" if bold else f"<td>{value:.{digits}f}</td>"
-
-
-def figure(path: pathlib.Path, caption: str) -> str:
+def figure(path: pathlib.Path, caption: str) -> Markup:
     """A video or picture, embedded, with its caption; wide pictures scroll sideways on a narrow screen."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: call write_media on {path.parent} before write_report")
-    data = base64.b64encode(path.read_bytes()).decode()
-    if path.suffix == ".mp4":
-        source = f"data:video/mp4;base64,{data}"
-        shown = f'<video controls loop autoplay muted playsinline src="{source}"></video>'
-    else:
-        shown = f'<div class="scroll"><img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}"></div>'
-    return f"<figure>{shown}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
-def _details(summary: str, content: str) -> str:
-    return f'<details><summary>{html.escape(summary)}</summary><div class="scroll">{content}</div></details>'
-
-
-def _mapping(values: dict[str, Any]) -> str:
-    rows = []
-    for key, value in values.items():
-        text = value if isinstance(value, str) else _json(value)
-        rows.append(f"<tr><th>{html.escape(str(key))}</th><td><pre>{html.escape(text)}</pre></td></tr>")
-    return f'<table class="mapping">{"".join(rows)}</table>'
+    is_video = path.suffix == ".mp4"
+    source = f"data:{'video/mp4' if is_video else 'image/png'};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return _parts().figure(is_video, source, path.stem, caption)
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
-
-
-_ACTION_NOTE = """<p class="note">Paired over contexts: the mean squared error (images in 0..1, changing pixels) under
-shuffled actions, minus that under the true ones; the interval is a bootstrap over contexts. A model that ignores its
-actions scores zero.</p>"""
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d1f23; --soft: #5b6068; --paper: #fbfbfa; --card: #fff; --line: #dcdee2;
-  --good: #0072b2; --bad: #d55e00 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e7ea; --soft: #a2a7b0; --paper: #16181c; --card: #1f2227;
-  --line: #3a3e46; --good: #56b4e9; --bad: #f0883e } }
-* { box-sizing: border-box }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
-  margin: 0 auto; padding: 1rem }
-h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem }
-.verdict { background: var(--card); border: 1px solid var(--line); border-left: 5px solid var(--bad);
-  border-radius: 6px; padding: .8rem 1rem; font-size: 1.05rem } .verdict.good { border-left-color: var(--good) }
-figure { margin: 0 0 1.4rem } figcaption, .note { color: var(--soft); font-size: .9rem; margin-top: .4rem }
-video { display: block; max-width: 100%; max-height: 90vh; margin: 0 auto; border-radius: 6px; background: #fff }
-.scroll { overflow-x: auto; border-radius: 6px }
-img { display: block; width: 100%; min-width: 44rem; background: #fff }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; font-weight: normal }
-thead th { color: var(--soft); vertical-align: bottom; border-bottom-width: 2px }
-.table { max-height: 32rem; overflow-y: auto } .table td:nth-child(3n+2) { border-left: 1px solid var(--line) }
-tbody th { position: sticky; left: 0; background: var(--paper) }
-.mapping th, .mapping td { text-align: left; vertical-align: top } .mapping pre { margin: 0 }
-details { border: 1px solid var(--line); border-radius: 6px; padding: .6rem 1rem; margin: .6rem 0;
-  background: var(--card) }
-details th { background: none; color: var(--soft) } summary { cursor: pointer }
-pre { font-size: .8rem; line-height: 1.4 }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

@@ -12,6 +12,7 @@ from flax import nnx
 
 from experiments.evaluation.rollouts import roll_out
 from experiments.runs import workdir as workdirs
+from experiments.runs.files import read_json
 from experiments.training.data import open_windows
 from experiments.training.experiment import Experiment, make_experiment
 from experiments.training.state import abstract_model
@@ -45,7 +46,7 @@ class LoadedRun:
 
     def provenance(self, **extra: Any) -> dict[str, Any]:
         """Where numbers about it come from, as `workdirs.provenance`, with the revision that trained it."""
-        trained = json.loads((self.workdir / "provenance.json").read_text())["revision"]
+        trained = read_json(self.workdir / "provenance.json", "restore it from a copy", ["revision"])["revision"]
         return workdirs.provenance(step=self.step, seed=self.config.seed, trained_at=trained, **extra)
 
     def provenance_of(self, split: str) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def load(
     config = config or workdirs.load_config(workdir)
     if not (workdir / "checkpoints").is_dir() or not (workdir / "data_spec.json").exists():
         raise UserError(f"--workdir={workdir} has no checkpoints yet: run launch.py train first.")
-    spec = specs.from_dict(json.loads((workdir / "data_spec.json").read_text()))
+    spec = specs.from_dict(read_json(workdir / "data_spec.json", "launch.py train writes it anew"))
     experiment = make_experiment(config, spec)
     merge, (params, constants), names = abstract_model(experiment, config.seed)
     mesh = parallel.make_mesh((1, -1, 1))  # whatever the run was trained on

@@ -34,7 +34,7 @@ class Progress:
         self._every = 0.1 if live else every
         form = BAR.replace("{unit}", unit)
         self._bar = (
-            tqdm(total=total, initial=done, unit=f" {unit}", bar_format=form, dynamic_ncols=True) if live else None
+            tqdm(total=total, initial=done, unit=unit, bar_format=form, dynamic_ncols=True) if live else None
         )
 
     def show(self, done: int, text: str) -> None:
@@ -51,7 +51,7 @@ class Progress:
                 self.total,
                 now - self._start,
                 prefix=text,
-                unit=f" {self._unit}",
+                unit=self._unit,
                 initial=self._first,
                 bar_format=LINE.replace("{unit}", self._unit),
             )

@@ -144,7 +144,10 @@ def _locked(path: pathlib.Path, busy: str) -> IO[str]:
     """The file at a path, open and locked."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a")  # noqa: SIM115
+        try:
+            file = open(path, "a")  # noqa: SIM115
+        except FileNotFoundError:  # its last holder has removed the folder meanwhile
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,7 +1,9 @@
-"""Finds runs, tables and sweeps below a folder and reads what a page shows of them."""
+"""Finds runs, tables and sweeps below a folder and reads them for the overview."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -17,7 +19,7 @@ POINTS = 400
 
 @dataclasses.dataclass
 class Found:
-    """What lies below a folder; `damaged` holds (path, reason) of what could not be read."""
+    """Entries below a folder; `damaged` holds (path, reason) of those that could not be read."""
 
     runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     tables: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -26,13 +28,13 @@ class Found:
 
 
 def find(root: pathlib.Path) -> Found:
-    """Looks through a folder.
+    """Searches a folder.
 
     Raises:
       UserError: if it is not there or holds nothing to show.
     """
     if not root.is_dir():
-        raise UserError(f"--workdir={root} is no folder: name one that holds runs or tables.")
+        raise UserError(f"--workdir={root} must be a folder that holds runs or tables.")
     found = Found()
     readers: dict[str, tuple[Callable[[pathlib.Path], dict[str, Any]], list]] = {
         "config.json": (read_run, found.runs),
@@ -46,7 +48,7 @@ def find(root: pathlib.Path) -> Found:
             read, into = readers[name]
             try:
                 into.append({**read(here / name), "path": here.relative_to(root).as_posix()})
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 found.damaged.append((f"{here.relative_to(root) / name}", f"{type(error).__name__}: {error}"))
     if not (found.runs or found.tables or found.sweeps or found.damaged):
         raise UserError(f"--workdir={root} holds no run, table or sweep: name a folder above some, such as runs.")
@@ -57,7 +59,7 @@ def find(root: pathlib.Path) -> Found:
 
 
 def read_run(path: pathlib.Path) -> dict[str, Any]:
-    """What the page shows of the run whose config.json is at `path`."""
+    """The entry of the run whose config.json is at `path`."""
     folder, config = path.parent, _read_json(path)
     origin = _read_json(folder / "provenance.json") if (folder / "provenance.json").exists() else {}
     series = _series(read_metrics(folder))
@@ -83,7 +85,7 @@ def _series(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     series: dict[str, list[tuple[int, float]]] = {}
     for line in lines:
         for name, value in line.items():
-            if name != "step" and isinstance(value, int | float):
+            if name != "step" and isinstance(value, int | float) and math.isfinite(value):
                 series.setdefault(name, []).append((line["step"], value))
     return series
 
@@ -96,28 +98,32 @@ def _thin(values: list[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def _futures(folder: pathlib.Path) -> dict[str, Any] | None:
-    """What `imagine` made: files that are there, and PSNR at a few horizons."""
+    """The output of `imagine`: its files, and PSNR at a few horizons, where it imagined and did not reconstruct."""
     path = folder / "imagine" / "metrics.json"
     if not path.exists():
         return None
     metrics = _read_json(path)
+    names = ("strip.png", "futures.mp4", "reconstructions.png", "report.html")
+    made = {"files": [name for name in names if (folder / "imagine" / name).exists()], "step": metrics.get("step")}
+    if "horizon" not in metrics:
+        return {**made, "psnr": []}
     horizons = metrics["horizon"]
     shown = sorted({horizons[0], horizons[len(horizons) // 2], horizons[-1]})
     psnr = metrics["psnr_changed"]
     rows = [(h, psnr["imagined"][horizons.index(h)], psnr["copy_last"][horizons.index(h)]) for h in shown]
-    names = ("strip.png", "futures.mp4", "branches.mp4", "report.html")
-    return {"files": [n for n in names if (folder / "imagine" / n).exists()], "psnr": rows, "step": metrics.get("step")}
+    return {**made, "psnr": rows}
 
 
 def _name_members(found: Found) -> None:
-    """Tells the runs of tables, whose folders are content addresses, which rows they belong to."""
+    """Labels the runs of tables, whose folders are content addresses, with the rows that they belong to."""
     by_address = {run["path"].rsplit("/", 1)[-1]: run for run in found.runs}
     for table in found.tables:
-        for row in table.get("rows", []):
-            for member in row.get("members", []):
-                run = by_address.get(pathlib.PurePath(member.get("run", "")).name)
-                if run:
-                    run["labels"].append(f"{table['table']} {table['scale']}: {row['name']}, seed {member['seed']}")
+        with contextlib.suppress(KeyError, TypeError, AttributeError):  # the table is damaged, as its drawing will show
+            for row in table["rows"]:
+                for member in row["members"]:
+                    run = by_address.get(pathlib.PurePath(member["run"]).name)
+                    if run:
+                        run["labels"].append(f"{table['table']} {table['scale']}: {row['name']}, seed {member['seed']}")
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

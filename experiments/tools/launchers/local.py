@@ -134,11 +134,11 @@ def pass_on(signals: Signals, processes: Sequence[subprocess.Popen]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def end(processes: Sequence[subprocess.Popen], grace: float = GRACE) -> None:
-    """Ends processes that run: SIGTERM, and SIGKILL to them and theirs after `grace` seconds."""
+def end(processes: Sequence[subprocess.Popen]) -> None:
+    """Ends processes that run: SIGTERM, and SIGKILL to them and theirs after `GRACE` seconds."""
     for process in processes:
         process.terminate()
-    deadline = time.monotonic() + grace
+    deadline = time.monotonic() + GRACE
     for process in processes:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))

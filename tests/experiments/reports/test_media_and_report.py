@@ -1,6 +1,7 @@
 """Videos, strips and the report, opened again: sizes, frame counts, contents, and nothing that leads outside."""
 
 import base64
+import html
 import io
 import re
 
@@ -180,7 +181,7 @@ def test_report_embeds_everything_and_leads_nowhere(tmp_path):
     for name in [*names, "metrics.png", "training.png"]:
         assert base64.b64encode((tmp_path / name).read_bytes()).decode() in text
     assert text.count("<video controls loop autoplay muted playsinline") == 3
-    assert '"seed": 7' in text.replace("&quot;", '"')
+    assert '"seed": 7' in html.unescape(text)
     assert "abc123" in text
     picture = Image.open(io.BytesIO((tmp_path / "metrics.png").read_bytes())).convert("RGB")
     colors = np.unique(np.asarray(picture).reshape(-1, 3), axis=0).tolist()

@@ -98,6 +98,26 @@ def test_more_jobs_than_cores_and_bad_input(tmp_path):
     assert local.run([]) == {}
 
 
+def test_jobs_that_ignore_sigterm_are_killed_when_the_caller_fails(tmp_path, monkeypatch):
+    code = """
+        import pathlib, signal, sys, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pathlib.Path(sys.argv[1], "started").touch()
+        time.sleep(60)
+        """
+
+    def tick(states):
+        if (tmp_path / "started").exists():
+            raise RuntimeError("the caller")
+
+    monkeypatch.setattr(local, "GRACE", 0.3)
+    monkeypatch.setattr(local, "TICK", 0.05)
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError, match="the caller"):
+        local.run([python("deaf", code, tmp_path, tmp_path)], tick=tick)
+    assert time.monotonic() - begin < 30
+
+
 def launcher(folder, code):
     """Another process that runs two jobs, one at a time; the first runs `code`."""
     script = """
@@ -253,6 +273,14 @@ def test_a_signal_to_a_slurm_task_reaches_its_command_once(tmp_path, capsys):
     os.killpg(task.pid, signal.SIGTERM)  # the widest way SLURM has: every process of the task
     assert task.wait(timeout=20) == 0
     assert (tmp_path / "saved").read_text() == "1"
+
+
+@pytest.mark.parametrize("name", ["a\nscancel --me\n#", "a\rb"])
+def test_a_name_cannot_break_out_of_a_slurm_script(tmp_path, cluster, name):
+    with pytest.raises(UserError, match="--workdir=.*control characters"):
+        slurm.submit([python("a", "", tmp_path)], tmp_path / name)
+    with pytest.raises(UserError, match="no option of sbatch"):
+        slurm.submit([python("a", "", tmp_path)], tmp_path, [f"--time=1\n{name}"])
 
 
 def test_slurm_refusals(tmp_path, cluster, monkeypatch):

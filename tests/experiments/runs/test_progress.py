@@ -1,0 +1,117 @@
+"""Progress, rates and metrics by step."""
+
+import json
+import sys
+import types
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments.runs import metrics as metrics_module
+from experiments.runs import progress as progress_module
+from experiments.runs.metrics import MetricsWriter, read_metrics
+from experiments.runs.progress import Meter, Progress
+
+WANDB = {"enabled": False, "project": "mine", "entity": "", "group": "g", "tags": ("a", "b"), "mode": "offline"}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set."""
+    now = types.SimpleNamespace(time=100.0)
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now.time)
+    return now
+
+
+def test_a_line_comes_every_ten_seconds_and_at_the_end_without_a_terminal(clock, capsys):
+    progress = Progress(20, 10, unit="episode")
+    for done in range(11, 15):
+        clock.time += 4
+        progress.show(done, f"loss {done}")
+    progress.close()
+    progress.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" | ")[:2] for line in lines] == [
+        ["episode 11/20", "loss 11"],
+        ["episode 14/20", "loss 14"],
+    ]
+    assert lines[-1].endswith("00:24 left")  # four took 16 s
+    assert "4.00s/episode" in lines[-1]
+
+
+def test_the_last_state_is_shown_at_once(clock, capsys):
+    progress = Progress(2)
+    progress.show(1, "a")
+    progress.show(2, "b")
+    progress.close()
+    assert [line.split(" | ")[0] for line in capsys.readouterr().err.splitlines()] == ["step 1/2", "step 2/2"]
+
+
+def test_other_processes_are_quiet(capsys):
+    progress = Progress(2, quiet=True)
+    progress.show(2, "b")
+    progress.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_has_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    progress = Progress(2)
+    progress.show(2, "loss 1.5")
+    progress.close()
+    err = capsys.readouterr().err
+    assert "step 2/2" in err
+    assert "loss 1.5" in err
+    assert "\r" in err
+
+
+def test_rates_count_what_they_are_told_to(clock):
+    meter = Meter(50, 3, "tokens")
+    assert str(meter) == "measuring"
+    with meter.waiting():
+        clock.time += 1
+    with meter.paused():
+        clock.time += 100
+    clock.time += 3
+    assert meter.rates(5) == {"tokens_per_second": 25.0, "data_wait": 0.25}
+    assert str(meter) == "25 tokens/s | data wait 25 %"
+
+
+def writer(workdir, step, **wandb):
+    return MetricsWriter(workdir, ConfigDict({"runtime": {"wandb": WANDB | wandb}}), from_step=step)
+
+
+def test_resuming_drops_what_is_done_again_and_a_torn_line_swallows_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    whole = "".join(json.dumps({"step": step, "train/loss": 1.0 / step}) + "\n" for step in range(1, 6))
+    path.write_text(whole + '{"step": 6, "tra')
+    metrics = writer(tmp_path, 3)
+    metrics.write(4, {"train/loss": float("nan")})
+    metrics.close()
+    assert [(line["step"], line["train/loss"]) for line in read_metrics(tmp_path)] == [
+        (1, 1.0), (2, 0.5), (3, 1 / 3), (4, None)
+    ]  # fmt: skip
+    assert len(path.read_text().splitlines()) == 4
+
+    def killed(path, text):  # before anything has taken the file's place
+        raise KeyboardInterrupt
+
+    before = path.read_bytes()
+    monkeypatch.setattr(metrics_module, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer(tmp_path, 2)
+    assert path.read_bytes() == before
+
+
+def test_a_resumed_run_is_the_same_run_of_wandb(tmp_path, monkeypatch):
+    started = []
+    run = types.SimpleNamespace(log=lambda values, step: None, finish=lambda: None)
+    fake = types.SimpleNamespace(init=lambda **options: started.append(options) or run)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for _ in range(2):
+        writer(tmp_path, 0, enabled=True).close()
+    first, second = started
+    assert first["id"] == second["id"] == (tmp_path / "wandb_id").read_text()
+    assert (first["project"], first["entity"], first["group"], first["mode"]) == ("mine", None, "g", "offline")
+    assert first["tags"] == ["a", "b"]
+    assert first["resume"] == "allow"
