@@ -142,6 +142,14 @@ def set_fields(config, **values):
     return config
 
 
+def set_field(config, field, value):
+    """Sets a field by its dotted name below the config."""
+    *blocks, name = field.split(".")
+    for block in blocks:
+        config = config[block]
+    config[name] = value
+
+
 def stripes(index: int) -> np.ndarray:
     """An image uint8 [16, 16, 1] of one of three classes that only the direction of its stripes tells."""
     rng = np.random.default_rng(index)

@@ -28,7 +28,7 @@ CORRELATIONS = {
 
 def make_planning(run: "LoadedRun") -> PlanningEvaluation:
     """The evaluation of planning where the data of a run come from."""
-    record = run.config.get("record", {})
+    record = run.config.get("record") or {}
     return (GymnasiumPlanning if record.get("source") == "gymnasium" else WorldPlanning)(run)
 
 

@@ -38,7 +38,7 @@ def make_world(run: "LoadedRun") -> World:
     Raises:
       ConfigError: if it is none of the JAX-native ones, or not the one that its data were recorded in.
     """
-    record = run.config.get("record", {})
+    record = run.config.get("record") or {}
     if record.get("source") not in registry.WORLDS:
         valid = f"be a world to plan in: one of {', '.join((*registry.WORLDS, 'gymnasium'))}"
         raise config_error("config.record.source", record.get("source"), valid)

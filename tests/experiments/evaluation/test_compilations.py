@@ -7,7 +7,8 @@ import jax
 import pytest
 from flax import nnx
 
-from experiments.training.experiment import make_experiment, open_windows
+from experiments.training.data import open_windows
+from experiments.training.experiment import make_experiment
 
 
 def compiled(caplog, function):

@@ -9,7 +9,7 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
-from conftest import set_fields, stripes
+from conftest import set_field, set_fields, stripes
 
 import launch
 from configs.fashion_mae import get_config
@@ -19,7 +19,7 @@ from experiments.runs.loading import load
 from experiments.training.data import open_episodes
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError
 from world_models.data.clips import Windows
 from world_models.data.sources import digits
 
@@ -148,27 +148,27 @@ def make_clip(config, count=8):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value", "named"),
     [
-        ("model.patch", 5, "Frames of 16x16 must be multiples of config.model.patch=5"),
-        ("model.mask_ratio", 0.99, "config.model.mask_ratio=0.99 leaves 0 of 16 patches"),
-        ("model.mask_ratio", 0.0, "config.model.mask_ratio=0.0 leaves 16 of 16 patches"),
-        ("model.target", "tokens", "config.model.target='tokens' must be one of"),
-        ("model.tubelet", 2, "config.data.clip_length=1 must be a multiple of config.model.tubelet=2"),
-        ("model.pixels.std", (0.1, 0.2), r"config.model.pixels.std=\(0.1, 0.2\) must have 1 or 1 numbers"),
-        ("encoder.heads", 3, "config.model.encoder.width=16 must be a multiple of config.model.encoder.heads=3"),
-        ("augment.crop_scale", (0.5, 2.0), r"config.augment.crop_scale=\(0.5, 2.0\) must be"),
-        ("eval.pool", "max", "config.eval.probes.pool='max' must be"),
-        ("eval.probes", ("rigde",), "config.eval.probes.names=.* has 'rigde'"),
-        ("eval.label_key", "class", "config.eval.probes.label_key"),
+        ("model.patch", 5, ""),
+        ("model.mask_ratio", 0.99, ""),  # leaves 0 of 16 patches
+        ("model.mask_ratio", 0.0, ""),
+        ("model.target", "tokens", ""),
+        ("model.tubelet", 2, ""),
+        ("model.pixels.std", (0.1, 0.2), ""),
+        ("model.encoder.heads", 3, "model.encoder.width"),
+        ("augment.crop_scale", (0.5, 2.0), ""),
+        ("eval.probes.pool", "max", ""),
+        ("eval.probes.names", ("rigde",), ""),
+        ("eval.probes.label_key", "class", ""),
     ],
 )
-def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value, message):
+def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value, named):
     config.eval.probes.names = ("ridge",)
-    block, name = field.split(".")
-    config[block][name] = value
-    with pytest.raises(UserError, match=message):
+    set_field(config, field, value)
+    with pytest.raises(ConfigError) as caught:
         train(config, tmp_path)
+    assert caught.value.field == f"config.{named or field}"
     assert not list(tmp_path.rglob("checkpoints/*"))
 
 
@@ -182,7 +182,7 @@ MESHES = """
     for mesh in json.loads(sys.argv[1]):
         config = get_config("debug")
         config.data.dataset, config.runtime.mesh = sys.argv[2], tuple(mesh)
-        set_fields(config, batch_size=16, num_steps=8, eps=1e-3)
+        config.train.update({"batch_size": 16, "num_steps": 8, "optimizer": {"eps": 1e-3}})
         config.model.encoder.heads = 4
         run = prepare(config, pathlib.Path(sys.argv[3]) / "-".join(map(str, mesh)))
         state, losses = run.state, []

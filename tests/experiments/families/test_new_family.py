@@ -6,7 +6,7 @@ import sys
 import types
 
 import experiments
-from experiments.evaluation.futures import imagine
+from experiments.evaluation import futures
 from experiments.training.loop import train
 
 PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "new_family.md"
@@ -21,4 +21,4 @@ def test_the_page_on_new_families_works_through_every_command(tiny_config, tmp_p
     train(tiny_config, tmp_path)
     run = experiments.load(tmp_path)
     assert run.model.change.embedding.shape == (2, 1)
-    assert imagine(run).exists()
+    assert futures.write(run).exists()

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from conftest import set_fields
+from conftest import set_field, set_fields
 
 import launch
 from configs.car_tokenizer import get_config
 from experiments.evaluation.measure import measure
 from experiments.runs.loading import load
 from experiments.training.loop import train
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError
 
 
 @pytest.fixture
@@ -42,17 +42,17 @@ def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value"),
     [
-        ("model.patch", 5, "Frames of 16x16 must be multiples of config.model.patch=5"),
-        ("model.mask_ratio_max", 1.0, "config.model.mask_ratio_max=1.0 must be at least 0 and below 1"),
-        ("model.latent_channels", 0, "config.model.latent_channels=0 must be at least 1"),
-        ("model.window", 99, "config.model.window=99 must be from 1 to config.data.clip_length"),
-        ("encoder.depth", 3, "config.model.encoder.depth=3 must be a multiple of config.model.time_every"),
+        ("model.patch", 5),
+        ("model.mask_ratio_max", 1.0),
+        ("model.latent_channels", 0),
+        ("model.window", 99),
+        ("model.encoder.depth", 3),
     ],
 )
-def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value, message):
-    block, name = field.split(".")
-    config[block][name] = value
-    with pytest.raises(UserError, match=message):
+def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value):
+    set_field(config, field, value)
+    with pytest.raises(ConfigError) as caught:
         train(config, tmp_path)
+    assert caught.value.field == f"config.{field}"

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from world_models.core.types import ActionSpec
-from world_models.planning import episodes
-from world_models.planning.hierarchy import HierarchicalPlanner, Level
+from world_models.planning import episodes, host
 from world_models.planning.host import Player
-from world_models.planning.options import Search
+from world_models.planning.model import LatentLevel
+from world_models.planning.options import PlannerLevel
+from world_models.planning.planner import make_planner
 
 
 class Task(NamedTuple):
@@ -62,18 +64,38 @@ def seen(frame, state):
     return jnp.stack([column, row]).astype(jnp.float32)
 
 
+class SquareModel(nnx.Module):
+    """A model that knows the square; its latents are places."""
+
+    actions = Square.spec
+    planning_levels = (LatentLevel(action_size=2),)
+    can_decode = False
+
+    def encode(self, frames):
+        return jax.vmap(jax.vmap(lambda frame: seen(frame, None)))(frames)
+
+    def lift(self, level, below):
+        return below
+
+    def distance_embedding(self, level, z):
+        return z
+
+    def init_carry(self, level, z):
+        return z
+
+    def step_level(self, level, carry, action, rng=None):
+        return jnp.clip(carry + action, 0, 7)
+
+    def observe_latent(self, level, carry, action, z):
+        return z
+
+    def latent(self, level, carry):
+        return carry
+
+
 WORLD = Square()
-SEARCH = Search(2, horizon=4, samples=48, iterations=4, elites=6, low=-1.0, high=1.0)
-PLANNER = HierarchicalPlanner(
-    (
-        Level(
-            step=lambda states, actions, key: jnp.clip(states + actions, 0, 7),
-            distance=lambda states, goal: jnp.sum((states - goal) ** 2, axis=-1),
-            search=SEARCH,
-            cost="sum",
-        ),
-    )
-)
+SETTINGS = (PlannerLevel(2, horizon=4, samples=48, iterations=4, elites=6, low=-1.0, high=1.0, cost="sum"),)
+PLANNER = make_planner(SquareModel(), SETTINGS)
 TASKS = Task(
     jnp.array([[0.0, 0.0], [7.0, 1.0], [3.0, 3.0], [0.0, 7.0]]),
     jnp.array([[6.0, 5.0], [1.0, 4.0], [3.0, 3.0], [60.0, 7.0]]),  # the last one is out of the world
@@ -175,7 +197,8 @@ class GymSquare(gymnasium.Env):
 
 def test_a_gymnasium_environment_is_played_as_the_compiled_world_is(played):
     _, compiled = played
-    player = Player(lambda frame: seen(frame, None), PLANNER)
+    host._act.clear_cache()
+    player = Player(SquareModel(), SETTINGS)
     keys = jax.random.split(jax.random.key(0), 4)
     for i in (0, 1):
         task = jax.tree.map(lambda x, i=i: x[i], TASKS)
@@ -187,8 +210,8 @@ def test_a_gymnasium_environment_is_played_as_the_compiled_world_is(played):
         assert found.infos[-1] == {"success": True}
         assert not found.terminated
     first = int(np.argmax(found.rewards)) + 1
-    short = player.play(GymSquare(task, ends=True), goal, keys[1], WORLD.num_steps)
+    short = Player(SquareModel(), SETTINGS).play(GymSquare(task, ends=True), goal, keys[1], WORLD.num_steps)
     assert short.terminated
     np.testing.assert_array_equal(short.actions, found.actions[:first])
     assert (len(short.frames), short.plan_infos[0].shape) == (first + 1, (first, 1))
-    assert player._act._cache_size() == 1
+    assert host._act._cache_size() == 1  # of both players

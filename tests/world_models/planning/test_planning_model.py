@@ -9,7 +9,7 @@ from world_models.environments.worlds.two_rooms import TwoRooms
 from world_models.models.latent_dynamics.model import MultiLevelDynamics
 from world_models.planning import episodes
 from world_models.planning.model import LatentLevel, PlanningModel
-from world_models.planning.options import PlannerLevel, Search
+from world_models.planning.options import PlannerLevel
 from world_models.planning.planner import encode_frame, make_planner
 
 WORLD = TwoRooms((65, 65))
@@ -56,8 +56,8 @@ class DotTracker(nnx.Module):
 
 def test_a_model_of_another_class_is_planned_in():
     model = DotTracker()
-    search = Search(2, horizon=8, samples=64, iterations=4, elites=8, low=-HIGH, high=HIGH, std=HIGH / 2)
-    settings = (PlannerLevel(search, cost="sum"),)
+    search = {"horizon": 8, "samples": 64, "iterations": 4, "elites": 8, "low": -HIGH, "high": HIGH, "std": HIGH / 2}
+    settings = (PlannerLevel(2, **search, cost="sum"),)
     drawn = jax.tree.map(jnp.asarray, tasks.make(WORLD, "fixed_wall", 0, 8))
     down = jnp.where(drawn.start[:, 1] < 32, 20.0, -20.0)  # a goal in the same room: the model knows no walls
     chosen = drawn._replace(goal=drawn.start + jnp.stack([jnp.zeros(8), down], axis=-1))

@@ -230,7 +230,7 @@ SHARDED = """
     from world_models.core import sharding as parallel
     from world_models.planning import costs
     from world_models.planning.options import Search
-from world_models.planning.search import solve
+    from world_models.planning.search import solve
 
     step = lambda states, actions, key: jnp.tanh(states + actions @ jnp.array([[0.5, 0.1, 0.0], [0.0, 0.2, 0.4]]))
     cost = costs.to_goal(costs.squared_error, jnp.array([0.5, 0.3, -0.2]), "sum")
