@@ -39,7 +39,7 @@ def make_probes(
     wanted, data = tuple(config.eval.probes.names), config.data
     for name in wanted:
         if name not in KINDS:
-            raise UserError(f"config.eval.probes.names={wanted} has {name!r}: choose among {KINDS}.")
+            raise config_error("config.eval.probes.names", wanted, f"be some of {KINDS}")
     if not wanted:
         return {}
     if data.mixture:

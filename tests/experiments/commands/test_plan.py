@@ -7,6 +7,7 @@ import av
 import jax
 import numpy as np
 import pytest
+from conftest import set_field
 from flax import nnx
 
 import launch
@@ -193,40 +194,34 @@ def test_success_is_counted_with_intervals_and_by_distance():
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
-        ("plan.num_levels", 3, "plan.num_levels"),
-        ("plan.cost_level", 1, "plan.cost_level"),
-        ("plan.num_tasks", 0, "plan"),
-        ("plan.batch", 0, "plan.batch"),
-        ("plan.repeats", 0, "plan.repeats"),
-        ("plan.num_shown", -1, "plan.num_shown"),
-        ("plan.repeats", None, "plan.repeats"),
-        ("plan.fps", 0, "plan.fps"),
-        ("plan.task_seed", -1, "plan.task_seed"),
-        ("plan.pareto", (1.0, 0.0), "plan.pareto"),
-        ("plan.tasks", "cross_2", "plan"),
-        ("plan.task_file", "nowhere.json", "plan"),
-        ("search.bottom.samples", 0, "search.bottom"),
-        ("search.bottom.iterations", 0, "search.bottom"),
-        ("search.upper.replan", 3, "search"),
-        ("search.bottom.cost_space", "own", "search.bottom.cost_space"),
-        ("search.upper.smaples", 3, "search.upper"),
+        ("eval.plan.num_levels", 3, "eval.plan.num_levels"),
+        ("eval.plan.cost_level", 1, "eval.plan.cost_level"),
+        ("eval.plan.num_tasks", 0, "eval.plan"),
+        ("eval.plan.batch", 0, "eval.plan.batch"),
+        ("eval.plan.repeats", 0, "eval.plan.repeats"),
+        ("eval.plan.num_shown", -1, "eval.plan.num_shown"),
+        ("eval.plan.repeat", 2, "eval.plan.repeat"),
+        ("eval.plan.fps", 0, "eval.plan.fps"),
+        ("eval.plan.task_seed", -1, "eval.plan.task_seed"),
+        ("eval.plan.pareto", (1.0, 0.0), "eval.plan.pareto"),
+        ("eval.plan.tasks", "cross_2", "eval.plan"),
+        ("eval.plan.task_file", "nowhere.json", "eval.plan"),
+        ("eval.search.bottom.samples", 0, "eval.search.bottom"),
+        ("eval.search.bottom.iterations", 0, "eval.search.bottom"),
+        ("eval.search.upper.replan", 3, "eval.search"),
+        ("eval.search.bottom.cost_space", "own", "eval.search.bottom.cost_space"),
+        ("eval.search.upper.smaples", 3, "eval.search.upper.smaples"),
         ("record.source", "moving_digits", "record.source"),
     ],
 )
 def test_invalid_plans_raise_an_error_with_the_field(workdir, field, value, named):
     config = load(workdir).config
     config.unlock()
-    *blocks, name = field.split(".")
-    block = config
-    for part in blocks:
-        block = block[part]
-    block[name] = value
-    if value is None:
-        del block[name]
+    set_field(config, field, value)
     with pytest.raises(ConfigError) as caught:
         WorldPlanning(load(workdir, config=config))
     assert caught.value.field == f"config.{named}"
-    assert name in str(caught.value)
+    assert field.split(".")[-1] in str(caught.value)
 
 
 def test_a_family_that_is_not_planned_in_says_what_it_offers():
@@ -253,7 +248,7 @@ def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
         config.init_from.checkpoints = str(tmp_path / str(count) / "checkpoints")
         config.model.encoder.frozen = True
         for name in config.model.levels:
-            config[name].weight = 0.0
+            config.model.level[name].weight = 0.0
     assert run.model.levels[0].seen[...] > 0  # actions, with which planners begin
     results = measure(run)
     assert (results["levels"], len(results["distance_correlation"])) == (4, 4)

@@ -120,8 +120,9 @@ def test_a_loss_of_cropped_images_differs_and_depends_on_the_keys_alone(config):
     for name, change in {"plain": {"flip": False}, "flip": {"flip": True}, "crops": {"crop_scale": (0.2, 1.0)}}.items():
         config.augment.update(change)
         experiment = make_experiment(config, spec_of(config))
-        model = experiment.init(nnx.Rngs(0))
-        losses[name] = [float(experiment.loss(model, clip, keys)[0]) for _ in range(2)]
+        model = nnx.jit(lambda experiment=experiment: experiment.init(nnx.Rngs(0)))()
+        loss = jax.jit(lambda keys, model=model, experiment=experiment: experiment.loss(model, clip, keys)[0])
+        losses[name] = [float(loss(keys)) for _ in range(2)]
         assert losses[name][0] == losses[name][1]
     assert len({values[0] for values in losses.values()}) == 3
 
@@ -133,7 +134,7 @@ def test_probes_leave_out_what_is_damaged(config, monkeypatch):
     labels[3] = -1
     monkeypatch.setitem(train.episodes._labels, "label", labels)
     train.episodes.damaged[7] = "planted"
-    frames, found = Labelled(train, test, config.eval, 0).train
+    frames, found = Labelled(train, test, config.eval.probes, 0).train
     kept = [i for i in range(60) if i not in (3, 7)]
     np.testing.assert_array_equal(found, labels[kept])
     np.testing.assert_array_equal(frames, train.load(kept).frames)

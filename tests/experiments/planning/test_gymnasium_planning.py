@@ -15,7 +15,7 @@ from experiments.planning.results import make_planning
 from experiments.runs.loading import load
 from experiments.runs.recording import make_source, record
 from experiments.training.loop import train
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.environments.replay import ReplayedTask, draw
 
 
@@ -145,9 +145,11 @@ def test_tasks_come_from_what_the_data_were_recorded_with_whatever_the_config_sa
     run.spec.record["environment_kwargs"] = {"buttons": True}
     with pytest.raises(UserError, match=r"Dot-v0 has actions of space MultiBinary\(2\); planners here search"):
         GymnasiumPlanning(run)
-    del config.eval.plan["offset"]
-    with pytest.raises(UserError, match=r"config.eval.plan.offset is missing: configs/push_t.py shows"):
+    with config.unlocked():
+        config.eval.plan.ofset = 5
+    with pytest.raises(ConfigError, match="did you mean 'offset'") as caught:
         GymnasiumPlanning(load(workdir, config=config))
+    assert caught.value.field == "config.eval.plan.ofset"
 
 
 def test_frames_are_those_that_the_model_was_trained_on(workdir):
