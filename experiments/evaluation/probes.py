@@ -14,7 +14,7 @@ from experiments.evaluation.fine_tuning import check, fine_tune, from_scratch, i
 from experiments.evaluation.options import FineTuneOptions
 from experiments.training.data import open_windows
 from experiments.training.experiment import Evaluator, Experiment
-from world_models.core.errors import UserError, config_error
+from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.data.clips import Windows
 from world_models.probes.baselines import random_features, raw_pixels

@@ -68,7 +68,8 @@ def make_tasks(config: ml_collections.ConfigDict, world: World) -> tuple[Task, s
         else:
             found = tasks.make(world, options.tasks, options.task_seed, options.num_tasks)
     except UserError as error:
-        raise ConfigError("config.eval.plan", f"config.eval.plan: {error}") from error
+        field = "config.eval.plan.task_file" if options.task_file else "config.eval.plan"
+        raise ConfigError(field, f"{field}: {error}") from error
     return found, tasks.digest({"tasks": tasks.content(found)})
 
 

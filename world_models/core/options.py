@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from world_models.core.errors import ConfigError, config_error
+from world_models.core.errors import ConfigError, UserError, config_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def from_dict(schema: Schema, values: Mapping[str, Any], field: str) -> Any:
       field: dotted name of the block, for errors.
 
     Raises:
-      ConfigError: naming a field that is unknown, missing or of another type.
+      ConfigError: naming a field that is unknown, missing or of another type, or a block that its dataclass refuses.
     """
     values = dict(values)
     if isinstance(schema, MapOf):
@@ -110,7 +110,13 @@ def from_dict(schema: Schema, values: Mapping[str, Any], field: str) -> Any:
             return None
         return _coerced(schema_of(own) or hints[name], value, f"{field}.{name}")
 
-    return schema(**{name: read(name, value) for name, value in values.items()})
+    own = {name: read(name, value) for name, value in values.items()}
+    try:
+        return schema(**own)
+    except ConfigError:
+        raise
+    except UserError as error:  # of the dataclass itself, which does not know where it stands
+        raise ConfigError(field, f"{field}: {error}") from error
 
 
 def _coerced(hint: Any, value: Any, field: str) -> Any:

@@ -11,7 +11,7 @@ from conftest import set_field
 from flax import nnx
 
 import launch
-from configs import four_rooms, point_maze
+from configs import four_rooms, moving_mae, point_maze
 from configs.two_rooms import get_config
 from experiments.families.tokenizer.experiment import Experiment as TokenizerExperiment
 from experiments.planning.evaluation import success_rates
@@ -157,12 +157,12 @@ def test_latent_distances_are_compared_among_places_of_one_task(workdir):
 
 def test_a_level_below_another_looks_no_further_than_its_tick(workdir):
     config = load(workdir).config
-    config.eval.search.bottom.horizon = 9
+    config.eval.search.bottom.horizon, config.eval.search.upper.horizon = 9, 5
     planning = WorldPlanning(load(workdir, config=config))
     searches = lambda count: [
         level.search.horizon for level in make_planner(planning.run.model, planning.settings[:count]).levels
     ]
-    assert (searches(1), searches(2)) == ([9], [4, 2])
+    assert (searches(1), searches(2)) == ([9], [2, 5])
 
 
 def each(chosen):
@@ -205,13 +205,12 @@ def test_success_is_counted_with_intervals_and_by_distance():
         ("eval.plan.task_seed", -1, "eval.plan.task_seed"),
         ("eval.plan.pareto", (1.0, 0.0), "eval.plan.pareto"),
         ("eval.plan.tasks", "cross_2", "eval.plan"),
-        ("eval.plan.task_file", "nowhere.json", "eval.plan"),
+        ("eval.plan.task_file", "nowhere.json", "eval.plan.task_file"),
         ("eval.search.bottom.samples", 0, "eval.search.bottom"),
         ("eval.search.bottom.iterations", 0, "eval.search.bottom"),
         ("eval.search.upper.replan", 3, "eval.search"),
         ("eval.search.bottom.cost_space", "own", "eval.search.bottom.cost_space"),
         ("eval.search.upper.smaples", 3, "eval.search.upper.smaples"),
-        ("record.source", "moving_digits", "record.source"),
     ],
 )
 def test_invalid_plans_raise_an_error_with_the_field(workdir, field, value, named):
@@ -222,6 +221,14 @@ def test_invalid_plans_raise_an_error_with_the_field(workdir, field, value, name
         WorldPlanning(load(workdir, config=config))
     assert caught.value.field == f"config.{named}"
     assert field.split(".")[-1] in str(caught.value)
+
+
+def test_a_recording_that_is_no_world_is_not_planned_in(workdir):
+    config = load(workdir).config
+    config.record = moving_mae.get_config("debug").record
+    with pytest.raises(ConfigError, match="moving_digits") as caught:
+        WorldPlanning(load(workdir, config=config))
+    assert caught.value.field == "config.record.source"
 
 
 def test_a_family_that_is_not_planned_in_says_what_it_offers():
@@ -277,5 +284,5 @@ def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
     config.eval.plan.task_file = str(tmp_path / "tasks.json")
     assert WorldPlanning(load(tmp_path, config=config)).digest == drawn.digest
     tasks.save(tmp_path / "tasks.json", drawn.tasks, **{**describe_world(config), "maze": "medium"})
-    with pytest.raises(UserError, match=r"config.eval.plan: .*holds tasks of maze='medium', not of 'large'"):
+    with pytest.raises(UserError, match=r"config.eval.plan.task_file: .*holds tasks of maze='medium', not of 'large'"):
         WorldPlanning(load(tmp_path, config=config))
