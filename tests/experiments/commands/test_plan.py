@@ -259,7 +259,7 @@ def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
     assert run.model.levels[0].seen[...] > 0  # actions, with which planners begin
     results = measure(run)
     assert (results["levels"], len(results["distance_correlation"])) == (4, 4)
-    assert results["plans_by_level"] == [9, 5, 3, 3]  # in seventeen steps, every 2, 4, 8 and 8
+    assert results["plans_by_level"] == [9, 5, 3, 2]  # in seventeen steps, every 2, 4, 8 and 16
 
 
 def test_mazes_are_planned_in_where_their_data_are_from(tmp_path):
