@@ -8,12 +8,13 @@ import jax
 import optax
 from flax import nnx
 
+from experiments.training.options import OptimizerOptions
 from world_models.core.errors import UserError, config_error
 
 SCHEDULES = ("constant", "cosine")
 
 # Options (None for a group that is not trained) and the NNX filter that chooses its parameters by path.
-Groups = Mapping[str, tuple[Any, nnx.filterlib.Filter]]
+Groups = Mapping[str, tuple[OptimizerOptions | None, nnx.filterlib.Filter]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,8 @@ def make_optimizer(groups: Groups, params: Any, num_steps: int) -> Optimizer:
     One group of all parameters is AdamW itself, without a wrapper: that is how checkpoints hold it.
 
     Args:
-      groups: by name, (options with the fields of `config.train` that `make_adamw` reads, filter). A parameter belongs
-        to the first group whose filter its path passes, as in `nnx.split`; `...` passes all. Options None: not trained.
+      groups: by name, (options, filter). A parameter belongs to the first group whose filter its path passes, as in
+        `nnx.split`; `...` passes all. Options None: not trained.
       params: tree of parameters or of their shapes.
       num_steps: of the whole training, where a cosine schedule ends.
 
@@ -97,13 +98,8 @@ def _labels(groups: Groups, params: Any) -> tuple[Any, list[str]]:
     return jax.tree.unflatten(structure, found), found
 
 
-def make_adamw(options: Any, num_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """AdamW with clipping by global norm, and the learning rate as a function of the step.
-
-    Args:
-      options: with the fields learning_rate, schedule, warmup_steps, weight_decay, b1, b2, eps and clip_norm.
-      num_steps: where a cosine schedule ends.
-    """
+def make_adamw(options: OptimizerOptions, num_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """AdamW with clipping by global norm, and the learning rate by step; a cosine schedule ends at `num_steps`."""
     if options.schedule not in SCHEDULES:
         raise config_error("config.train.optimizer.schedule", options.schedule, "be 'constant' or 'cosine'")
     peak, warmup = options.learning_rate, options.warmup_steps

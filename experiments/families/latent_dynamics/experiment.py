@@ -23,7 +23,7 @@ from experiments.runs.config import read
 from experiments.training.data import open_windows
 from experiments.training.experiment import Capability, Evaluator
 from world_models.core import sharding as parallel
-from world_models.core.errors import UserError, config_error
+from world_models.core.errors import ConfigError, config_error
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
@@ -40,7 +40,7 @@ from world_models.models.latent_dynamics.options import (
 from world_models.nn.options import with_compute
 
 MOST_LEVELS = 4
-ENOUGH = 0.5  # of the episodes must hold a clip
+MIN_SHARE = 0.5  # of the episodes must be long enough for a clip
 
 
 class Experiment(VideoExperiment):
@@ -62,23 +62,20 @@ class Experiment(VideoExperiment):
         return model.loss(clip, keys)
 
     def check_data(self, dataset: Dataset) -> None:
-        """Checks that upper levels see enough of the training data.
-
-        Raises:
-          UserError: if fewer than half of the episodes are long enough for a clip.
-        """
+        """Raises ConfigError if fewer than half of the episodes are long enough for a clip of several levels."""
         for windows in dataset.parts:
             self._check_coverage(windows)
 
     def _check_coverage(self, windows: Windows) -> None:
         share = float(np.mean(windows.episodes.lengths >= windows.clip_length))
-        if len(self.options.levels) > 1 and share < ENOUGH:
+        if len(self.options.levels) > 1 and share < MIN_SHARE:
             top = len(self.options.levels)
-            raise UserError(
+            raise ConfigError(
+                "config.data.clip_length",
                 f"config.data.clip_length={windows.clip_length} fits into {share:.0%} of the episodes of "
                 f"{windows.episodes.name}, and level {top} (config.model.levels[{top - 1}]), which ticks every "
-                f"{self.options.periods[-1]} frames, needs at least {ENOUGH:.0%}: lower it, or the strides, or leave "
-                "that level out."
+                f"{self.options.periods[-1]} frames, needs at least {MIN_SHARE:.0%}: lower it or the strides, or leave "
+                "that level out.",
             )
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:

@@ -28,7 +28,7 @@ SCRIPT = """
         config.data.dataset, config.train.batch_size, config.runtime.mesh = data, 8, tuple(mesh)
         config.train.optimizer.eps = 1e-3  # at 1e-8 Adam's first steps would amplify rounding
         if name == "car_dit":
-            config.model.network.depth = 4
+            config.model.network.update({"width": 32, "depth": 4, "heads": 4})
         run = prepare(config, folder / "-".join(map(str, mesh)))
         state, losses = run.state, []
         # The moments and the average lie where their parameters lie.
