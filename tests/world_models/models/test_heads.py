@@ -53,8 +53,9 @@ def _model(family, heads=BOTH):
     return nnx.jit(make)()
 
 
-def _train(model, clips, steps):
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+def _trainer(model, steps):
+    """A function that trains a copy of `model` on clips; all calls share one compiled step."""
+    graphdef, begin, others = nnx.split(model, nnx.Param, ...)
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
 
     @jax.jit
@@ -68,12 +69,15 @@ def _train(model, clips, steps):
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), rest, state
 
-    state, rng = optimizer.init(params), np.random.default_rng(3)
-    for i in range(steps):  # convolutions inside a scan are slow on CPUs
-        rows = rng.integers(0, len(clips.actions), BATCH)
-        clip = jax.tree.map(lambda x: x[rows], clips)  # noqa: B023
-        params, rest, state = step(params, rest, state, clip, jax.random.key(i))
-    return nnx.merge(graphdef, params, rest)
+    def train(clips):
+        params, rest, state, rng = begin, others, optimizer.init(begin), np.random.default_rng(3)
+        for i in range(steps):  # convolutions inside a scan are slow on CPUs
+            rows = rng.integers(0, len(clips.actions), BATCH)
+            clip = jax.tree.map(lambda x: x[rows], clips)  # noqa: B023
+            params, rest, state = step(params, rest, state, clip, jax.random.key(i))
+        return nnx.merge(graphdef, params, rest)
+
+    return train
 
 
 def _scores(model, clips):
@@ -95,12 +99,13 @@ def _scores(model, clips):
 @FAMILIES
 def test_heads_predict_held_out_rewards_and_ends_unless_rewards_are_shuffled(family):
     clips, held_out = _clips(2000, 0), _clips(400, 1)
-    correlation, auc = _scores(_train(_model(family), clips, 400), held_out)
+    train = _trainer(_model(family), 400)
+    correlation, auc = _scores(train(clips), held_out)
     assert correlation > 0.9
     assert auc > 0.9
     order = np.random.default_rng(2).permutation(len(clips.actions))
     shuffled = clips._replace(rewards=np.minimum(clips.rewards[order], 0))
-    assert _scores(_train(_model(family), shuffled, 400), held_out)[0] < 0.5
+    assert _scores(train(shuffled), held_out)[0] < 0.5
 
 
 @FAMILIES
