@@ -33,9 +33,7 @@ class Progress:
         live = sys.stderr.isatty() and not quiet
         self._every = 0.1 if live else every
         form = BAR.replace("{unit}", unit)
-        self._bar = (
-            tqdm(total=total, initial=done, unit=unit, bar_format=form, dynamic_ncols=True) if live else None
-        )
+        self._bar = tqdm(total=total, initial=done, unit=unit, bar_format=form, dynamic_ncols=True) if live else None
 
     def show(self, done: int, text: str) -> None:
         """Shows that `done` units are done, and `text`."""

@@ -17,6 +17,7 @@ import experiments
 import launch
 from experiments.commands import report
 from experiments.commands.common import split_overrides
+from experiments.reports import report as write_report
 from experiments.runs import loading, runtime
 from experiments.tables import definition
 from world_models.core.errors import UserError
@@ -81,6 +82,17 @@ def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
     # at odd horizons, and the changed pixels hold both.
     truth = 10 * np.log10(3 / (1 + (128 / 255) ** 2 + (32 / 255) ** 2))
     assert metrics["psnr_changed"]["copy_last"][0] == pytest.approx(truth, abs=0.05)
+
+
+def test_an_imagine_that_fails_leaves_the_old_files(workdir, capsys, monkeypatch):
+    (workdir / "imagine").mkdir(exist_ok=True)
+    before = {path.name: path.stat().st_mtime_ns for path in (workdir / "imagine").iterdir()}
+    monkeypatch.setattr(write_report, "plot_metrics", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    status, _, err = run(capsys, "imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=5")
+    assert status == 1
+    assert len(err.strip().splitlines()) == 1
+    assert {path.name: path.stat().st_mtime_ns for path in (workdir / "imagine").iterdir()} == before
+    assert not [path.name for path in workdir.iterdir() if path.name.startswith(".")]
 
 
 def test_an_opened_run_can_be_stepped_in(workdir):

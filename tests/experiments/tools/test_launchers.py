@@ -277,7 +277,7 @@ def test_a_signal_to_a_slurm_task_reaches_its_command_once(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["a\nscancel --me\n#", "a\rb"])
 def test_a_name_cannot_break_out_of_a_slurm_script(tmp_path, cluster, name):
-    with pytest.raises(UserError, match="--workdir=.*control characters"):
+    with pytest.raises(UserError, match=r"--workdir=.*control characters"):
         slurm.submit([python("a", "", tmp_path)], tmp_path / name)
     with pytest.raises(UserError, match="no option of sbatch"):
         slurm.submit([python("a", "", tmp_path)], tmp_path, [f"--time=1\n{name}"])
