@@ -193,7 +193,7 @@ def torch(size: Size, batch: int, dtype: str, compiled: bool) -> tuple[dict[str,
 
 
 def serve(steps: dict[str, Callable[[], float]], facts: dict[str, Any], seconds: float) -> None:
-    """Says `facts`, then runs what it is asked for, about `seconds` at a time, until standard input ends."""
+    """Prints `facts`, then runs requested steps, about `seconds` at a time, until standard input ends."""
     counts: dict[str, int] = {}
     print(json.dumps(facts), flush=True)
     for name in map(str.strip, sys.stdin):

@@ -43,7 +43,7 @@ def test_imported_weights_are_a_checkpoint_to_begin_with(tmp_path, capsys):
     assert f"{tmp_path / 'start'} exists" in capsys.readouterr().err
 
 
-def test_a_run_is_exported_and_other_families_are_refused(tmp_path, capsys, monkeypatch):
+def test_a_run_is_exported_and_other_families_raise_an_error(tmp_path, capsys, monkeypatch):
     model = build()
     monkeypatch.setattr(weights, "load", lambda workdir: types.SimpleNamespace(model=model))
     assert weights.main(["", "export", str(tmp_path), str(tmp_path / "out")]) == 0
