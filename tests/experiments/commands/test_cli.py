@@ -237,7 +237,9 @@ def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(
     assert not (tmp_path / "lock").exists()
     # Nothing is compiled for a training that is finished, and no other config can claim it.
     launches = len(json.loads((tmp_path / "provenance.json").read_text())["launches"])
-    assert run(capsys, *words)[:2] == (0, str(tmp_path / "checkpoints"))
+    status, last, err = run(capsys, *words)
+    assert (status, last) == (0, str(tmp_path / "checkpoints"))
+    assert "config.train.num_steps=2 already" in err
     assert len(json.loads((tmp_path / "provenance.json").read_text())["launches"]) == launches
     assert "config.seed" in run(capsys, *words, "--config.seed=5")[2]
     # Nor is a run taken over whose config is gone or damaged.
