@@ -42,8 +42,7 @@ PLAIN = {"remat": "none", "attention": "xla"}
 def model_flops(config: ml_collections.ConfigDict, spec: Spec, batch: Any) -> int:
     """FLOPs of the loss and its gradient by the parameters, for data of `spec` and a batch (arrays or shapes)."""
     plain = config.copy_and_resolve_references()
-    if "network" in plain:
-        plain.network.update({name: value for name, value in PLAIN.items() if name in plain.network})
+    plain.runtime.compute.update(PLAIN)
     experiment = make_experiment(plain, spec)
     merge, (params, constants), _ = abstract_model(experiment, plain.seed)
 

@@ -121,8 +121,8 @@ def test_collectives_of_compiled_programs():
 
 
 def test_throughput(run, square_data, tmp_path, monkeypatch):
-    ceiling = throughput.matmul_ceiling
-    monkeypatch.setattr(throughput, "matmul_ceiling", lambda dtype: ceiling(dtype, sizes=(256,), repeats=2))
+    ceiling = common.matmul_ceiling
+    monkeypatch.setattr(common, "matmul_ceiling", lambda dtype: ceiling(dtype, sizes=(256,), repeats=2))
     words = ["configs/demo.py:debug", f"--config.data.dataset={square_data}", "--steps=3"]
     status, found, out, _ = run("throughput", *words, f"--output={tmp_path / 'found.json'}")
     assert status == 0
@@ -149,7 +149,7 @@ def test_model_flops_do_not_depend_on_how_the_model_is_computed():
     clip = Clip(frames, numbers, numbers, flag, flag, flag)
     config = common.load_config("configs/car_dit.py:debug", [])
     flops = throughput.model_flops(config, spec, clip)
-    config.model.network.update({"remat": "full", "attention": "cudnn"})
+    config.runtime.compute.update({"remat": "full", "attention": "cudnn"})
     assert throughput.model_flops(config, spec, clip) == flops
     assert config.runtime.compute.remat == "full"
     # 16 tokens of 5 x 3 x 16 folded numbers; 2 blocks of width 32; conditions of 32 once an example.
@@ -268,7 +268,7 @@ def test_blobs_have_the_frames_and_actions_of_the_config(tiny_config, tmp_path, 
     config.record.environment_kwargs = {"space": "box"}
     config.record.policy = "random"
     blobs.for_config(config, tmp_path / "made")
-    assert "is not given: on blobs made here, 16x24, with its actions" in capsys.readouterr().err
+    assert "config.data.dataset is empty: using generated blobs, 16x24, with its actions" in capsys.readouterr().err
     for split in ("train", "validation", "test"):
         spec = Episodes(config.data.dataset, split).spec
         assert spec.frame_shape == (16, 24, 3)
@@ -281,7 +281,7 @@ def test_blobs_have_the_frames_and_actions_of_the_config(tiny_config, tmp_path, 
     config.data.dataset, config.data.num_actions = "", 7
     config.record.modules = ("not_installed",)
     blobs.for_config(config, tmp_path / "other")
-    assert "with 7 discrete actions, since its source is not here" in capsys.readouterr().err
+    assert "with 7 discrete actions, since its source cannot be opened" in capsys.readouterr().err
     assert Episodes(config.data.dataset, "train").spec.actions.size == 7
 
 
@@ -290,12 +290,12 @@ def test_the_entry_point_says_what_is_wrong(run):
     assert status == 2
     for name in door.BENCHMARKS:
         assert name in err
-        assert (ROOT / "experiments" / "benchmarks" / f"{name}.py").exists()
+        assert (ROOT / "experiments" / "tools" / "benchmarks" / f"{name}.py").exists()
     status, _, out, err = run("throughput", "configs/demo.py", "--config.train.nothing=3")
     assert (status, out) == (1, "")
     assert "nothing" in err
     status, _, _, err = run("throughput", "configs/demo.py", "--stepps=3")
-    assert "--stepps=3 is no flag here" in err
+    assert "'--stepps=3' is no flag" in err
     status, _, _, err = run("scaling", "configs/nowhere.py")
     assert "configs/nowhere.py is no file" in err
     status, _, _, err = run("scaling", "configs/demo.py", "--mesh=rows")
