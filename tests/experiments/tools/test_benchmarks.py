@@ -152,8 +152,8 @@ def test_model_flops_do_not_depend_on_how_the_model_is_computed():
     config.runtime.compute.update({"remat": "full", "attention": "cudnn"})
     assert throughput.model_flops(config, spec, clip) == flops
     assert config.runtime.compute.remat == "full"
-    # 16 tokens of 5 x 3 x 16 folded numbers; 2 blocks of width 32; conditions of 32 once an example.
-    tokens, width = 16, 32
+    # 16 tokens of 5 x 3 x 16 folded numbers; 2 blocks of width 16; conditions of 16 once an example.
+    tokens, width = 16, 16
     per_token = 2 * (12 * width**2 + 2 * tokens * width) + width * 48
     per_example = 2 * 6 * width**2 + 2 * width**2 + 2 * width**2
     forward = 2 * 4 * (tokens * (per_token + 240 * width) + per_example)
