@@ -19,8 +19,9 @@ from experiments.commands import report
 from experiments.commands.common import split_overrides
 from experiments.reports import report as write_report
 from experiments.runs import loading, runtime
+from experiments.runs.config import load_file, override
 from experiments.tables import definition
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.core.imagination import imagine
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -322,3 +323,16 @@ def test_workers_that_record_do_not_import_jax():
     script = "import sys, experiments.runs.recording, world_models.environments.gymnasium, world_models.data.videos\n"
     script += "assert not {'jax', 'tensorflow_datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_fields_and_whole_blocks_are_overridden_with_their_types():
+    config = load_file("configs/demo.py:debug")
+    words = ["seed=3", "runtime.mesh=(1, 1, -1)", "data.dataset=a=b", "record.environment_kwargs={'length': 7}"]
+    override(config, [f"--config.{word}" for word in words])
+    assert (config.seed, config.runtime.mesh, config.data.dataset) == (3, (1, 1, -1), "a=b")
+    assert config.record.environment_kwargs.to_dict() == {"length": 7}
+    with pytest.raises(ConfigError) as error:
+        override(config, ["--config.trian.num_steps=3"])
+    assert error.value.field == "config.trian.num_steps"
+    with pytest.raises(UserError, match="num_steps"):
+        override(config, ["--config.train.num_steps=2.5"])

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import set_fields
 
 from experiments.runs.metrics import read_metrics
 from experiments.training.loop import train
@@ -52,7 +53,7 @@ def losses(workdir):
 
 
 def test_two_processes_stop_together_and_one_goes_on_to_the_same_end(tiny_config, square_data, tmp_path):
-    tiny_config.train.update({"num_steps": 400, "checkpoint_every": 1000, "eval_every": 1000})
+    set_fields(tiny_config, num_steps=400, checkpoint_every=1000, every=1000)
     fields = ("train.num_steps=400", "runtime.checkpoint_every=1000", "eval.every=1000")
     processes = start(tmp_path / "two", square_data, 2, *fields)
     wait_for_step(tmp_path / "two", 5, processes)
@@ -73,7 +74,7 @@ def test_two_processes_stop_together_and_one_goes_on_to_the_same_end(tiny_config
 
 def test_a_dead_peer_ends_the_others_with_a_word(square_data, tmp_path):
     fields = ("train.num_steps=100000", "runtime.checkpoint_every=20", "eval.every=100000")
-    processes = start(tmp_path / "run", square_data, 2, *fields, "train.watchdog_seconds=8.0")
+    processes = start(tmp_path / "run", square_data, 2, *fields, "runtime.watchdog_seconds=8.0")
     wait_for_step(tmp_path / "run", 25, processes)
     processes[1].kill()
     assert processes[0].wait(90) == HUNG
@@ -86,11 +87,16 @@ def test_a_dead_peer_ends_the_others_with_a_word(square_data, tmp_path):
 @pytest.mark.timeout(1500)  # alone on two cores it takes seven minutes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ten_interruptions_at_random_times_change_nothing(tiny_config, square_data, tmp_path, number):
-    fields = {"num_steps": 300, "checkpoint_every": 1, "eval_every": 70, "watchdog_seconds": 60.0}
-    tiny_config.train.update(fields)
+    fields = {
+        "train.num_steps": 300,
+        "runtime.checkpoint_every": 1,
+        "eval.every": 70,
+        "runtime.watchdog_seconds": 60.0,
+    }
+    tiny_config.update_from_flattened_dict(fields)
     train(tiny_config, tmp_path / "straight")
     words = [sys.executable, "launch.py", "train", "--config=configs/demo.py:debug", f"--workdir={tmp_path / 'run'}"]
-    words += [f"--config.data.dataset={square_data}", *(f"--config.train.{k}={v}" for k, v in fields.items())]
+    words += [f"--config.data.dataset={square_data}", *(f"--config.{k}={v}" for k, v in fields.items())]
     rng = np.random.default_rng(0)
     for _ in range(10):
         before = max([line["step"] for line in read_metrics(tmp_path / "run")], default=0)
