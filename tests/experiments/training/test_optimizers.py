@@ -144,7 +144,9 @@ def test_a_state_of_several_groups_is_saved_and_restored(tmp_path):
     saver.close()
     restored = TrainState.from_trees(trees)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
-    jax.tree.map(np.testing.assert_array_equal, step(restored, batch, np.zeros(1, bool)), step(state, batch, np.zeros(1, bool)))
+    jax.tree.map(
+        np.testing.assert_array_equal, step(restored, batch, np.zeros(1, bool)), step(state, batch, np.zeros(1, bool))
+    )
 
 
 SHARDED = """
