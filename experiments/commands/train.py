@@ -1,6 +1,7 @@
 """Trains a model on the run's data -> checkpoints and metrics in <workdir>; goes on from the newest checkpoint."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shlex
@@ -71,12 +72,11 @@ def _launch(args: argparse.Namespace, config: Any, words: tuple[str, ...]) -> pa
 
 def _train(args: argparse.Namespace, config: Any) -> pathlib.Path:
     """Trains in this process, perhaps one of several."""
-    import contextlib
-
     from experiments.runs import multihost, workdir
 
     multihost.start(args.coordinator, args.num_processes, args.process_id)
     from experiments.training.loop import train
+    from experiments.training.setup import log_once
     from world_models.checkpointing.checkpoints import Checkpoints
 
     # The first of several processes writes.
@@ -85,5 +85,6 @@ def _train(args: argparse.Namespace, config: Any) -> pathlib.Path:
         if (checkpoints / str(config.train.num_steps)).is_dir():
             workdir.claim(args.workdir, config, write=False)
             if Checkpoints(checkpoints, read_only=True).latest == config.train.num_steps:
+                log_once(f"{args.workdir} is trained to config.train.num_steps={config.train.num_steps} already.")
                 return checkpoints
         return train(config, args.workdir)

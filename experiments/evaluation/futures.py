@@ -1,6 +1,5 @@
 """Futures imagined from held-out contexts, measured and shown: the capability `imagine` of world models."""
 
-import json
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from experiments.evaluation import rollouts
 from experiments.reports import report
-from experiments.runs import workdir as workdirs
+from experiments.runs.files import fresh_folder, write_json
 from experiments.runs.metrics import finite_or_none, read_metrics
 from world_models.core.types import ActionSpec
 
@@ -25,18 +24,20 @@ def measure(run: "LoadedRun") -> dict[str, Any]:
 def write(run: "LoadedRun") -> pathlib.Path:
     """Imagines futures and writes imagine/: metrics.json, videos, pictures and report.html; returns the report."""
     results, metrics = imagined(run)
-    folder = run.workdir / "imagine"
-    workdirs.write_json(folder / "metrics.json", metrics)
-    report.write_media(folder, _futures(run, results), fps=run.config.eval.imagine.fps)
-    return report.write_report(
-        folder,
-        title=f"Imagined futures: {run.workdir.name}",
-        config=json.loads((run.workdir / "config.json").read_text()),
-        provenance=metrics["provenance"],
-        metrics=metrics,
-        history=read_metrics(run.workdir),
-        fps=run.config.eval.imagine.fps,
-    )
+    path = run.workdir / "imagine"
+    with fresh_folder(path) as folder:
+        write_json(folder / "metrics.json", metrics)
+        report.write_media(folder, _futures(run, results), fps=run.config.eval.imagine.fps)
+        report.write_report(
+            folder,
+            title=f"Imagined futures: {run.workdir.name}",
+            config=run.config.to_dict(),
+            provenance=metrics["provenance"],
+            metrics=metrics,
+            history=read_metrics(run.workdir),
+            fps=run.config.eval.imagine.fps,
+        )
+    return path / "report.html"
 
 
 def imagined(run: "LoadedRun") -> tuple[rollouts.Rollouts, dict[str, Any]]:

@@ -6,7 +6,6 @@ on what the model was given beyond the visible patches, or "".
 """
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from flax import nnx
+from markupsafe import Markup
 
 from experiments.evaluation.rollouts import mean_frame, spread
 from experiments.reports import media, report
-from experiments.runs import workdir as workdirs
+from experiments.runs.files import fresh_folder, write_json
 from experiments.runs.metrics import finite_or_none, read_metrics
 from world_models.core import sharding as parallel
 from world_models.core.types import Array, Clip
@@ -119,8 +119,17 @@ def reconstructed(run: "LoadedRun") -> tuple[dict[str, np.ndarray], dict[str, An
 def write(run: "LoadedRun") -> pathlib.Path:
     """Writes imagine/: metrics.json, reconstructions.png (and .mp4 of clips) and report.html; returns the report."""
     stages, metrics = reconstructed(run)
-    folder = run.workdir / "imagine"
-    workdirs.write_json(folder / "metrics.json", metrics)
+    path = run.workdir / "imagine"
+    with fresh_folder(path) as folder:
+        write_json(folder / "metrics.json", metrics)
+        body = [report.paragraph(_summary(metrics)), *_figures(run, stages, folder)]
+        title = f"Reconstructions: {run.workdir.name}"
+        report.write_page(folder / "report.html", title, body, metrics["provenance"], run.config.to_dict())
+    return path / "report.html"
+
+
+def _figures(run: "LoadedRun", stages: dict[str, np.ndarray], folder: pathlib.Path) -> list[Markup]:
+    """Writes pictures and videos; returns the figures of the report."""
     count, fps = run.config.eval.imagine.num_shown, run.config.eval.imagine.fps
     shown = {name: frames[spread(frames, count)] for name, frames in stages.items()}
     media.write_png(folder / "reconstructions.png", picture(shown))
@@ -132,13 +141,12 @@ def write(run: "LoadedRun") -> pathlib.Path:
         figures.append(report.figure(folder / "reconstructions.mp4", f"The same in motion, {fps:g} frames a second."))
     if report.plot_training(folder / "training.png", read_metrics(run.workdir)):
         figures += [report.heading("Training"), report.figure(folder / "training.png", "The loss, by training step.")]
+    return figures
+
+
+def _summary(metrics: dict[str, Any]) -> str:
     sentences = "; ".join(
         f"{name.replace('_', ' ')}: PSNR {metrics['psnr'][name]:.2f} dB, SSIM {metrics['ssim'][name]:.3f}"
         for name in metrics["psnr"]
     )
-    config = json.loads((run.workdir / "config.json").read_text())
-    summary = f"{metrics['num_examples']} held-out clips. {sentences}. {metrics['caveat']}"
-    body = [report.paragraph(summary), *figures]
-    return report.write_page(
-        folder / "report.html", f"Reconstructions: {run.workdir.name}", body, metrics["provenance"], config
-    )
+    return f"{metrics['num_examples']} held-out clips. {sentences}. {metrics['caveat']}"

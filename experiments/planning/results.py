@@ -9,16 +9,12 @@ from experiments.planning.evaluation import PlanningEvaluation
 from experiments.planning.gymnasium import GymnasiumPlanning
 from experiments.planning.worlds import WorldPlanning
 from experiments.reports import media
-from experiments.runs import workdir as workdirs
+from experiments.runs.files import fresh_folder, write_json
 from experiments.runs.metrics import finite_or_none
 
 if TYPE_CHECKING:
     from experiments.runs.loading import LoadedRun
 
-FILES = (
-    "tasks.json", "results.json", "episodes.json", "success_by_distance.png", "pareto.png", "rollouts.mp4",
-    "rollouts.png",
-)  # fmt: skip
 RATES = {"success": "success rate", "terminal_success": "final-step success rate"}
 CORRELATIONS = {
     "distance_correlation": "over tasks",
@@ -42,20 +38,18 @@ def write(run: "LoadedRun") -> pathlib.Path:
 
     Of a JAX-native world also the tasks as a file, and plots of success over distance and over FLOPs.
     """
-    planning, folder = make_planning(run), run.workdir / "plan"
+    planning, path = make_planning(run), run.workdir / "plan"
     results = finite_or_none(planning.results())
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)  # of other settings
-    workdirs.write_json(folder / "results.json", results)
-    workdirs.write_json(folder / "episodes.json", planning.episode_results())
-    planning.write_details(folder, results)
-    if planning.options.num_shown:
-        video, still = planning.draw(np.arange(min(planning.options.num_shown, results["episodes"])))
-        media.write_mp4(folder / "rollouts.mp4", video, planning.options.fps)
-        media.write_png(folder / "rollouts.png", still)
+    with fresh_folder(path) as folder:
+        write_json(folder / "results.json", results)
+        write_json(folder / "episodes.json", planning.episode_results())
+        planning.write_details(folder, results)
+        if planning.options.num_shown:
+            video, still = planning.draw(np.arange(min(planning.options.num_shown, results["episodes"])))
+            media.write_mp4(folder / "rollouts.mp4", video, planning.options.fps)
+            media.write_png(folder / "rollouts.png", still)
     print("\n".join(summary(results)))
-    return folder / "results.json"
+    return path / "results.json"
 
 
 def summary(results: dict[str, Any]) -> list[str]:

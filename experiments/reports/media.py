@@ -77,7 +77,7 @@ def write_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
 
 
 def to_rgb(frames: np.ndarray) -> np.ndarray:
-    """uint8 [..., 1 or 3] to [..., 3]; anything else is refused."""
+    """uint8 [..., 1 or 3] to [..., 3]; raises ValueError for anything else."""
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.shape[-1] not in (1, 3):
         raise ValueError(f"frames must be uint8 with 1 or 3 channels, not {frames.dtype} of shape {frames.shape}")

@@ -1,4 +1,4 @@
-"""What `imagine` draws: videos and picture strips of imagined futures, and plots of their metrics."""
+"""Videos and picture strips of imagined futures, and plots of their metrics, for `imagine`."""
 
 import dataclasses
 import math
@@ -209,7 +209,7 @@ def _cell(frames: np.ndarray, futures: Futures) -> np.ndarray:
 
 
 def tidy(axes: Axes, xlabel: str) -> None:
-    """The look of all plots: a pale grid, no frame at the top and the right."""
+    """The style of all plots: a pale grid, no frame at the top and the right."""
     axes.set_xlabel(xlabel)
     axes.grid(color="#DDDDDD", lw=0.8)
     axes.set_axisbelow(True)

@@ -58,8 +58,8 @@ def override(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
     known = list(_flat(config))
     for word in words:
         field = word.lstrip("-").partition("=")[0].removeprefix("config.")
-        whole = isinstance(_get(config, field), tuple | ml_collections.ConfigDict)  # environment_kwargs={'a': 1}, say
-        if field not in known and not field.endswith(".") and not whole:
+        is_block = isinstance(_get(config, field), tuple | ml_collections.ConfigDict)
+        if field not in known and not field.endswith(".") and not is_block:
             near = difflib.get_close_matches(field, known, 1, 0.0)
             raise ConfigError(f"config.{field}", f"The config has no field {field}: did you mean config.{near[0]}?")
     values, before = flags.FlagValues(), sys.argv

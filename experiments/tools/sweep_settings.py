@@ -216,19 +216,19 @@ def _name(setting: dict[str, Any]) -> str:
     """A file name for a setting, which depends on nothing else; values that a file name cannot hold become a hash."""
     if not setting:
         return "base"
-    said = ",".join(f"{field}={_said(value)}" for field, value in setting.items())
-    if len(said) <= 100 and all(_sayable(value) for value in setting.values()):
-        return said
+    name = ",".join(f"{field}={_as_name(value)}" for field, value in setting.items())
+    if len(name) <= 100 and all(_fits_name(value) for value in setting.values()):
+        return name
     digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_.=,+-]+', '_', said)[:90]}-{digest}"
+    return f"{re.sub(r'[^A-Za-z0-9_.=,+-]+', '_', name)[:90]}-{digest}"
 
 
-def _sayable(value: Any) -> bool:
+def _fits_name(value: Any) -> bool:
     """Whether a file name can hold a value so that no other value has the same name."""
     if isinstance(value, tuple):
         return len(value) > 0 and all(isinstance(x, int | float) for x in value)
     return not isinstance(value, str) or bool(re.fullmatch(r"[A-Za-z0-9_.+-]+", value))
 
 
-def _said(value: Any) -> str:
+def _as_name(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -15,7 +15,7 @@ from experiments.runs.progress import Meter, Progress
 from experiments.runs.signals import StopSignal
 from experiments.training.experiment import Evaluator
 from experiments.training.monitoring import Spikes, Watchdog
-from experiments.training.setup import Run, prepare, say
+from experiments.training.setup import Run, log_once, prepare
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError
 
@@ -51,7 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.P
         _save(run)
         run.saver.close()
     done = int(run.state.step)
-    say(str(run.goodput))
+    log_once(str(run.goodput))
     if not finished and parallel.is_main():
         why = stop.received or "Another process was told to stop"
         print(f"{why}: saved step {done} of {config.train.num_steps}; the same command goes on from there.")
@@ -142,7 +142,7 @@ def _look(run: Run, spikes: Spikes, step: int, position: Any, batch: Any, metric
             f"checkpoint is step {run.saver.latest}: look at that batch, or lower config.train.optimizer.learning_rate "
             "or clip_norm."
         )
-    say(f"step {step}: loss {loss}, gradient norm {norm}: not finite, update skipped; the batch is in {path}.")
+    log_once(f"step {step}: loss {loss}, gradient norm {norm}: not finite, update skipped; the batch is in {path}.")
     return values
 
 
@@ -152,7 +152,7 @@ def _is_best(run: Run, step: int, found: dict[str, float]) -> bool:
     value = found.get(options.best)
     if value is None or not np.isfinite(value):
         if options.best and value is None:
-            say(f"config.eval.best={options.best!r} is not among what was evaluated: {', '.join(found)}.")
+            log_once(f"config.eval.best={options.best!r} is not among what was evaluated: {', '.join(found)}.")
         return False
     sign = 1 if options.better == "lower" else -1
     if record and record["metric"] == options.best and sign * value >= sign * record["value"]:
@@ -167,7 +167,7 @@ def _note_damage(run: Run, step: int) -> None:
     for record, what in list(run.dataset.damaged.items()):
         if run.incidents.is_new(("damaged_record", record)):
             run.incidents.add("damaged_record", step, record=record, what=what)
-            say(f"step {step}: skipped {what}")
+            log_once(f"step {step}: skipped {what}")
 
 
 def evaluate(evaluators: dict[str, Evaluator], model: nnx.Module) -> dict[str, float]:

@@ -117,7 +117,7 @@ def _started_from(options: ml_collections.ConfigDict, state: TrainState, shapes:
     read = dict(jax.tree_util.tree_leaves_with_path(found.arrays))
     filled = lambda tree: jax.tree_util.tree_map_with_path(lambda path, own: read.get(path, own), tree)
     params, constants = filled(state.params), filled(state.constants)
-    say("\n  ".join([f"Begins with weights of step {found.step} in {folder}.", *found.left_out]))
+    log_once("\n  ".join([f"Begins with weights of step {found.step} in {folder}.", *found.left_out]))
     return state._replace(params=params, constants=constants, ema=jax.tree.map(jnp.copy, params))
 
 
@@ -135,7 +135,7 @@ def _compile(step: Any, shapes: TrainState, dataset: Dataset, batch_size: int, r
     needed = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else float("nan")
     whole, held = (size / 2**20 for size in parallel.state_bytes(shapes))
     mesh = ", ".join(f"{axis} {size}" for axis, size in rows.mesh.shape.items() if size > 1) or "one device"
-    say(
+    log_once(
         f"{count:,} parameters; {len(dataset):,} examples of {dataset.spec.units} {dataset.spec.unit}; mesh: {mesh}; "
         f"compiled in {time.monotonic() - start:.1f} s; a device holds {held:,.0f} MiB of {whole:,.0f} MiB of state "
         f"and needs {needed:,.0f} MiB."
@@ -143,7 +143,7 @@ def _compile(step: Any, shapes: TrainState, dataset: Dataset, batch_size: int, r
     return compiled
 
 
-def say(text: str) -> None:
-    """Tells the user, once for all processes."""
+def log_once(text: str) -> None:
+    """Prints to standard error, once for all processes."""
     if parallel.is_main():
         print(text, file=sys.stderr, flush=True)

@@ -151,7 +151,7 @@ class GymnasiumSource:
         return f"episode {unit} of {self.environment} (seed {self.seed(unit)})"
 
     def reset(self, environment: Any, unit: int) -> Any:
-        """Resets an environment for an episode, and Python's and NumPy's global generators, of which OGBench draws."""
+        """Resets an environment for an episode, and the global generators of Python and NumPy, which OGBench uses."""
         seed = self.seed(unit)
         random.seed(seed)
         np.random.seed(seed)

@@ -17,20 +17,20 @@ SIDE = 512.0  # of the square world, in pixels
 
 
 class Relative(gymnasium.ActionWrapper):
-    """Actions in [-1, 1]^2 ask the agent to move so many times `REACH`, inside the world."""
+    """Actions in [-1, 1]^2 are displacements of the agent in units of `REACH`, clipped to the world."""
 
     def __init__(self, environment: gymnasium.Env):
-        """Wraps PushT, whose actions are places."""
+        """Wraps PushT, whose actions are positions."""
         super().__init__(environment)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def action(self, action: np.ndarray) -> np.ndarray:
-        """The place that is meant."""
+        """The absolute target position, in pixels."""
         place = np.asarray(self.unwrapped.agent.position) + REACH * np.clip(action, -1, 1)
         return np.clip(place, 0, SIDE).astype(np.float32)
 
     def render(self) -> np.ndarray:
-        """The world alone: gym-pusht draws a cross at the place that was meant last, which no goal should have."""
+        """The world without the cross that gym-pusht draws at the last target, which goals must not show."""
         self.unwrapped._last_action = None
         return super().render()
 
@@ -43,7 +43,7 @@ def make(**kwargs: Any) -> gymnasium.Env:
 
 
 def push(environment: gymnasium.Env, rng: np.random.Generator) -> Act:
-    """A policy to record with: heads for random places on and around the block, and so now and then pushes it."""
+    """A policy to record with: heads for random positions on and around the block, and so pushes it now and then."""
     place, steps = np.zeros(2), 0
 
     def act(observed: np.ndarray) -> np.ndarray:

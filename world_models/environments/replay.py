@@ -1,7 +1,7 @@
-"""Tasks in a Gymnasium environment: begin where a policy once was, and reach what it saw some steps later.
+"""Tasks in a Gymnasium environment: start in a state of a recorded policy and reach its state some steps later.
 
 The protocol of DINO-WM (arXiv 2411.04983) and LeWM's evaluation, without setting a simulator's state: an episode is
-reset with the same seed and its actions are done again up to the start.
+reset with the same seed and its actions are repeated up to the start.
 """
 
 import copy
@@ -18,18 +18,18 @@ IsReached = Callable[[Any, Any], bool]
 """(observation, that of the goal) -> whether the goal is reached."""
 
 TRIES = 20
-"""Episodes for each task that is wanted, before it is said that there are too few."""
+"""Episodes tried for each task."""
 
 
 class Moment(NamedTuple):
-    """What is seen, uint8 [h, w, 3], and what the environment observes."""
+    """A frame, uint8 [h, w, 3], and the environment's observation."""
 
     frame: np.ndarray
     observed: Any
 
 
 class Task(NamedTuple):
-    """Where to begin and what to reach.
+    """Start and goal.
 
     Attributes:
       unit: number of the episode; its seed is the source's.
@@ -77,7 +77,7 @@ def draw(
             break
         task = _one(source, environment, source.num_units + tried, int(rng.integers(latest + 1)), offset)
         if task and not reached(task.goal.observed, task.goal.observed):
-            raise UserError("reached says that a goal is not reached by itself: it must compare two observations.")
+            raise UserError("reached(goal, goal) must be true: it compares an observation with the goal's.")
         if task and not reached(task.start.observed, task.goal.observed):
             tasks.append(task)
     environment.close()
@@ -110,21 +110,21 @@ def _one(source: GymnasiumSource, environment: Any, unit: int, start: int, offse
 
 
 class ReplayedTask:
-    """An environment that begins where a task does, at the pace and size of the recording.
+    """An environment that starts at a task's start, with action repeat and frame size of the recording.
 
-    As `gymnasium.Env` for `planning.host.Player`; each step's info says under "reached" whether the goal is.
+    As `gymnasium.Env` for `planning.host.Player`; the info of each step has "reached".
     """
 
     def __init__(self, source: GymnasiumSource, environment: Any, task: Task, reached: IsReached):
-        """`environment` is one that `source.make` made."""
+        """`environment` is made by `source.make`."""
         self._source, self._environment, self._task, self._reached = source, environment, task, reached
         self.action_space = environment.action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Goes to the task's start; its own seed is used.
+        """Goes to the task's start; the seed is the task's.
 
         Raises:
-          UserError: if that looks otherwise than when the task was drawn.
+          UserError: if the start differs from when the task was drawn.
         """
         observed = self._source.reset(self._environment, self._task.unit)
         for action in self._task.actions:
@@ -132,7 +132,7 @@ class ReplayedTask:
         start = self._task.start
         if not (np.array_equal(self.frame(observed), start.frame) and _same(observed, start.observed)):
             raise UserError(
-                f"{self._source.describe(self._task.unit)} does not repeat itself: the same seed and actions led "
+                f"{self._source.describe(self._task.unit)} is not deterministic: the same seed and actions led "
                 "elsewhere, so an episode cannot be replayed to where a task begins."
             )
         return observed, {}
@@ -144,7 +144,7 @@ class ReplayedTask:
         return observed, reward, terminated, ended and not terminated, found
 
     def frame(self, observed: Any) -> np.ndarray:
-        """What a model is shown, uint8 [h, w, 3]."""
+        """The frame for a model, uint8 [h, w, 3]."""
         return resized(self._source.pixels(self._environment, observed), self._source.image_size).copy()
 
 

@@ -57,7 +57,7 @@ def point_maze(observed: dict[str, np.ndarray], goal: dict[str, np.ndarray]) -> 
 
 
 def ogbench_maze(observed: np.ndarray, goal: np.ndarray) -> bool:
-    """OGBench's mazes, [n] as observed, (x, y) first: whether the body is within 1 of its place in the goal."""
+    """OGBench's mazes, [n] as observed, (x, y) first: whether the body is within 1 of its position in the goal."""
     return bool(np.linalg.norm(observed[:2] - goal[:2]) <= OGBENCH)
 
 

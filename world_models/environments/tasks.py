@@ -1,4 +1,4 @@
-"""Tasks of evaluations, in files with a hash, so that two results of the same tasks can be told from others."""
+"""Tasks of evaluations in files with a hash, which identifies results of the same tasks."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def make(world: World, name: str, seed: int, number: int) -> Tasks:
 
 
 def check(world: World, tasks: Tasks) -> None:
-    """Refuses tasks that cannot be done.
+    """Checks that tasks are possible.
 
     Raises:
       UserError: naming the task whose start or goal lies outside of the world or inside a wall.
@@ -65,12 +65,12 @@ def digest(facts: dict[str, Any]) -> str:
 
 
 def save(path: pathlib.Path, tasks: Tasks, **about: Any) -> str:
-    """Writes tasks as JSON with the hash of all that the file says; returns the hash.
+    """Writes tasks as JSON with the hash of the content; returns the hash.
 
     Args:
       path: of the file; its folder exists.
       tasks: what to write.
-      about: what else to say of them, such as world, name and seed.
+      about: further fields, such as world, name and seed.
     """
     facts = {**about, "tasks": content(tasks)}
     facts["sha256"] = digest(facts)
@@ -81,12 +81,12 @@ def save(path: pathlib.Path, tasks: Tasks, **about: Any) -> str:
 
 
 def load(path: pathlib.Path, world: World, about: Mapping[str, Any] | None = None) -> tuple[Tasks, str]:
-    """Reads what `save` wrote: the tasks and their hash.
+    """Reads a file of `save`: the tasks and their hash.
 
     Args:
       path: of the file.
-      world: in which they are to be done.
-      about: what the file must say of them where it says anything, such as the world's name and map.
+      world: of the tasks.
+      about: values that fields of the file must have where it has these fields, such as the world's name and map.
 
     Raises:
       UserError: if the file is not one of these, was changed since it was written, or does not fit the world.
@@ -101,7 +101,7 @@ def load(path: pathlib.Path, world: World, about: Mapping[str, Any] | None = Non
         lists = facts["tasks"]
         arrays = {name: np.asarray(lists[name], np.float32) for name in ("start", "goal", "distance")}
         if set(lists["layout"]) != set(world.Layout._fields):
-            raise UserError(f"{path} holds tasks of another world: {facts.get('world', 'it does not say which')}.")
+            raise UserError(f"{path} holds tasks of another world: {facts.get('world', 'not named')}.")
         columns = {name: np.asarray(column) for name, column in lists["layout"].items()}
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is no file of tasks ({type(error).__name__}: {error}).") from error

@@ -12,7 +12,7 @@ from world_models.core.types import ActionSpec, Array
 
 
 class Task(NamedTuple):
-    """Where an episode starts and where it has to go.
+    """Start and goal of an episode.
 
     Attributes:
       start, goal: float32 [2], positions in the world's units.
@@ -27,7 +27,7 @@ class Task(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What a data policy did. `actions[t]` was done in `states[t]` and led to `states[t + 1]`.
+    """States and actions of a data policy: `actions[t]` leads from `states[t]` to `states[t + 1]`.
 
     Attributes:
       states: the world's states, leading axis [time].

@@ -3,7 +3,7 @@
     python -m experiments.tools.benchmarks capacity [--devices=1,8,64] [--docs]
 
 The training step of diffusion transformers of several sizes is compiled, never run, for meshes of pretended devices,
-fully sharded; memory is what the compiler says that a device needs. Time is the longest of three: counted FLOPs, bytes
+fully sharded; memory is what the compiler reports per device. Time is the longest of three: counted FLOPs, bytes
 of device memory, and bytes over the network, each at a stated share of the data sheet of a device. With --docs the
 table goes into docs/scaling.md, between its marks.
 """

@@ -7,7 +7,7 @@ A state of `--mib` MiB of float32 is saved while a loop of compiled steps, which
 - Blocked: the time until `Checkpoints.save` returns, as a share of the time until all is on disk.
 - Held up: that, and what the step that follows takes longer than the median step without a save. A step cannot change
   memory that is still being written in place; where saving does not copy it first, this step does.
-- The first save, which starts the machinery, is told apart from the median of the others.
+- The first save, which starts Orbax's threads, is reported apart from the median of the others.
 - The disk's own speed is that of a plain file of the same bytes, written and synced, and read; the operating system is
   asked to forget files before they are read.
 """

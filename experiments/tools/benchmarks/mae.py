@@ -40,7 +40,7 @@ class Process:
     """A process that runs steps: see `mae_steps`."""
 
     def __init__(self, environment: dict[str, str], **asked: Any):
-        """Starts it with more variables in the environment, and reads the facts it tells."""
+        """Starts it with additional environment variables, and reads its facts."""
         environment = os.environ | environment
         environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two processes share a GPU
         command = [sys.executable, "-m", "experiments.tools.benchmarks.mae_steps", json.dumps(asked)]

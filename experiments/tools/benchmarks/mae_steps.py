@@ -42,114 +42,8 @@ def images(size: Size, batch: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def ours(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Callable[[], float]], dict[str, Any]]:
-    """Our steps, each of which makes one update and returns the loss, and facts about them.
-
-    - "ours": a training step: masks, loss, gradient, AdamW.
-    - "dense": the same with mask tokens in the encoder, so that it sees as many tokens as there are patches.
-    - "sorted": "ours" without masks, shuffles and gathers: it is given normalized patches, the visible ones first.
-    - "masking": masks, shuffles and gathers by themselves, of patches that are cut already. No gradient goes through
-      them: neither pixels nor fixed positions are trained.
-    """
-    import jax
-    import jax.numpy as jnp
-    import optax
-    from flax import nnx
-
-    from experiments.runs import runtime
-    from experiments.tools.benchmarks.common import matmul_ceiling
-    from experiments.training import state
-    from world_models.core.flops import count_flops
-    from world_models.models.masked_autoencoder import targets
-    from world_models.models.masked_autoencoder.model import MaskedAutoencoder
-    from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
-    from world_models.nn.options import ComputeOptions, TransformerOptions
-    from world_models.nn.patches import patchify
-
-    runtime.setup()
-    frames = images(size, batch)[:, None]
-    optimizer = optax.adamw(LEARNING_RATE, *BETAS, weight_decay=WEIGHT_DECAY)
-
-    def part(width: int, depth: int, heads: int) -> TransformerOptions:
-        return TransformerOptions(width, depth, heads, compute=ComputeOptions(unroll=-1 if unroll else 1))
-
-    def masked_loss(model: MaskedAutoencoder, frames: jax.Array, count: jax.Array) -> jax.Array:
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), count), batch)
-        return model.loss_of(frames, model.mask(keys))
-
-    def sorted_loss(model: MaskedAutoencoder, patches: jax.Array, count: jax.Array) -> jax.Array:
-        visible, places = model.num_visible, np.arange(model.num_patches)[None]
-        tokens = model.encoder(patches[:, :visible], places[:, :visible])
-        predictions = model.decoder(tokens, places, model.num_patches - visible)
-        goal = targets.target(model.options.target, patches[:, visible:], size.channels)
-        return jnp.mean((predictions.astype(jnp.float32) - goal) ** 2)
-
-    def masking() -> Callable[[], float]:
-        options = MaskedAutoencoderOptions(part(*size.encoder), part(*size.decoder), patch=size.patch, dtype=dtype)
-        model = nnx.jit(lambda: MaskedAutoencoder(options, frames.shape[1:], rngs=nnx.Rngs(0)))()
-        merge, params, constants = state.split_model(model)
-
-        @jax.jit
-        def mask(params: Any, count: jax.Array, patches: jax.Array) -> tuple:
-            model = merge(params, constants)
-            places = model.mask(jax.random.split(jax.random.fold_in(jax.random.key(0), count), batch))
-            shuffled = model.normalized(jnp.take_along_axis(patches, places[..., None], axis=1))
-            seen = jnp.asarray(model.encoder.positions(), dtype)[places[:, : model.num_visible]]
-            return count + 1, shuffled, seen, jnp.asarray(model.decoder.positions(), dtype)[places]
-
-        now = [jnp.int32(0)]
-        patches = jax.jit(lambda frames: patchify(frames, size.patch, 1))(frames)
-
-        def step() -> float:
-            now[0], *made = mask(params, now[0], patches)
-            jax.block_until_ready(made)
-            return 0.0
-
-        return step
-
-    def program(dense: bool, loss_of: Callable, prepare: Callable) -> tuple[Callable[[], float], int, int]:
-        options = MaskedAutoencoderOptions(
-            part(*size.encoder), part(*size.decoder), patch=size.patch, encode_mask_tokens=dense, dtype=dtype
-        )
-        model = nnx.jit(lambda: MaskedAutoencoder(options, frames.shape[1:], rngs=nnx.Rngs(0)))()
-        data = jax.device_put(prepare(model))
-        merge, params, constants = state.split_model(model)
-
-        def loss(params: Any, count: jax.Array, data: jax.Array) -> jax.Array:
-            return loss_of(merge(params, constants), data, count)
-
-        def update(params: Any, moments: Any, count: jax.Array, data: jax.Array) -> tuple:
-            value, gradient = jax.value_and_grad(loss)(params, count, data)
-            change, moments = optimizer.update(gradient, moments, params)
-            return optax.apply_updates(params, change), moments, count + 1, value
-
-        update = jax.jit(update, donate_argnums=(0, 1, 2))
-        now = [params, optimizer.init(params), jnp.int32(0)]
-
-        def step() -> float:
-            *now[:], value = update(*now, data)
-            return float(value)
-
-        return step, count_flops(jax.value_and_grad(loss), params, jnp.int32(0), data), optax.tree.size(params)
-
-    def ceiling() -> float:
-        large = () if jax.default_backend() == "cpu" else (4096, 8192)  # a CPU has long reached it
-        return matmul_ceiling(dtype, (1024, 2048, *large))
-
-    whole, flops, parameters = program(False, masked_loss, lambda model: frames)
-    dense, dense_flops, _ = program(True, masked_loss, lambda model: frames)
-    bare, _, _ = program(False, sorted_loss, lambda model: model.normalized(model.patches(frames)))
-    facts = {
-        "parameters": parameters,
-        "flops": flops,
-        "dense_flops": dense_flops,
-        "device": jax.devices()[0].device_kind,
-    }
-    return {"ours": whole, "dense": dense, "sorted": bare, "masking": masking(), "ceiling": ceiling}, facts
-
-
 def torch(size: Size, batch: int, dtype: str, compiled: bool) -> tuple[dict[str, Callable[[], float]], dict[str, Any]]:
-    """The training step of Hugging Face's ViTMAE, and facts about it: see `ours`."""
+    """The training step of Hugging Face's ViTMAE, and facts about it."""
     import torch
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
@@ -193,7 +87,7 @@ def torch(size: Size, batch: int, dtype: str, compiled: bool) -> tuple[dict[str,
 
 
 def serve(steps: dict[str, Callable[[], float]], facts: dict[str, Any], seconds: float) -> None:
-    """Says `facts`, then runs what it is asked for, about `seconds` at a time, until standard input ends."""
+    """Prints `facts`, then runs requested steps, about `seconds` at a time, until standard input ends."""
     counts: dict[str, int] = {}
     print(json.dumps(facts), flush=True)
     for name in map(str.strip, sys.stdin):
@@ -217,5 +111,8 @@ def serve(steps: dict[str, Callable[[], float]], facts: dict[str, Any], seconds:
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     pace = asked.pop("seconds")
-    make = {"ours": ours, "torch": torch}[asked.pop("who")]
-    serve(*make(SIZES[asked.pop("size")], **asked), pace)
+    if asked.pop("who") == "ours":
+        from experiments.tools.benchmarks.mae_ours import make_steps
+    else:
+        make_steps = torch
+    serve(*make_steps(SIZES[asked.pop("size")], **asked), pace)

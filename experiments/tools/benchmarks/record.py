@@ -19,7 +19,7 @@ from world_models.environments.gymnasium import GymnasiumSource
 
 
 def simulate(source: GymnasiumSource, unit: int) -> tuple[int, float]:
-    """(frames, seconds) of an episode that nobody writes down; the same seed and actions as the recorded one."""
+    """(frames, seconds) of an episode that is not recorded; the same seed and actions as the recorded one."""
     environment = source._env = source._env or source.make()
     start = time.perf_counter()
     observed, act = source.begin(environment, unit)

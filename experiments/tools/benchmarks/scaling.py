@@ -43,7 +43,7 @@ NAMES = ("data", "fsdp", "tensor", "mixed")
 
 
 def meshes(devices: int, names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """Meshes (data, fsdp, tensor) of so many devices, by name; where a name makes no sense for it there is none."""
+    """Meshes (data, fsdp, tensor) of so many devices, by name; names that do not apply are left out."""
     if devices == 1:
         return {"one": (1, 1, 1)}
     whole = {"data": (devices, 1, 1), "fsdp": (1, devices, 1), "tensor": (1, 1, devices)}
@@ -106,7 +106,7 @@ def overhead(run: Run, pairs: int) -> dict[str, Any]:
 
 
 def measure_here(config: ml_collections.ConfigDict, names: Sequence[str], steps: int, pairs: int) -> dict[str, Any]:
-    """All meshes of the devices of this process; a mesh that the config refuses is a row that says so."""
+    """All meshes of the devices of this process; a mesh that does not suit the config is a row with the error."""
     rows, found = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for name, shape in meshes(jax.device_count(), names).items():
@@ -140,7 +140,7 @@ def _start(devices: int, argv: Sequence[str]) -> dict[str, Any]:
     print(f"{devices} device(s) …", file=sys.stderr, flush=True)
     done = subprocess.run(command, env=os.environ | seen, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise UserError(f"{devices} device(s): {last.removeprefix('benchmarks scaling: ')}")
     return json.loads(done.stdout.splitlines()[-1])
 

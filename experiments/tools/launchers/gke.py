@@ -33,8 +33,8 @@ OPTIONS = {
 }
 PORT = 8476
 
-# The shell is process 1 of its container, where SIGTERM arrives when the pod is moved; it hands it on once. A training
-# that was stopped ends with exit status 0: only the last checkpoint says that it is finished.
+# The shell is process 1 of its container, where SIGTERM arrives when the pod is moved; it forwards it once. A training
+# that was stopped ends with exit status 0: it is finished only if the last checkpoint exists.
 _SHELL = """\
 {command} &
 child=$!
@@ -51,7 +51,7 @@ exit $status
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as such, so that people can read it."""
+    """Writes text of several lines in block style."""
 
 
 _Dumper.add_representer(
@@ -63,7 +63,7 @@ def launch(training: Training, *, dry_run: bool) -> str:
     """Applies a JobSet to the cluster of kubectl's context, or only prints its manifest.
 
     When a pod is preempted, dies or hangs, all are started again, at most `max_restarts` times, and go on from the
-    newest checkpoint; a training that cannot work (exit status 1 or 2) ends the JobSet. The cluster needs the JobSet
+    newest checkpoint; one that fails by its input (exit status 1 or 2) ends the JobSet. The cluster needs the JobSet
     controller.
 
     Args:
@@ -78,7 +78,7 @@ def launch(training: Training, *, dry_run: bool) -> str:
       What was applied, in words.
 
     Raises:
-      UserError: if options are missing, unknown or contradict each other, there is no kubectl, or it refuses.
+      UserError: if options are missing, unknown or contradict each other, there is no kubectl, or it fails.
     """
     options = read_options(training.options, OPTIONS, ("image", "volume"), "gke")
     manifest = _manifest(training, options)
@@ -89,7 +89,7 @@ def launch(training: Training, *, dry_run: bool) -> str:
     need("kubectl", "install it and choose a context, or print the manifest with --dry_run")
     answer = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, capture_output=True, text=True)
     if answer.returncode:
-        raise UserError(f"kubectl refused the JobSet: {last_line(answer.stderr)}")
+        raise UserError(f"kubectl failed on the JobSet: {last_line(answer.stderr)}")
     return last_line(answer.stdout)
 
 
@@ -106,7 +106,7 @@ def _manifest(training: Training, options: dict[str, str]) -> dict[str, Any]:
         "parallelism": nodes,
         "completions": nodes,
         "completionMode": "Indexed",
-        "backoffLimit": 0,  # a pod alone cannot come back to the others: all start again
+        "backoffLimit": 0,  # a pod cannot rejoin the others alone: all start again
         "podFailurePolicy": {
             "rules": [
                 {"action": "FailJob", "onExitCodes": {"containerName": "train", "operator": "In", "values": [1, 2]}}
@@ -136,7 +136,7 @@ def _pod(training: Training, options: dict[str, str], name: str, nodes: int) -> 
     selector, limits = _hardware(options, nodes)
     words = [options["python"], "launch.py", *training.words, f"--workdir={training.workdir}"]
     command = shlex.join(words)
-    if not options["tpu"]:  # GKE tells the pods of a TPU who they are
+    if not options["tpu"]:  # GKE configures the pods of a TPU
         command += f" --coordinator={name}-hosts-0-0.{name}:{PORT} --num_processes={nodes}"
         command += ' --process_id="$JOB_COMPLETION_INDEX"'
     shell = _SHELL.format(command=command, last=shlex.quote(training.last_checkpoint), try_again=TRY_AGAIN)
@@ -168,7 +168,7 @@ def _pod(training: Training, options: dict[str, str], name: str, nodes: int) -> 
 
 
 def _hardware(options: dict[str, str], nodes: int) -> tuple[dict[str, str], dict[str, Any]]:
-    """(labels that a node must have, what a pod takes of it)."""
+    """(labels that a node must have, resource limits of a pod)."""
     labels, limits = {}, {}
     if options["tpu"] and options["gpu"]:
         raise UserError("--launch_options has tpu=… and gpu=…: a node has one of them.")

@@ -12,13 +12,13 @@ LAUNCHERS = {"slurm": slurm_nodes.launch, "tpu_vm": tpu_vm.launch, "gke": gke.la
 
 
 def launch(name: str, training: Training, *, dry_run: bool) -> None:
-    """Submits a training and says so, or prints exactly what would be submitted, and touches nothing.
+    """Submits a training, or only prints what would be submitted.
 
     Raises:
-      UserError: if there is no such launcher, or it cannot do what is asked of it.
+      UserError: if there is no such launcher, or the training does not suit it.
     """
     if name not in LAUNCHERS:
-        raise UserError(f"--launch={name} is not known: choose {', '.join(LAUNCHERS)}.")
+        raise UserError(f"--launch={name} must be one of {', '.join(LAUNCHERS)}.")
     if training.nodes is not None and training.nodes < 1:
         raise UserError(f"--nodes={training.nodes} must be at least 1.")
     if name == "slurm":  # whose nodes see this machine's files

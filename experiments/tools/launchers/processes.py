@@ -13,7 +13,7 @@ from typing import IO
 from experiments.tools.launchers.local import POLL, Signals, as_child, pass_on, shares
 from world_models.core.errors import UserError
 
-GRACE = 15.0  # seconds that the others have to end by themselves when a process has failed
+GRACE = 15.0  # seconds for the others to end by themselves after a failure
 INSIST = 5.0  # seconds from asking a process to end until it is killed
 
 
@@ -21,7 +21,7 @@ def run(command: Sequence[str], count: int) -> None:
     """Runs a command of launch.py in `count` processes and returns when all have ended well.
 
     Each has one CPU device (or JAX_NUM_CPU_DEVICES) and its share of the cores. Standard output and error of process 0
-    are this process's own; what the others say goes to standard error, each line after "[1] ", "[2] ", … Ctrl-C or
+    are this process's own; output of the others goes to standard error, each line after "[1] ", "[2] ", … Ctrl-C or
     SIGTERM is passed on to all once; a second one kills them. When one fails, the others get some seconds to notice.
 
     Args:
@@ -29,11 +29,11 @@ def run(command: Sequence[str], count: int) -> None:
       count: how many processes.
 
     Raises:
-      UserError: if `count` is no count, or a process failed: how every process ended, in that order.
+      UserError: if `count` is below 1, or a process failed: how every process ended, in that order.
       KeyboardInterrupt: with the same words, if they were interrupted and did not end well.
     """
     if count < 1:
-        raise UserError(f"--local_processes={count} starts nothing: at least 1 is needed.")
+        raise UserError(f"--local_processes={count} must be at least 1.")
     meet = (f"--coordinator=127.0.0.1:{_free_port()}", f"--num_processes={count}")
     cores = shares(count)
     with Signals() as signals:
@@ -44,7 +44,7 @@ def run(command: Sequence[str], count: int) -> None:
         try:
             ends = _wait(processes, signals)
         finally:
-            for process in processes:  # only where the wait was cut short
+            for process in processes:  # only if the wait was interrupted
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
@@ -54,7 +54,7 @@ def run(command: Sequence[str], count: int) -> None:
         text = "; ".join(f"process {i} {_how(processes[i].returncode)}{why}" for i, why in ends.items())
         if signals.count:
             raise KeyboardInterrupt(f"{text}.")
-        if any(process.returncode == 1 for process in processes):  # input that cannot work, as said above
+        if any(process.returncode == 1 for process in processes):  # invalid input, as printed above
             raise UserError(f"{text}.")
         raise UserError(f"{text}; the same command goes on from the newest checkpoint.")
 
@@ -70,7 +70,7 @@ def _start(command: Sequence[str], index: int, cores: Sequence[int]) -> subproce
 
 
 def _wait(processes: Sequence[subprocess.Popen], signals: Signals) -> dict[int, str]:
-    """Waits for all; returns those that have ended, in this order, with "" or a word on why they were ended."""
+    """Waits for all; returns those that have ended, in this order, with "" or why they were ended."""
     ends: dict[int, str] = {}
     failed: float | None = None
     asked: dict[int, float] = {}
@@ -79,7 +79,7 @@ def _wait(processes: Sequence[subprocess.Popen], signals: Signals) -> dict[int, 
         now = time.monotonic()
         for i, process in enumerate(processes):
             if i not in ends and process.poll() is not None:
-                ends[i] = f", told to {GRACE:g} s later" if i in asked else ""
+                ends[i] = f", {GRACE:g} s after the first failure" if i in asked else ""
                 if process.returncode and failed is None:
                     failed = now
             elif i not in ends and failed is not None and now - failed > GRACE:
@@ -93,7 +93,7 @@ def _wait(processes: Sequence[subprocess.Popen], signals: Signals) -> dict[int, 
 
 
 def _relay(index: int, lines: IO[bytes]) -> None:
-    """Says what a process says, with its number."""
+    """Prints the output of a process, each line after its number."""
     for line in lines:
         sys.stderr.write(f"[{index}] {line.decode(errors='replace').rstrip()}\n")
         sys.stderr.flush()

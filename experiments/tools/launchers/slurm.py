@@ -19,19 +19,19 @@ def submit(jobs: Sequence[Job], folder: pathlib.Path, options: Sequence[str] = (
     """Submits jobs as one array job.
 
     A task that SLURM preempts or that nears its time limit gets SIGTERM in time to save. A preempted task is queued
-    again by SLURM; those that ended in any other way are for the caller to submit again.
+    by SLURM again; the caller submits those again that ended in another way.
 
     Args:
       jobs: one task each; the folders of their logs are made.
-      folder: where the script, `slurm.json` and what SLURM itself says (`slurm.out`) go; all nodes must see it.
-      options: of sbatch, such as "--partition=gpu", "--gres=gpu:1", "--time=4:00:00"; they win over those set here.
+      folder: where the script, `slurm.json` and SLURM's own output (`slurm.out`) go; all nodes must see it.
+      options: of sbatch, such as "--partition=gpu", "--gres=gpu:1", "--time=4:00:00"; they override those set here.
       dry_run: only print the script.
 
     Returns:
       The job id; "" for a dry run.
 
     Raises:
-      UserError: if there is no `sbatch` or it refuses.
+      UserError: if there is no `sbatch` or it fails.
     """
     check_names(jobs)
     folder = folder.absolute()
@@ -54,7 +54,7 @@ def submit_script(text: str, folder: pathlib.Path, names: Sequence[str], *, dry_
     write_text(path, text)
     answer = subprocess.run(["sbatch", "--parsable", str(path)], cwd=ROOT, capture_output=True, text=True)
     if answer.returncode:
-        raise UserError(f"sbatch refused {path}: {last_line(answer.stderr)}")
+        raise UserError(f"sbatch failed on {path}: {last_line(answer.stderr)}")
     job_id = answer.stdout.strip().splitlines()[-1].partition(";")[0]  # ID;CLUSTER where there are several clusters
     write_json(folder / NOTES, [*notes, {"id": job_id, "script": path.name, "names": list(names)}])
     return job_id
@@ -65,7 +65,7 @@ def directives(folder: pathlib.Path, options: Sequence[str], *own: str) -> list[
 
     Args:
       folder: its last part names the job.
-      options: of the user; they win over all others.
+      options: of the user; they override all others.
       own: options of this kind of script.
 
     Raises:
@@ -91,7 +91,7 @@ def active(folder: pathlib.Path) -> set[str]:
     """Names of the jobs submitted from `folder` that are still queued or running.
 
     Raises:
-      UserError: if there were submissions and SLURM cannot be asked.
+      UserError: if there were submissions and squeue fails.
     """
     names = {f"{note['id']}_{i}": name for note in _notes(folder) for i, name in enumerate(note["names"])}
     names |= {note["id"]: note["names"][0] for note in _notes(folder)}  # of those that are no arrays
@@ -105,7 +105,7 @@ def active(folder: pathlib.Path) -> set[str]:
     # -r and %i: a line ID_INDEX for every task, also for those still waiting, which are else written ID_[2-5].
     answer = subprocess.run(["squeue", "-h", "-r", "-j", ids, "-o", "%i"], capture_output=True, text=True)
     if answer.returncode and "Invalid job id" not in answer.stderr:  # SLURM forgets jobs some time after their end
-        raise UserError(f"squeue does not say which jobs run: {last_line(answer.stderr)}")
+        raise UserError(f"squeue failed: {last_line(answer.stderr)}")
     return {names[line.strip()] for line in answer.stdout.splitlines() if line.strip() in names}
 
 

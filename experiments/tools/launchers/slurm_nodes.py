@@ -10,8 +10,8 @@ from experiments.tools.launchers import Training
 from experiments.tools.launchers.slurm import active, directives, submit_script
 from world_models.core.errors import UserError
 
-# Statuses 0 and 143 without the last checkpoint: stopped by SIGTERM. 1 and 2: the command cannot work. Anything else
-# may go better next time, if this time got somewhere.
+# Statuses 0 and 143 without the last checkpoint: stopped by SIGTERM. 1 and 2: invalid input. Any other failure is
+# retried if this attempt wrote a checkpoint.
 _AFTER = """\
 status=$?
 [ -d {last} ] && exit $status
@@ -20,7 +20,7 @@ if [ $status -eq 0 ] || [ $status -eq 143 ] || {{ [ $status -gt 2 ] && [ "$now" 
     echo "Not finished (exit status $status, newest checkpoint: $now): back into the queue."
     exec scontrol requeue "$SLURM_JOB_ID"
 fi
-echo "Not finished, and another start would end the same way (exit status $status, newest checkpoint: $now)."
+echo "Not finished, and not restarted (exit status $status, newest checkpoint: $now)."
 exit $status
 """
 
@@ -29,8 +29,8 @@ def launch(training: Training, *, dry_run: bool) -> str:
     """Submits a job, or only prints its script.
 
     Preemption and the time limit send SIGTERM to the training processes in time to save; then, and when a node fails,
-    the job goes back into the queue until the last checkpoint is there. The script, what SLURM and all processes say
-    (`slurm.out`, each line after the number of its task), and `slurm.json` lie in the workdir.
+    the job goes back into the queue until the last checkpoint is there. The script, the output of
+    SLURM and all processes (`slurm.out`, each line after the number of its task), and `slurm.json` are in the workdir.
 
     Args:
       training: its options are those of sbatch, such as "--partition=gpu", "--gpus-per-node=8", "--time=24:00:00",
@@ -41,13 +41,13 @@ def launch(training: Training, *, dry_run: bool) -> str:
       What was submitted, in words.
 
     Raises:
-      UserError: if there is no sbatch, it refuses, or a job of this workdir is queued or running.
+      UserError: if there is no sbatch, it fails, or a job of this workdir is queued or running.
     """
     folder = pathlib.Path(training.workdir)
     text = _script(training, folder)
     if not dry_run and active(folder):
         raise UserError(f"A SLURM job of {folder} is queued or running (see {folder}/slurm.json): wait, or scancel it.")
-    return f"SLURM job {submit_script(text, folder, [folder.name], dry_run=dry_run)}, which tells in {folder}/slurm.out"
+    return f"SLURM job {submit_script(text, folder, [folder.name], dry_run=dry_run)}, log: {folder}/slurm.out"
 
 
 def _script(training: Training, folder: pathlib.Path) -> str:

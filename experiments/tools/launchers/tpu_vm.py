@@ -12,7 +12,7 @@ OPTIONS = {"name": "", "zone": "", "project": "", "repository": "world_models", 
 def launch(training: Training, *, dry_run: bool) -> str:
     """Starts the training on every host, or only prints the gcloud command.
 
-    It goes on when the connection ends. What a host says is appended to <workdir>/logs/<host>.log, and <host>.pid
+    It continues when the connection ends. The output of a host is appended to <workdir>/logs/<host>.log, and <host>.pid
     beside it holds the number of its process: SIGTERM to all of them saves and ends the training. The hosts find each
     other through the TPU's metadata. After a preemption create the TPU again and repeat the command.
 
@@ -42,8 +42,8 @@ def launch(training: Training, *, dry_run: bool) -> str:
     need("gcloud", "install the Google Cloud CLI, or print the command with --dry_run")
     status = subprocess.run(command).returncode
     if status:
-        raise UserError(f"gcloud ended with exit status {status}: what it said is above.")
-    return f"the training on TPU {options['name']}, which tells in {training.workdir}/logs"
+        raise UserError(f"gcloud ended with exit status {status}: its output is above.")
+    return f"the training on TPU {options['name']}, logs: {training.workdir}/logs"
 
 
 def _remote(training: Training, options: dict[str, str]) -> str:

@@ -17,9 +17,11 @@ import experiments
 import launch
 from experiments.commands import report
 from experiments.commands.common import split_overrides
+from experiments.reports import report as write_report
 from experiments.runs import loading, runtime
+from experiments.runs.config import load_file, override
 from experiments.tables import definition
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.core.imagination import imagine
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -81,6 +83,17 @@ def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
     # at odd horizons, and the changed pixels hold both.
     truth = 10 * np.log10(3 / (1 + (128 / 255) ** 2 + (32 / 255) ** 2))
     assert metrics["psnr_changed"]["copy_last"][0] == pytest.approx(truth, abs=0.05)
+
+
+def test_an_imagine_that_fails_leaves_the_old_files(workdir, capsys, monkeypatch):
+    (workdir / "imagine").mkdir(exist_ok=True)
+    before = {path.name: path.stat().st_mtime_ns for path in (workdir / "imagine").iterdir()}
+    monkeypatch.setattr(write_report, "plot_metrics", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    status, _, err = run(capsys, "imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=5")
+    assert status == 1
+    assert len(err.strip().splitlines()) == 1
+    assert {path.name: path.stat().st_mtime_ns for path in (workdir / "imagine").iterdir()} == before
+    assert not [path.name for path in workdir.iterdir() if path.name.startswith(".")]
 
 
 def test_an_opened_run_can_be_stepped_in(workdir):
@@ -225,7 +238,9 @@ def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(
     assert not (tmp_path / "lock").exists()
     # Nothing is compiled for a training that is finished, and no other config can claim it.
     launches = len(json.loads((tmp_path / "provenance.json").read_text())["launches"])
-    assert run(capsys, *words)[:2] == (0, str(tmp_path / "checkpoints"))
+    status, last, err = run(capsys, *words)
+    assert (status, last) == (0, str(tmp_path / "checkpoints"))
+    assert "config.train.num_steps=2 already" in err
     assert len(json.loads((tmp_path / "provenance.json").read_text())["launches"]) == launches
     assert "config.seed" in run(capsys, *words, "--config.seed=5")[2]
     # Nor is a run taken over whose config is gone or damaged.
@@ -308,3 +323,16 @@ def test_workers_that_record_do_not_import_jax():
     script = "import sys, experiments.runs.recording, world_models.environments.gymnasium, world_models.data.videos\n"
     script += "assert not {'jax', 'tensorflow_datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_fields_and_whole_blocks_are_overridden_with_their_types():
+    config = load_file("configs/demo.py:debug")
+    words = ["seed=3", "runtime.mesh=(1, 1, -1)", "data.dataset=a=b", "record.environment_kwargs={'length': 7}"]
+    override(config, [f"--config.{word}" for word in words])
+    assert (config.seed, config.runtime.mesh, config.data.dataset) == (3, (1, 1, -1), "a=b")
+    assert config.record.environment_kwargs.to_dict() == {"length": 7}
+    with pytest.raises(ConfigError) as error:
+        override(config, ["--config.trian.num_steps=3"])
+    assert error.value.field == "config.trian.num_steps"
+    with pytest.raises(UserError, match="num_steps"):
+        override(config, ["--config.train.num_steps=2.5"])

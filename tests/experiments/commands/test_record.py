@@ -231,7 +231,7 @@ def test_no_worker_outlives_a_killed_recording(config, tmp_path):
     assert alive() == []
 
 
-def test_recording_twice_returns_what_is_there_and_another_config_is_refused(config, tmp_path):
+def test_recording_twice_returns_what_is_there_and_another_config_raises_an_error(config, tmp_path):
     output = record(config, tmp_path / "data")
     before = {p.name: p.stat().st_mtime_ns for p in output.iterdir()}
     assert record(changed(config, num_workers=1), output) == output
@@ -302,7 +302,7 @@ def test_a_data_set_that_cannot_be_read_back_never_appears(config, tmp_path, mon
         ),
     ],
 )
-def test_bad_input_is_refused_with_a_sentence(config, tmp_path, fields, message):
+def test_bad_input_raises_one_sentence(config, tmp_path, fields, message):
     if "environment_kwargs" in fields:
         config.record.environment_kwargs = fields.pop("environment_kwargs")
     elif fields.get("environment") in ("CarRacig-v3", "MiniGrid-Empty-8x8-v0"):
@@ -372,7 +372,7 @@ def test_videos_are_strided_cut_and_matched_with_their_actions(config, videos, t
     np.testing.assert_allclose(second["frames"].mean(axis=(1, 2, 3)), [160, 200], atol=4)
 
 
-def test_bad_videos_are_refused_by_name(config, videos, tmp_path):
+def test_bad_videos_raise_an_error_with_their_name(config, videos, tmp_path):
     with pytest.raises(UserError, match=r"config.record.videos='/nowhere'"):
         record(_video_config(config, "/nowhere"), tmp_path / "none")
     (videos / "d.mp4").write_bytes(b"no video")

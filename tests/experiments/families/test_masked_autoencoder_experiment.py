@@ -103,7 +103,7 @@ def test_video_is_recorded_trained_and_shown_in_motion(tmp_path, monkeypatch, ca
     assert 0 <= last["eval/ridge/accuracy"] <= 100
     metrics = json.loads((tmp_path / "imagine" / "metrics.json").read_text())
     assert "reconstructions are given the true ones" in metrics["caveat"]  # the target is normalized
-    assert metrics["caveat"] in (tmp_path / "imagine" / "report.html").read_text()
+    assert metrics["caveat"] in html.unescape((tmp_path / "imagine" / "report.html").read_text())
     video = cv2.VideoCapture(str(tmp_path / "imagine" / "reconstructions.mp4"))
     frames = [frame for seen, frame in iter(video.read, (False, None)) if seen]
     assert len(frames) == 8

@@ -198,7 +198,7 @@ def test_damaged_files_are_named_and_the_rest_is_shown(folder):
     assert "Nobody 2020" in said
 
 
-def test_empty_and_missing_folders_are_refused(tmp_path):
+def test_empty_and_missing_folders_raise_an_error(tmp_path):
     with pytest.raises(UserError, match="--workdir="):
         build(tmp_path / "none")
     with pytest.raises(UserError, match="--workdir="):

@@ -1,4 +1,4 @@
-"""Several processes that find each other, or are told who they are; really started here, on the CPU."""
+"""Several processes that find each other, by the environment or by flags; really started here, on the CPU."""
 
 import http.server
 import json
@@ -121,7 +121,7 @@ def test_a_slurm_task_takes_all_gpus_that_are_meant_for_it(tasks, nodes, visible
         (("10.0.0.1:99999", 2, 0), "no port to listen on"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(words, message):
+def test_arguments_that_cannot_work_raise_an_error(words, message):
     with pytest.raises(UserError, match=message):
         multihost.start(*words)
 
@@ -209,7 +209,7 @@ def test_others_that_do_not_come_end_with_one_sentence(index, square_data):
     assert not os.path.exists("/tmp/none")
 
 
-def test_a_port_that_is_taken_is_refused():
+def test_a_port_that_is_taken_raises_an_error():
     with socket.create_server(("", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(multihost.JoinError, match=r"no port to listen on .*Address already in use"):
@@ -232,7 +232,7 @@ def test_flags_of_xla_are_set_before_a_backend_starts():
     assert out == f"3 {flags} --xla_tpu_enable_megacore_fusion=true\n"
 
 
-def test_what_is_no_flag_of_xla_is_refused(monkeypatch):
+def test_what_is_no_flag_of_xla_raises_an_error(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     with pytest.raises(UserError, match="'fast', which is no flag of XLA: each begins with --xla_"):
         runtime.setup("fast")
@@ -315,9 +315,9 @@ def test_when_one_process_fails_the_others_are_ended(monkeypatch):
     with pytest.raises(UserError) as error:
         processes.run([sys.executable, "-c", textwrap.dedent(code)], 4)
     assert str(error.value) == (
-        "process 1 ended with exit status 3; process 3 ended with exit status 75; process 0 was ended by SIGTERM, told "
-        "to 4 s later; process 2 was ended by SIGKILL, told to 4 s later; the same command goes on from the newest "
-        "checkpoint."
+        "process 1 ended with exit status 3; process 3 ended with exit status 75; process 0 was ended by SIGTERM, "
+        "4 s after the first failure; process 2 was ended by SIGKILL, 4 s after the first failure; the same command "
+        "goes on from the newest checkpoint."
     )
 
 

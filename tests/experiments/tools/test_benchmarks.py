@@ -179,7 +179,7 @@ def test_scaling(run, square_data):
     assert "overhead" in out
 
 
-def test_scaling_shows_a_mesh_that_is_refused_and_a_loss_that_differs(tiny_config):
+def test_scaling_shows_a_mesh_that_raises_an_error_and_a_loss_that_differs(tiny_config):
     tiny_config.train.batch_size = 3
     tiny_config.train.accumulate = 2
     found = scaling.measure_here(tiny_config, scaling.NAMES, 1, 1)
@@ -285,7 +285,7 @@ def test_blobs_have_the_frames_and_actions_of_the_config(tiny_config, tmp_path, 
     assert Episodes(config.data.dataset, "train").spec.actions.size == 7
 
 
-def test_the_door_says_what_is_wrong(run):
+def test_the_entry_point_says_what_is_wrong(run):
     status, _, _, err = run("throughputs")
     assert status == 2
     for name in door.BENCHMARKS:

@@ -244,7 +244,7 @@ def test_gke_applies_a_jobset(tmp_path, monkeypatch, capsys):
     assert container["volumeMounts"][0] == {"name": "shared", "mountPath": "/shared"}
     assert "--coordinator" not in container["command"][-1]  # GKE says who the pods of a TPU are
     assert launch.main([*TRAIN, *words, f"--launch_options={options} name=bad"]) == 1
-    assert "kubectl refused the JobSet: error: no JobSet here" in capsys.readouterr().err
+    assert "kubectl failed on the JobSet: error: no JobSet here" in capsys.readouterr().err
 
 
 def pod_shell(tmp_path, code, last="400"):
@@ -283,7 +283,7 @@ def test_a_pod_that_is_moved_saves_once_and_asks_for_another_start(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--launch=aws"], "--launch=aws is not known: choose slurm, tpu_vm, gke"),
+        (["--launch=aws"], "--launch=aws must be one of slurm, tpu_vm, gke"),
         (["--launch=slurm", "--nodes=0"], "--nodes=0 must be at least 1"),
         (["--launch=slurm", "--launch_options=gpu"], "'gpu' is no option of sbatch"),
         (["--launch=slurm"], "There is no sbatch on PATH"),
@@ -291,7 +291,7 @@ def test_a_pod_that_is_moved_saves_once_and_asks_for_another_start(tmp_path):
         (["--launch=slurm", "--sweep"], "argument --sweep: not allowed with argument --launch"),
         (["--nodes=2"], "--nodes goes with --launch"),
         (["--dry_run"], "--dry_run goes with --launch"),
-        (["--local_processes=0"], "--local_processes=0 starts nothing"),
+        (["--local_processes=0"], "--local_processes=0 must be"),
         (["--launch=tpu_vm", "--launch_options=name=a"], "lacks zone=…, which tpu_vm needs"),
         (["--launch=tpu_vm", "--launch_options=name=a zoen=b"], "has 'zoen=b'; tpu_vm takes name=value of: name, zone"),
         (["--launch=tpu_vm", "--launch_options=name=a zone=b", "--nodes=2"], "--nodes=2 is not for --launch=tpu_vm"),
@@ -308,7 +308,7 @@ def test_a_pod_that_is_moved_saves_once_and_asks_for_another_start(tmp_path):
         ),
     ],
 )
-def test_launches_that_cannot_work_are_refused_with_one_sentence(capsys, monkeypatch, words, message):
+def test_launches_that_cannot_work_raise_one_sentence(capsys, monkeypatch, words, message):
     monkeypatch.setenv("PATH", "/nowhere")
     assert launch.main(["launch.py", "train", "--config=configs/demo.py", "--workdir=/tmp/none", *words]) == 1
     out, err = capsys.readouterr()

@@ -283,9 +283,9 @@ def test_a_name_cannot_break_out_of_a_slurm_script(tmp_path, cluster, name):
         slurm.submit([python("a", "", tmp_path)], tmp_path, [f"--time=1\n{name}"])
 
 
-def test_slurm_refusals(tmp_path, cluster, monkeypatch):
+def test_slurm_errors(tmp_path, cluster, monkeypatch):
     job = python("a", "", tmp_path)
-    with pytest.raises(UserError, match=r"sbatch refused .*invalid partition specified: none"):
+    with pytest.raises(UserError, match=r"sbatch failed on .*invalid partition specified: none"):
         slurm.submit([job], tmp_path, ("--partition=none",))
     with pytest.raises(UserError, match="'gpu' is no option of sbatch"):
         slurm.submit([job], tmp_path, ("gpu",))

@@ -45,7 +45,7 @@ def test_imported_weights_are_a_checkpoint_to_begin_with(tmp_path, capsys):
     assert f"{tmp_path / 'start'} exists" in capsys.readouterr().err
 
 
-def test_a_run_is_exported_and_other_families_are_refused(tmp_path, capsys, monkeypatch):
+def test_a_run_is_exported_and_families_without_export_raise(tmp_path, capsys, monkeypatch):
     model = build()
     run = types.SimpleNamespace(model=model, experiment=masked_autoencoder.Experiment)
     monkeypatch.setattr(weights, "load", lambda workdir: run)

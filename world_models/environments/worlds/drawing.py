@@ -21,7 +21,7 @@ def pixel(position: jax.Array, side: int, size: tuple[int, int]) -> jax.Array:
 
 
 def to_bytes(image: jax.Array) -> jax.Array:
-    """Uint8 by truncation, as the published worlds do; what rounding took from a whole number does not cost a level."""
+    """uint8 by truncation, as in the published worlds; rounding errors below a whole number do not cost a level."""
     return jnp.clip(image + 1 / 512, 0, 255).astype(jnp.uint8)
 
 

@@ -7,10 +7,10 @@ left, door i between room i and the next one (upper, right, lower, left; there t
 An action in [-1, 1]^2 moves the agent by up to 2.5 pixels along each axis. Against a wall it slides: the forbidden
 coordinate is set to half a pixel before it. With probability one half one of the doors is closed. A second dot of
 another colour walks in a straight line, slides along walls too, and jumps to another place and direction at a rate of
-1 in 35 steps; nothing that the agent does changes it. Episodes of data are of fixed length; a goal that is
+1 in 35 steps; it ignores the agent. Episodes of data are of fixed length; a goal that is
 reached is replaced by a new one.
 
-Deviations: which episodes are the expert's is left to chance; tasks are drawn with a shortest path of at most 75 steps
+Deviations: the expert's episodes are drawn at random; tasks are drawn with a shortest path of at most 75 steps
 instead of cut out of an expert's rollouts of exactly 75; an agent counts as in the room on whose side of the centre
 lines it is. Other sizes than 224 are area averages.
 """
@@ -58,7 +58,7 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FourRooms:
-    """See the module and `World`. Distances are steps of full length along the shortest path through door centres.
+    """FourRooms as a `World`. Distances are steps of full length along the shortest path through door centres.
 
     Attributes:
       image_size: (height, width) of the frames; (224, 224) is published.
@@ -81,7 +81,7 @@ class FourRooms:
         return State(jnp.asarray(task.start, jnp.float32), layout)
 
     def step(self, state: State, action: Array, key: Array) -> State:
-        """Moves the agent, and the distractor after its own mind."""
+        """Moves the agent, and the distractor independently of it."""
         closed, distractor, heading = state.layout
         position = _slide(state.position, state.position + SPEED * jnp.clip(action, -1, 1), closed)
         ahead = jnp.stack([jnp.cos(heading), jnp.sin(heading)])
@@ -144,7 +144,7 @@ class FourRooms:
         while have < number:
             closed = np.where(rng.random(1024) < (1 if doors == 3 else 0.5), rng.integers(4, size=1024), -1)
             start, goal = _in_rooms(rng, 1024), _in_rooms(rng, 1024)
-            length, count, _ = (np.asarray(x) for x in _ways(start, goal, closed.astype(np.int32)))
+            length, count, _ = (np.asarray(x) for x in _shortest_paths(start, goal, closed.astype(np.int32)))
             good = (count == doors) & (length <= (np.finfo(np.float32).max if doors == 3 else LIMIT))
             place, heading = clear_of_walls(rng.random((1024, 2))), rng.uniform(0, 2 * np.pi, 1024)
             columns = (start, goal, closed, place, heading, length / SPEED)
@@ -156,7 +156,7 @@ class FourRooms:
 
     def path_length(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
         """In steps, through door centres."""
-        return np.asarray(_ways(start, goal, layout.closed)[0]) / SPEED
+        return np.asarray(_shortest_paths(start, goal, layout.closed)[0]) / SPEED
 
 
 def room_of(position: Array) -> Array:
@@ -166,14 +166,14 @@ def room_of(position: Array) -> Array:
 
 
 def clear_of_walls(draws: Array) -> Array:
-    """Places [..., 2] clear of the middle walls, for draws in [0, 1) of the same shape."""
+    """Positions [..., 2] clear of the middle walls, for draws in [0, 1) of the same shape."""
     gap = 2 * CLEAR
     places = BORDER + draws * (SIDE - 2 * BORDER - 1 - gap)
     return places + gap * (places >= CENTRE - CLEAR)
 
 
 def _in_rooms(rng: np.random.Generator, number: int) -> np.ndarray:
-    """Places [number, 2] in rooms drawn at random, a pixel and more clear of the walls."""
+    """Positions [number, 2] in rooms drawn at random, at least a pixel clear of the walls."""
     sides = np.array([[LOW, CENTRE - CLEAR - 1], [CENTRE + CLEAR + 1, HIGH]])
     low, high = np.moveaxis(sides[rng.integers(2, size=(number, 2))], -1, 0)
     return rng.uniform(low, high).astype(np.float32)
@@ -191,7 +191,7 @@ def _walls(closed: Array) -> Array:
 
 
 def _slide(p: Array, q: Array, closed: Array) -> Array:
-    """Where a step from p to q ends, [2]: first x is kept out of the upright wall, then y out of the level one."""
+    """End [2] of a step from p to q: first x is kept out of the vertical wall, then y out of the horizontal one."""
     q = jnp.clip(q, LOW, HIGH)
 
     def kept(axis: int, q: Array) -> Array:
@@ -206,7 +206,7 @@ def _slide(p: Array, q: Array, closed: Array) -> Array:
     return kept(1, kept(0, q))
 
 
-def shortest_way(start: Array, goal: Array, closed: Array) -> tuple[Array, Array, Array]:
+def shortest_path(start: Array, goal: Array, closed: Array) -> tuple[Array, Array, Array]:
     """Over door centres: (length [], doors on the path [], the first of them [], -1 if there is none)."""
     doors = jnp.asarray(DOORS)
     here, there = room_of(start), room_of(goal)
@@ -227,12 +227,12 @@ def shortest_way(start: Array, goal: Array, closed: Array) -> tuple[Array, Array
     return length, number, jnp.where(number > 0, first, -1)
 
 
-_ways = jax.jit(jax.vmap(shortest_way))
+_shortest_paths = jax.jit(jax.vmap(shortest_path))
 
 
 def expert(position: Array, goal: Array, closed: Array) -> Array:
     """Direction of unit length that leads to a goal: beyond the next door, or in a straight line; [2]."""
-    _, _, door = shortest_way(position, goal, closed)
+    _, _, door = shortest_path(position, goal, closed)
     centre, axis = jnp.asarray(DOORS)[door], door % 2
     side = jnp.sign(CENTRE - position[axis] - 1e-6)  # of a door that parts left and right: right if we are left
     beyond = centre + (CLEAR + 3) * side * (jnp.arange(2) == axis)
@@ -242,7 +242,7 @@ def expert(position: Array, goal: Array, closed: Array) -> Array:
 
 
 class _Explorer(NamedTuple):
-    """A smooth walk that knows nothing of walls: float32 [] each."""
+    """A smooth random walk that ignores walls: float32 [] each."""
 
     heading: Array
     target: Array
@@ -296,6 +296,6 @@ def collect(key: Array, num_frames: int, expert_share: float) -> Trajectory:
 
 
 def check(options: dict) -> None:
-    """Refuses options of `collect` that cannot work, as fields of `config.record`."""
+    """Raises UserError for options of `collect`, fields of `config.record`, that are invalid."""
     if not 0 <= options["expert_share"] <= 1:
         raise UserError(f"config.record.expert_share={options['expert_share']} must be from 0 to 1.")

@@ -71,7 +71,7 @@ def centre(cell: np.ndarray) -> np.ndarray:
 
 
 def corners(wall: np.ndarray) -> np.ndarray:
-    """Cells [n, 2] that are free and no corridor: where the published expert's goals are."""
+    """Cells [n, 2] that are free and not part of a corridor, as the goals of the published expert."""
     around = np.pad(wall, 1, constant_values=True)
     up, down, left, right = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
     upright, level = ~up & ~down & left & right, up & down & ~left & ~right

@@ -1,12 +1,12 @@
 """Point mazes on OGBench's maps, with its tasks and its data (MIT, seohongpark/ogbench; Park et al. 2024, 2410.20092).
 
-A ball of radius 0.7 in a maze of cells of 4 x 4. An action in [-1, 1]^2 moves it by 0.2 of itself. The benchmark's five
+A ball of radius 0.7 in a maze of cells of 4 x 4. An action in [-1, 1]^2 moves it by 0.2 times the action. The five
 tasks of a maze go from cell to cell, start and goal each moved by up to 1 along both axes; the goal is reached at a
 distance of 1 at most, within 1000 steps. In data a breadth-first expert heads for the middle of the next cell, with
 normal noise of 0.5 on its direction; "navigate" picks a new goal cell, no corridor, whenever one is reached, and
 "stitch" goes to a cell 4 cells away and stays.
 
-With `action_repeat` an action is kept up for several of these steps, which are then one of ours, in the data too: an
+With `action_repeat` an action is held for several of these steps, which are then one of ours, in the data too: an
 episode has as many fewer, and the goal counts as reached at their ends alone.
 
 Deviations: walls stop the ball exactly, by pushing it out of what it overlaps, where MuJoCo resolves the contact over
@@ -36,7 +36,7 @@ _AROUND = np.array([(-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1)
 
 
 class Layout(NamedTuple):
-    """Nothing: the maze is the world's."""
+    """Empty: the maze is a field of the world."""
 
 
 class State(NamedTuple):
@@ -47,7 +47,7 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PointMaze:
-    """See the module and `World`. Distances are cells of the shortest path.
+    """Point mazes as a `World`. Distances are cells of the shortest path.
 
     Attributes:
       image_size: (height, width) of the frames; OGBench's have (64, 64).
@@ -66,7 +66,7 @@ class PointMaze:
     num_rooms = 1
 
     def __post_init__(self):
-        """Refuses a maze that there is not."""
+        """Raises UserError if there is no such maze."""
         maze_maps.walls(self.maze)
 
     @property
@@ -246,7 +246,7 @@ def collect(key: Array, num_frames: int, maze: str, policy: str, noise: float, a
 
 
 def check(options: dict) -> None:
-    """Refuses options of `collect` that cannot work, as fields of `config.record`."""
+    """Raises UserError for options of `collect`, fields of `config.record`, that are invalid."""
     if options["maze"] not in maze_maps.MAPS:
         raise UserError(f"config.record.maze={options['maze']!r} must be one of {', '.join(maze_maps.MAPS)}.")
     if options["policy"] not in PointMaze.POLICIES:

@@ -1,4 +1,4 @@
-"""The worlds written in JAX, by name."""
+"""The worlds written in JAX by name."""
 
 from collections.abc import Mapping
 from typing import Any

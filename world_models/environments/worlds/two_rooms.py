@@ -3,11 +3,11 @@
 Lengths are pixels of the published 65 x 65 picture, whatever the size of the frames. x grows to the right, y downwards.
 Borders are the lines 4 and 60; the wall is 2 thick around `wall_x`, its door reaches 4 up and down from `door_y`.
 
-Published facts that matter, and are kept:
+Published properties that are kept:
 - In data, a step that would touch a border, the wall or a door post leaves the dot where it is. In the evaluation it
   puts the dot where the path meets the wall, plus noise of 0.5 away from it.
-- The evaluation does not limit how long a step is. Steps of the data are 0.2 to 1.8 long; `ActionSpec` says 2.45, the
-  radius that the published planner keeps to.
+- The evaluation does not limit how long a step is. Steps of the data are 0.2 to 1.8 long; the bounds of
+  `ActionSpec` are 2.45, the radius of the published planner.
 - A share `cross_rate` of the trajectories is *built* to lead through the door. Fewer cross it: a start that the
   construction puts outside of the rooms is moved inside, which moves the whole path, and steps that meet the wall are
   not made. Others cross by chance. So the share asked for and the share measured are two numbers. Some of the starts
@@ -145,17 +145,17 @@ class TwoRooms:
         swap = rng.random((number, 1)) < 0.5
         starts, goals = np.where(swap, right, left).astype(np.float32), np.where(swap, left, right).astype(np.float32)
         layout = Layout(walls, doors)
-        return Task(starts, goals, layout, shortest_way(starts, goals, layout))
+        return Task(starts, goals, layout, shortest_path(starts, goals, layout))
 
     def path_length(self, start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
         """In pixels."""
         lengths = np.linalg.norm(np.subtract(goal, start), axis=-1).astype(np.float32)
         apart = (start[:, 0] < layout.wall_x) != (goal[:, 0] < layout.wall_x)
-        lengths[apart] = shortest_way(start[apart], goal[apart], Layout(*(leaf[apart] for leaf in layout)))
+        lengths[apart] = shortest_path(start[apart], goal[apart], Layout(*(leaf[apart] for leaf in layout)))
         return lengths
 
 
-def shortest_way(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
+def shortest_path(start: np.ndarray, goal: np.ndarray, layout: Layout) -> np.ndarray:
     """Lengths float32 [n] of the shortest paths from one room to the other; starts and goals [n, 2], on the host."""
     start, goal = np.asarray(start, float).T, np.asarray(goal, float).T
     side = np.where(start[0] < goal[0], HALF_WALL, -HALF_WALL)
@@ -306,7 +306,7 @@ def collect(key: Array, num_frames: int, cross_rate: float, wall: str) -> Trajec
 
 
 def check(options: dict) -> None:
-    """Refuses options of `collect` that cannot work, as fields of `config.record`."""
+    """Raises UserError for options of `collect`, fields of `config.record`, that are invalid."""
     if not 0 <= options["cross_rate"] <= 1:
         raise UserError(f"config.record.cross_rate={options['cross_rate']} must be from 0 to 1.")
     if options["wall"] not in ("random", "fixed"):
