@@ -1,4 +1,4 @@
-"""Which patches a masked autoencoder does not see: every kind of masking as an order in which patches are kept."""
+"""Masks of a masked autoencoder: every kind of masking as an order in which patches are kept."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def order(kind: str, keys: Array, grid: Grid) -> jax.Array:
     """Which patches to keep, in this order: the first `num_visible` are visible, the others removed.
 
     - "random": every patch alike (MAE; over space and time, MAE-ST's spacetime-agnostic masking).
-    - "block": patches are removed rectangle by rectangle, each of random size, shape and place (in the manner of BEiT's
+    - "block": patches are removed rectangle by rectangle, each of random size, shape and position (like BEiT's
       block-wise masking), the last one in part, so that the count is exact. The same in every slice of time.
     - "grid": every second patch of every second row is kept first, then the others, each at random: with a ratio of
       three quarters and an even number of rows and columns MAE's grid-wise sampling.
