@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.models.latent_dynamics.decoder import Decoder
 from world_models.models.latent_dynamics.encoders import freeze, make_encoder
@@ -96,12 +96,12 @@ class MultiLevelDynamics(nnx.Module):
         return self.levels[level - 1].pool(self._scaled(level - 1, actions))
 
     def init_carry(self, level: int, z: Array) -> Any:
-        """What `step_level` goes on from where a latent [..., width] is all that is known; see `Level.init_carry`."""
+        """The carry of `step_level` for a single latent [..., width], see `Level.init_carry`."""
         return self.levels[level - 1].init_carry(z)
 
     @property
     def planning_levels(self) -> tuple[LatentLevel, ...]:
-        """Its levels as planners see them."""
+        """The properties of its levels that planners need."""
         return tuple(LatentLevel(own.action, own.stride, own.encoder == "identity") for own in self.options.levels)
 
     @property
@@ -110,18 +110,15 @@ class MultiLevelDynamics(nnx.Module):
         return bool(self.options.decoder.channels)
 
     def step_level(self, level: int, carry: Any, action: Array, rng: Array | None = None) -> Any:
-        """The carry of `level` a tick later: from `init_carry` or the step before, and an action [..., its size].
-
-        Nothing is drawn: `rng` is unused.
-        """
+        """The carry of `level` one predicted tick later, under an action [..., its size]; `rng` is unused."""
         return self.levels[level - 1].step(carry, self._scaled(level, action))
 
     def observe_latent(self, level: int, carry: Any, action: Array, z: Array) -> Any:
-        """What is known of `level` where an action [..., its size] really led to the latent [..., width]."""
+        """The carry of `level` after an action [..., its size] that led to an observed latent [..., width]."""
         return self.levels[level - 1].observe(carry, self._scaled(level, action), z)
 
     def latent(self, level: int, carry: Any) -> jax.Array:
-        """The latent [..., width] of `level` in what `step_level` goes on from."""
+        """The latent [..., width] of `level` in a carry."""
         return self.levels[level - 1].latent(carry)
 
     def rollout(self, level: int, z: Array, actions: Array) -> jax.Array:
@@ -249,7 +246,7 @@ class MultiLevelDynamics(nnx.Module):
         return State(tuple(latents), tuple(actions), tuple(pending), carry, clock)
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> State:
-        """Conditions on uint8 frames [batch, time, h, w, c] and the time − 1 actions between them; `rng` is unused."""
+        """The state after uint8 frames [batch, time, h, w, c] and time − 1 actions between them; `rng` is unused."""
         z = jnp.moveaxis(self.encode(frames), 1, 0)
         zeros = jnp.zeros((len(frames), 1, *self.actions.shape), self.actions.dtype)
         led = jnp.moveaxis(jnp.concatenate([zeros, jnp.asarray(actions, zeros.dtype)], axis=1), 1, 0)
@@ -266,15 +263,13 @@ class MultiLevelDynamics(nnx.Module):
         return following, self.heads.predict(self._head_features(state.latents[0], vector, z))
 
     def decode(self, state: State) -> jax.Array:
-        """The present frame, uint8 [batch, h, w, c]. Raises UserError if there is no decoder."""
+        """The present frame, uint8 [batch, h, w, c]. Raises ConfigError if there is no decoder."""
         return self.decode_level(1, state.latents[0])
 
     def decode_level(self, level: int, z: Array) -> jax.Array:
-        """Frames uint8 [..., h, w, c] of latents [..., width] of a level; raises UserError if there is no decoder."""
+        """Frames uint8 [..., h, w, c] of latents [..., width] of a level; raises ConfigError if there is no decoder."""
         if not self.decoders:
-            raise UserError(
-                "config.model.decoder.channels=() left this model without a decoder: train with some, (32, 16), say."
-            )
+            raise config_error("config.model.decoder.channels", (), "not be empty to decode latents")
         return self.pixels.restore(self.decoders[level - 1](z))
 
     def _scaled(self, level: int, actions: Array) -> Array:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, config_error
 from world_models.core.types import Array
 from world_models.nn.patches import Grid
 
@@ -20,10 +20,10 @@ def num_visible(kind: str, ratio: float, grid: Grid) -> int:
     part of ratio·(patches of a frame). Frame masking removes whole slices of time.
 
     Raises:
-      UserError: if the kind is unknown, or no patch or all patches would be left.
+      ConfigError: if the kind is unknown, or no patch or all patches would be left.
     """
     if kind not in KINDS:
-        raise UserError(f"config.model.masking={kind!r} must be one of {KINDS}.")
+        raise config_error("config.model.masking", kind, f"be one of {', '.join(map(repr, KINDS))}")
     time, rows, columns = grid
     space = rows * columns
     if kind == "tube":
@@ -33,9 +33,10 @@ def num_visible(kind: str, ratio: float, grid: Grid) -> int:
     else:
         visible = int(time * space * (1 - ratio))
     if not 0 < visible < time * space:
-        raise UserError(
+        raise ConfigError(
+            "config.model.mask_ratio",
             f"config.model.mask_ratio={ratio} leaves {visible} of {time * space} patches visible under {kind!r} "
-            f"masking of {time}x{rows}x{columns} patches: at least one must be visible and one removed."
+            f"masking of {time}x{rows}x{columns} patches: at least one must be visible and one removed.",
         )
     return visible
 
