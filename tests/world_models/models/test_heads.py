@@ -24,7 +24,7 @@ FAMILIES = pytest.mark.parametrize("family", ["video_diffusion", "latent_dynamic
 
 
 def _clips(count, seed):
-    """Reward: minus the distance to the corner of the state reached; the episode ends there. It stays where it ended."""
+    """Reward: minus the distance of the state reached to the corner, where the episode ends and the square stays."""
     rng = np.random.default_rng(seed)
     place = rng.integers(0, GRID, (count, 2))
     place = np.where((place == 0).all(axis=1, keepdims=True), GRID - 1, place)
