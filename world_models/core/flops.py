@@ -26,20 +26,20 @@ def count_flops(function: Callable, *args: Any, unused: bool = True) -> int:
     - Convolutions: the multiply-adds whose both factors are data. Padding, and the zeros between the elements of a
       dilated input, are not counted, so that a convolution and its two gradients cost the same, strided or not.
       ("Output size x kernel size", the rule of thumb, also counts the padding.)
-    - A scan's body times its length, the dearest branch of a conditional, all shards of a `shard_map`.
-    - What the jaxpr says, used or not, before XLA's simplifications. Values that `jax.checkpoint` computes again in the
+    - A scan's body times its length, the most expensive branch of a conditional, all shards of a `shard_map`.
+    - All equations of the jaxpr, before XLA's simplifications. Values that `jax.checkpoint` computes again in the
       backward pass are therefore counted again: for the FLOPs of a model, as utilization (MFU) is measured by, count
       `jax.value_and_grad` of its loss without rematerialization.
 
     Args:
       function: anything that JAX can trace; nothing is computed.
       *args: its arguments, arrays or `jax.ShapeDtypeStruct`s, in trees.
-      unused: whether that counts, too, which no result is made of, such as gradients of constants, which the backward
-        passes of `nn.cpu_ops` always say.
+      unused: whether to count operations on which no result depends, too, such as gradients of constants, which the
+        backward passes of `nn.cpu_ops` always contain.
 
     Raises:
-      UserError: at a matrix product inside a `while_loop`, whose trip count is not known, and at a kernel that cannot
-        be looked into.
+      UserError: if there is a matrix product inside a `while_loop`, whose trip count is not known, or a kernel whose
+        operations are not in the jaxpr.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     return _count(jaxpr if unused else partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
@@ -100,15 +100,15 @@ def _convolution(equation: JaxprEqn) -> int:
     left, right = (variable.aval.shape for variable in equation.invars)
     output = equation.outvars[0].aval.shape
     layout = params["dimension_numbers"]
-    taps = 1  # pairs of output position and kernel element that meet an element of the input
+    taps = 1  # pairs of output position and kernel element that hit an element of the input
     for i, padding in enumerate(params["padding"]):
         size, kernel, positions = (
             shape[spec[2 + i]]
             for shape, spec in ((left, layout.lhs_spec), (right, layout.rhs_spec), (output, layout.out_spec))
         )
         start = np.arange(positions) * params["window_strides"][i] - padding[0]
-        place = start[:, None] + np.arange(kernel) * params["rhs_dilation"][i]
-        index, hole = np.divmod(place, params["lhs_dilation"][i])
+        position = start[:, None] + np.arange(kernel) * params["rhs_dilation"][i]
+        index, hole = np.divmod(position, params["lhs_dilation"][i])
         taps *= int(np.sum((hole == 0) & (index >= 0) & (index < size)))
     rows, features = (output[axis] for axis in layout.out_spec[:2])
     return 2 * rows * features * right[layout.rhs_spec[1]] * taps

@@ -1,4 +1,4 @@
-"""Open-loop rollouts: what a `WorldModel` says would follow a context under given actions."""
+"""Open-loop rollouts: frames that a `WorldModel` predicts after a context under given actions."""
 
 import jax
 import jax.numpy as jnp

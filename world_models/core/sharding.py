@@ -1,4 +1,4 @@
-"""The device mesh (data, fsdp, tensor) and where arrays live on it."""
+"""The device mesh (data, fsdp, tensor) and the shardings of arrays."""
 
 import hashlib
 import math
@@ -47,7 +47,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def axes(*names: str | None) -> dict[str, Any]:
-    """Metadata that names the axes of a parameter, for `kernel_metadata=` and its like of NNX layers.
+    """Metadata that names the axes of a parameter, for `kernel_metadata=` and similar arguments of NNX layers.
 
     The names are NNX's own sharding metadata; `spec` turns them into mesh axes. Nothing is sharded where the layer is
     made, so that models can be built without a mesh.
@@ -63,7 +63,7 @@ def axis_names(variables: Any) -> Any:
 
 
 def spec(names: PartitionSpec, shape: Sequence[int], rules: Rules, mesh: Mesh) -> PartitionSpec:
-    """Where one array lies.
+    """The partition of one array.
 
     The rules are gone through in order; each splits the axis that has its name over its mesh axis, if that is not
     taken and divides the axis evenly. An array without names is split over fsdp along its longest axis that divides.
@@ -107,7 +107,7 @@ def shardings(names: Any, shapes: Any, rules: Rules, mesh: Mesh) -> Any:
 
 
 def split_batch(x: jax.Array) -> jax.Array:
-    """Keeps the first axis of an activation split over data and fsdp, whatever the compiler would like better.
+    """Constrains the first axis of an activation to be split over data and fsdp.
 
     Without it the compiler may move activations where it should gather parameters. Does nothing outside
     `jax.set_mesh`, or where the axis does not divide.
@@ -120,7 +120,7 @@ def split_batch(x: jax.Array) -> jax.Array:
 
 
 def place_beside(weights: Any, tree: Any) -> Any:
-    """Puts host arrays that every process holds whole on the devices of `weights`, rows split where they divide.
+    """Puts host arrays, complete in every process, on the devices of `weights`, rows split where they divide.
 
     Args:
       weights: arrays with a `NamedSharding`; others leave `tree` as it is.
@@ -139,7 +139,7 @@ def place_beside(weights: Any, tree: Any) -> Any:
 
 
 def on_host(x: jax.Array) -> np.ndarray:
-    """The whole of an array as NumPy, in every process; all processes must call it."""
+    """The whole array as NumPy, in every process; all processes must call it."""
     if x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
@@ -156,7 +156,7 @@ def local_rows(tree: Any) -> Any:
 
 
 def per_device_flags(mesh: Mesh) -> dict[bool, jax.Array]:
-    """Two arrays, bool [devices], one element on each: what this process has to say, ready to go into a step."""
+    """Two arrays, bool [devices], one element on each: a flag of this process, as an input of a step."""
     each = NamedSharding(mesh, PartitionSpec(AXES))
     count = len(mesh.local_devices)
     return {
@@ -166,7 +166,7 @@ def per_device_flags(mesh: Mesh) -> dict[bool, jax.Array]:
 
 
 def state_bytes(shapes: Any) -> tuple[int, int]:
-    """(bytes of all arrays, bytes of them on one device) of a tree of shapes with shardings."""
+    """(total bytes, bytes on one device) of a tree of shapes with shardings."""
     leaves = jax.tree.leaves(shapes)
     size = lambda x, shape: math.prod(shape) * x.dtype.itemsize
     return sum(size(x, x.shape) for x in leaves), sum(size(x, x.sharding.shard_shape(x.shape)) for x in leaves)
@@ -183,7 +183,7 @@ def check_same(text: str, what: str) -> None:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that talks and writes files."""
+    """Whether this process is the one that prints and writes files."""
     return jax.process_index() == 0
 
 

@@ -44,7 +44,7 @@ class Clip(NamedTuple):
       actions: int32 [batch, time] (discrete) or float32 [batch, time, dim] (continuous, in the environment's units).
       rewards: float32 [batch, time].
       is_first: bool [batch, time], true where an episode begins.
-      is_last: bool [batch, time], true at an episode's last step, whose action and reward mean nothing.
+      is_last: bool [batch, time], true at an episode's last step, whose action and reward are undefined.
       is_terminal: bool [batch, time], true where the environment ended the episode (false when it was cut).
       text: what the first episode of each window is about, such as an instruction, or None.
       observations: further observations by the path of their field in a step: [batch, time, ...], in its dtype.
@@ -92,10 +92,10 @@ class ActionSpec:
 
 
 class Prediction(NamedTuple):
-    """What a world model says about the step just made; a model leaves out what it does not predict.
+    """Predictions of a world model about its last step; None for what it does not predict.
 
     Attributes:
-      rewards: float32 [batch] or None.
+      rewards: float32 [batch], reward of the step, or None.
       terminals: float32 [batch], probability that the episode ended, or None.
     """
 
@@ -104,7 +104,7 @@ class Prediction(NamedTuple):
 
 
 class WorldModel(Protocol):
-    """A world you can step in. All methods are pure and can be traced by `jax.jit`; `State` is any pytree."""
+    """A model of an environment, stepped by actions. Methods are pure and can be jitted; the state is any pytree."""
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> Any:
         """Conditions on a context: uint8 frames [batch, time, h, w, c] and the time − 1 actions between them."""
@@ -113,11 +113,11 @@ class WorldModel(Protocol):
         """One step of the world under `action` [batch, ...]."""
 
     def decode(self, state: Any) -> Array:
-        """The present frame of `state`: uint8 [batch, height, width, channel]."""
+        """The current frame of `state`: uint8 [batch, height, width, channel]."""
 
 
 class Encoder(Protocol):
-    """Frames to latents: a smaller space, in which another model can live.
+    """Maps frames to latents, a smaller space for other models.
 
     Attributes:
       latent_shape: (latents, channels) of a frame.
@@ -130,7 +130,7 @@ class Encoder(Protocol):
 
 
 class Decoder(Protocol):
-    """Latents back to frames."""
+    """Maps latents to frames."""
 
     def decode(self, latents: Array) -> Array:
         """Uint8 frames [batch, time, h, w, c], of float32 latents [batch, time, latents, channels] in [-1, 1]."""

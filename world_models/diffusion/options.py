@@ -68,7 +68,7 @@ class DDPMSamplerOptions:
 
     Attributes:
       num_steps: its levels lie evenly inside the schedule, t = T·(n − i)/(n + 1) for i = 0..n−1, so that a single step
-        starts in the middle: close to T the network sees nothing but its own answer.
+        starts in the middle: close to T it would see noise alone.
       eta: 0 for DDIM, 1 for DDPM's ancestral noise (equations 12 and 16).
     """
 

@@ -1,7 +1,8 @@
-"""Operations of a transformer whose backward passes are written out, since what autodiff makes of them is slower.
+"""Operations of a transformer with hand-written backward passes, which are faster on CPUs than autodiff's.
 
-Results and gradients are those of the plain formulas. Less is kept for the backward pass, and the products that give
-the gradients of parameters are laid out as CPUs like them. None has a forward-mode derivative (`jax.jvp`).
+Results and gradients are those of the plain formulas. Fewer intermediate results are kept for the backward pass, and
+the products that give the gradients of parameters have the layout that is fastest on CPUs. None has a forward-mode
+derivative (`jax.jvp`).
 """
 
 import functools
@@ -15,7 +16,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from world_models.core.types import Array
 
-PRODUCT = "product"  # the name of `dot_general`'s results for policies of `jax.checkpoint`, which do not see inside it
+PRODUCT = (
+    "product"  # name of `dot_general`'s results for policies of `jax.checkpoint`, which cannot look inside a custom_vjp
+)
 
 
 def dot_general(
@@ -26,9 +29,16 @@ def dot_general(
     *,
     out_sharding: Any = None,
 ) -> jax.Array:
-    """What `nnx.Linear` and `nnx.LinearGeneral` take as `dot_general=`: the last axes of `x` by the first of `kernel`.
+    """Contracts the last axes of `x` with the first of `kernel`: an argument `dot_general=` for layers of `nnx`.
 
-    The layer must leave precision and sharding as they are by default.
+    Args:
+      x: [..., *inputs].
+      kernel: [*inputs, *outputs].
+      dimension_numbers: as of `jax.lax.dot_general`.
+      precision, out_sharding: ignored; the layer must leave them at their defaults.
+
+    Returns:
+      [..., *outputs].
     """
     del precision, out_sharding
     inner = len(dimension_numbers[0][0])
@@ -54,7 +64,7 @@ def _product_backward(kept: tuple, gradient: Array) -> tuple[jax.Array, jax.Arra
     of_rows = jnp.tensordot(gradient, kernel, ([1 + axis for axis in outer], outputs))
     if math.prod(rows.shape[1:]) <= math.prod(gradient.shape[1:]):
         return of_rows, jnp.tensordot(rows, gradient, ([0], [0]))
-    # CPUs take longer for a tall result; the barrier keeps the compiler from undoing the transposition.
+    # CPUs need longer for a tall result; the barrier keeps the compiler from undoing the transposition.
     wide = jax.lax.optimization_barrier(jnp.tensordot(gradient, rows, ([0], [0])))
     return of_rows, jnp.moveaxis(wide, outer, outputs)
 
@@ -126,7 +136,7 @@ def attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
 
     Args:
       q, k, v: [batch, tokens, heads, size].
-      causal: whether a token sees none after it.
+      causal: whether a token attends to none after it.
 
     Returns:
       [batch, tokens, heads, size].
@@ -145,7 +155,7 @@ def _attention_forward(q: Array, k: Array, v: Array, causal: bool) -> tuple[jax.
 
 
 def _attention_backward(causal: bool, kept: tuple, gradient: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    del causal  # weights of what is not seen are zero, and so are the gradients of their scores
+    del causal  # masked weights are zero, and so are the gradients of their scores
     q, k, v, weights, mixed = kept
     of_v = jnp.einsum("bhqk,bqhd->bkhd", weights, gradient)
     of_weights = jnp.einsum("bqhd,bkhd->bhqk", gradient, v, preferred_element_type=jnp.float32)

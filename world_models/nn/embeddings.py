@@ -9,7 +9,7 @@ from world_models.core.types import ActionSpec, Array
 
 
 class Constant(nnx.Variable):
-    """A value that belongs to the model and is saved with it, but is not trained."""
+    """A variable of the model that is saved with it, but not trained."""
 
 
 class FourierFeatures(nnx.Module):

@@ -11,7 +11,7 @@ from world_models.nn.options import HeadOptions
 
 
 class Heads(nnx.Module):
-    """An MLP from features of a step to its symlog reward and the logit of its end; only what has a weight."""
+    """An MLP from features of a step to its symlog reward and the logit of its termination, as far as weighted."""
 
     def __init__(self, options: HeadOptions, inputs: int, *, rngs: nnx.Rngs):
         """Builds the heads for features [..., inputs]; at least one weight of `options` is above 0."""
@@ -40,9 +40,11 @@ class Heads(nnx.Module):
           (weighted sum, its parts by name).
         """
         found, parts = self(features), {}
+        # Rewards that do not count may be anything, even NaN, whose gradient `where` alone would let through.
+        rewards = jnp.where(valid, jnp.asarray(rewards, jnp.float32), 0)
         mean = lambda x: jnp.sum(jnp.where(valid, x, 0)) / jnp.maximum(jnp.sum(valid), 1)
         if "reward" in found:
-            parts["reward"] = mean((found["reward"] - symlog(jnp.asarray(rewards, jnp.float32))) ** 2)
+            parts["reward"] = mean((found["reward"] - symlog(rewards)) ** 2)
         if "terminal" in found:
             labels = jnp.asarray(terminals, jnp.float32)
             parts["terminal"] = mean(optax.sigmoid_binary_cross_entropy(found["terminal"], labels))
@@ -55,17 +57,17 @@ class Heads(nnx.Module):
         return Prediction(rewards, jax.nn.sigmoid(found["terminal"]) if "terminal" in found else None)
 
 
-def step_targets(clip: Clip, begin: int = 0) -> tuple[Array, Array, Array]:
-    """Targets of the steps from frame t to t + 1, t = begin, …, time − 2, in the RLDS alignment.
+def step_targets(clip: Clip) -> tuple[Array, Array, Array]:
+    """Targets of all steps from frame t to t + 1 in the RLDS alignment.
 
-    `rewards[:, t]` belongs to `actions[:, t]`, and `is_terminal[:, t + 1]` says whether the state that it reached ended
-    the episode. The action and reward at `is_last` mean nothing and do not count.
+    `rewards[:, t]` belongs to `actions[:, t]`, and `is_terminal[:, t + 1]` is whether the state that it led to ended
+    the episode. Steps from a frame with `is_last`, or to one with `is_first`, cross episodes and are not valid.
 
     Returns:
-      (rewards, terminals, valid), [batch, time − 1 − begin] each; see `Heads.loss`.
+      (rewards, terminals, valid) for `Heads.loss`, [batch, time − 1] each.
     """
-    valid = ~(jnp.asarray(clip.is_last, bool)[:, begin:-1] | jnp.asarray(clip.is_first, bool)[:, begin + 1 :])
-    return clip.rewards[:, begin:-1], clip.is_terminal[:, begin + 1 :], valid
+    valid = ~(jnp.asarray(clip.is_last, bool)[:, :-1] | jnp.asarray(clip.is_first, bool)[:, 1:])
+    return clip.rewards[:, :-1], clip.is_terminal[:, 1:], valid
 
 
 def symlog(x: Array) -> jax.Array:

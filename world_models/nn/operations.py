@@ -1,10 +1,9 @@
-"""Chooses how the operations of a transformer are computed: `ComputeOptions.ops`."""
+"""Operations of a transformer: those of JAX and Flax, or those with hand-written backward passes for CPUs."""
 
 import dataclasses
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from world_models.core.errors import config_error
 from world_models.core.types import Array
@@ -17,15 +16,15 @@ class Operations:
     """The operations of a transformer.
 
     Attributes:
-      dot_general: what `nnx.Linear` and `nnx.LinearGeneral` take as `dot_general=`.
+      dot_general: the argument of that name of `nnx.Linear` and `nnx.LinearGeneral`.
       gelu: the exact GELU.
-      layer_norm: (x, scale, bias, epsilon) -> like `x`; statistics are float32, scale and bias may be None both.
+      layer_norm: (x, scale, bias, epsilon) -> like `x`; None for that of `nnx.LayerNorm`.
       attention: (q, k, v, causal), each [batch, tokens, heads, size] -> [batch, tokens, heads, size].
     """
 
     dot_general: Callable
     gelu: Callable
-    layer_norm: Callable
+    layer_norm: Callable | None
     attention: Callable
 
 
@@ -33,19 +32,12 @@ def _gelu(x: Array) -> jax.Array:
     return jax.nn.gelu(x, approximate=False)
 
 
-def _layer_norm(x: Array, scale: Array | None, bias: Array | None, epsilon: float) -> jax.Array:
-    wide = x.astype(jnp.float32)
-    centered = wide - wide.mean(axis=-1, keepdims=True)
-    y = centered * jax.lax.rsqrt(jnp.square(centered).mean(axis=-1, keepdims=True) + epsilon)
-    return (y if scale is None else y * scale + bias).astype(x.dtype)
-
-
 def _attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="xla")
 
 
 _IMPLEMENTATIONS = {
-    "library": Operations(jax.lax.dot_general, _gelu, _layer_norm, _attention),
+    "library": Operations(jax.lax.dot_general, _gelu, None, _attention),
     "cpu": Operations(cpu_ops.dot_general, cpu_ops.gelu, cpu_ops.layer_norm, cpu_ops.attention),
 }
 

@@ -10,7 +10,7 @@ Grid = tuple[int, int, int]
 
 
 def grid_of(frames_shape: Sequence[int], patch: int, tubelet: int) -> Grid:
-    """How many patches a clip [time, height, width, ...] has along each axis; what fills no patch is left out."""
+    """How many patches a clip [time, height, width, ...] has along each axis; the remainder is cropped."""
     time, height, width = frames_shape[:3]
     return time // tubelet, height // patch, width // patch
 
@@ -23,8 +23,8 @@ def patchify(frames: Array, patch: int, tubelet: int = 1) -> Array:
       patch, tubelet: size of a patch in space and in time.
 
     Returns:
-      [batch, tokens, tubelet·patch·patch·channel]: tokens go by time, row, column, and so do the pixels of a patch,
-      with the channel last (He et al. 2021, MAE; Tong et al. 2022, VideoMAE).
+      [batch, tokens, tubelet·patch·patch·channel]: tokens are in the order of time, row, column, and so are the pixels
+      of a patch, with the channel last (He et al. 2021, MAE; Tong et al. 2022, VideoMAE).
     """
     batch, *_, channels = frames.shape
     time, rows, columns = grid_of(frames.shape[1:], patch, tubelet)
@@ -40,9 +40,9 @@ def unpatchify(patches: Array, grid: Grid, patch: int, tubelet: int = 1) -> Arra
 
 
 def line_positions(tokens: int, channels: int) -> np.ndarray:
-    """Fixed sine-cosine positions along one line, float32 [tokens, channels], sines and cosines in turn.
+    """Fixed sine-cosine positions along one line, float32 [tokens, channels], sines and cosines alternating.
 
-    Those of VideoMAE (Tong et al. 2022, released code), which counts the patches of a clip from first to last.
+    Those of VideoMAE (Tong et al. 2022, released code), which numbers the patches of a clip from first to last.
     """
     pairs = np.arange(channels) // 2
     angle = np.arange(tokens)[:, None] / 10_000.0 ** (2 * pairs / channels)

@@ -15,11 +15,11 @@ from world_models.nn.transformer import REMAT, Block, Transformer
 
 
 class Cache(NamedTuple):
-    """What a frame-by-frame pass keeps of the frames before: static shapes, however long the stream.
+    """Keys and values of past frames, for `SpaceTimeTransformer.step`; static shapes, however long the stream.
 
     Attributes:
       keys, values: of the last `window` frames, the newest last: [groups, batch, tokens, window, heads, size].
-      count: int32, frames seen so far.
+      count: int32, number of frames seen, at most `window`.
     """
 
     keys: Array
@@ -31,9 +31,15 @@ class Group(nnx.Module):
     """`time_every` blocks: all but the last attend within a frame, the last one over time, each token to itself."""
 
     def __init__(
-        self, options: TransformerOptions, time_every: int, condition: int = 0, *, dtype=jnp.float32, rngs: nnx.Rngs
+        self,
+        options: TransformerOptions,
+        time_every: int,
+        condition: int = 0,
+        *,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
     ):
-        # What is kept for the backward pass is decided for the group as a whole.
+        # Rematerialization is a choice for the group as a whole.
         depth = time_every - 1
         compute = dataclasses.replace(options.compute, remat="none")
         within = dataclasses.replace(options, depth=depth, compute=compute)
@@ -41,48 +47,61 @@ class Group(nnx.Module):
         self.time = Block(options, condition, causal=True, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, window: int, condition: Array | None = None) -> Array:
-        """[batch, time, tokens, width] -> the same; a frame sees the `window` newest frames, itself included.
+        """All frames of clips at once; a frame attends to the `window` newest frames, itself included.
 
-        The condition is [batch, time, 1 or tokens, condition].
+        Args:
+          x: [batch, time, tokens, width].
+          window: number of frames.
+          condition: [batch, time, tokens or 1, condition], or None.
+
+        Returns:
+          Like `x`.
         """
         batch, time, tokens, width = x.shape
-        of_frames = None if condition is None else condition.reshape(batch * time, *condition.shape[2:])
-        x = self.space(x.reshape(batch * time, tokens, width), of_frames).reshape(x.shape)
-        change = self.time.changes(condition)
-        y = self.time.modulate_attention(x, change)
+        flat = None if condition is None else condition.reshape(batch * time, *condition.shape[2:])
+        x = self.space(x.reshape(batch * time, tokens, width), flat).reshape(x.shape)
+        change = self.time.modulate(condition)
+        y = self.time.attention_input(x, change)
         q, k, v = self._qkv(y.swapaxes(1, 2).reshape(batch * tokens, time, width))
-        places = np.arange(time)
+        positions = np.arange(time)
         mixed = jax.nn.dot_product_attention(
-            rotate(q, places),
-            rotate(k, places),
+            rotate(q, positions),
+            rotate(k, positions),
             v,
             is_causal=True,
             local_window_size=(window - 1, 0) if window < time else None,
             implementation=self.time.attention.implementation,
         )
         mixed = mixed.reshape(batch, tokens, time, *mixed.shape[2:]).swapaxes(1, 2)
-        return self.time.add_branches(x, self.time.attention.out(mixed), change)
+        return self.time.finish(x, self.time.attention.out(mixed), change)
 
     def step(
-        self, x: Array, keys: Array, values: Array, seen: Array, condition: Array | None = None
+        self, x: Array, keys: Array, values: Array, visible: Array, condition: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """One frame, [batch, tokens, width]; keys and values [batch, tokens, window, heads, size]; bool [window].
+        """One frame, given keys and values of those before.
 
-        The condition is [batch, 1 or tokens, condition].
+        Keys are cached without rotation and rotated by their age, so that no number grows with the length of a stream.
 
-        Keys are kept as they are and turned by their age, so that no number grows with the length of a stream.
+        Args:
+          x: [batch, tokens, width].
+          keys, values: [batch, tokens, window, heads, size].
+          visible: bool [window], which of them, this frame's included, hold a frame.
+          condition: [batch, tokens or 1, condition], or None.
+
+        Returns:
+          (outputs like `x`, new keys, new values).
         """
         x = self.space(x, condition)
-        change = self.time.changes(condition)
-        q, k, v = (y[:, :, None] for y in self._qkv(self.time.modulate_attention(x, change)))
+        change = self.time.modulate(condition)
+        q, k, v = (y[:, :, None] for y in self._qkv(self.time.attention_input(x, change)))
         keys, values = (jnp.concatenate([old[:, :, 1:], new], axis=2) for old, new in ((keys, k), (values, v)))
-        places = np.arange(keys.shape[2])
+        positions = np.arange(keys.shape[2])
         flat = lambda y: y.reshape(-1, *y.shape[2:])
         mixed = jax.nn.dot_product_attention(
-            rotate(flat(q), places[-1:]), rotate(flat(keys), places), flat(values), mask=seen[None, None, None]
+            rotate(flat(q), positions[-1:]), rotate(flat(keys), positions), flat(values), mask=visible[None, None, None]
         )
-        branch = self.time.attention.out(mixed.reshape(q[:, :, 0].shape))
-        return self.time.add_branches(x, branch, change), keys, values
+        attended = self.time.attention.out(mixed.reshape(q[:, :, 0].shape))
+        return self.time.finish(x, attended, change), keys, values
 
     def _qkv(self, x: Array) -> tuple[Array, Array, Array]:
         qkv = self.time.attention.qkv(x)
@@ -92,9 +111,9 @@ class Group(nnx.Module):
 class SpaceTimeTransformer(nnx.Module):
     """`depth` blocks, every `time_every`-th over time; groups of them are stacked and scanned over.
 
-    Positions in time are rotary (Su et al. 2021) and depend on the distance of two frames alone, and a block attends to
-    `window` frames at most: a stream may be longer than any clip in training. An optional condition of every frame or
-    token acts by adaLN-zero, as in `Block`.
+    Positions in time are rotary (Su et al. 2021): only the distance of two frames matters. In one block a frame attends
+    to no frame more than `window` − 1 before it, so that a stream may be longer than any clip in training. A condition
+    scales, shifts and gates every block (adaLN-zero, see `Block`), per frame or per token.
     """
 
     def __init__(
@@ -107,9 +126,15 @@ class SpaceTimeTransformer(nnx.Module):
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        """Builds the blocks; `condition` is the width of a condition, 0 for none.
+        """Builds the blocks.
 
-        `depth` is a multiple of `time_every`, which is at least 2; `width / heads` is even.
+        Args:
+          options: of all blocks; `depth` is a multiple of `time_every`, and `width / heads` is even.
+          time_every: number of blocks in a group, at least 2.
+          window: frames that a block attends to over time.
+          condition: width of a condition, 0 for none.
+          dtype: of the computation; parameters are float32.
+          rngs: for the initial parameters.
         """
         self.options, self.window, self.dtype = options, window, dtype
         self.time_every, self.num_groups = time_every, options.depth // time_every
@@ -122,12 +147,18 @@ class SpaceTimeTransformer(nnx.Module):
         self.groups = stacked(rngs)
 
     def __call__(self, x: Array, condition: Array | None = None) -> Array:
-        """[batch, time, tokens, width] -> the same; no frame depends on a later one.
+        """All frames of clips at once; no frame depends on a later one or on its condition.
 
-        The condition is of a frame, [batch, time, condition], or of a token, [batch, time, tokens, condition].
+        Args:
+          x: [batch, time, tokens, width].
+          condition: of each frame, [batch, time, condition], or of each token, [batch, time, tokens, condition]; None
+            for a model without.
+
+        Returns:
+          Like `x`.
         """
-        condition = _of_tokens(condition, x.ndim)
         graphdef, layers = nnx.split(self.groups)
+        condition = _per_token(condition, x)
 
         def body(x: Array, layer) -> tuple[Array, None]:
             return split_batch(nnx.merge(graphdef, layer)(x, self.window, condition)), None
@@ -144,37 +175,45 @@ class SpaceTimeTransformer(nnx.Module):
         return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype), jnp.zeros((), jnp.int32))
 
     def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
-        """The next frame, [batch, tokens, width], given those before; equals `__call__` on all of them.
+        """The next frame of a stream: equals `__call__` on all frames so far, at its last frame.
 
-        The condition is of the frame, [batch, condition], or of its tokens, [batch, tokens, condition].
+        Args:
+          cache: from `cache` or the step before.
+          x: [batch, tokens, width].
+          condition: of the frame, [batch, condition], or of each token, [batch, tokens, condition], or None.
+
+        Returns:
+          (the new cache, outputs like `x`).
         """
-        condition = _of_tokens(condition, x.ndim)
         graphdef, layers = nnx.split(self.groups)
+        condition = _per_token(condition, x)
         count = cache.count + 1
-        seen = np.arange(self.window) >= self.window - count
+        visible = np.arange(self.window) >= self.window - count
 
         def body(x: Array, group) -> tuple[Array, tuple[Array, Array]]:
             layer, keys, values = group
-            x, *kept = nnx.merge(graphdef, layer).step(x, keys, values, seen, condition)
+            x, *kept = nnx.merge(graphdef, layer).step(x, keys, values, visible, condition)
             return x, tuple(kept)
 
         x, (keys, values) = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.keys, cache.values))
         return Cache(keys, values, jnp.minimum(count, self.window)), x
 
 
-def _of_tokens(condition: Array | None, rank: int) -> Array | None:
-    """A condition of frames gets an axis of one token, so that it has the rank of the tokens."""
-    return condition if condition is None or condition.ndim == rank else condition[..., None, :]
+def _per_token(condition: Array | None, x: Array) -> Array | None:
+    """A condition of each token or of each frame as [..., tokens or 1, condition], in the dtype of tokens `x`."""
+    if condition is None:
+        return None
+    return (condition if condition.ndim == x.ndim else condition[..., None, :]).astype(x.dtype)
 
 
-def rotate(x: Array, places: np.ndarray) -> Array:
-    """Turns queries or keys [batch, time, heads, size] by their `places` [time] (Su et al. 2021, RoFormer, 3.2.2).
+def rotate(x: Array, positions: np.ndarray) -> Array:
+    """Rotary positions: rotates queries or keys [batch, time, heads, size] by their `positions` [time].
 
-    Channel i and channel i + size/2 are a point in the plane, turned by place · 10,000^(−2i / size): the product of two
-    such vectors depends on the difference of their places alone.
+    Channels i and i + size/2 are a point in the plane, rotated by position · 10,000^(−2i / size): the dot product of
+    two such vectors depends on the difference of their positions alone (Su et al. 2021, RoFormer, section 3.2.2).
     """
     half = x.shape[-1] // 2
-    angle = places[:, None, None] * 10_000.0 ** -(np.arange(half) / half)
+    angle = positions[:, None, None] * 10_000.0 ** -(np.arange(half) / half)
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)

@@ -25,7 +25,7 @@ _xavier = nnx.initializers.xavier_uniform()  # of the joint matrix of queries, k
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with biases (Vaswani et al. 2017); if `causal`, a token sees none after it."""
+    """Multi-head self-attention with biases (Vaswani et al. 2017); if `causal`, a token attends to none after it."""
 
     def __init__(self, options: TransformerOptions, *, causal: bool = False, dtype=jnp.float32, rngs: nnx.Rngs):
         self.implementation, self.causal = options.compute.attention, causal
@@ -94,15 +94,17 @@ class MLP(nnx.Module):
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer normalization in float32, whatever the dtype."""
+    """Layer normalization (Ba et al. 2016) with float32 statistics, whatever the dtype."""
 
     def __init__(self, width: int, *, ops: str = "auto", rngs: nnx.Rngs, **settings):
-        """`ops` as of `ComputeOptions`; `settings` as of `nnx.LayerNorm`."""
-        super().__init__(width, rngs=rngs, **settings)
+        """`ops` as in `ComputeOptions`; `settings` as in `nnx.LayerNorm`."""
+        super().__init__(width, use_fast_variance=False, rngs=rngs, **settings)
         self.ops = operations(ops)
 
     def __call__(self, x: Array) -> Array:
-        """[..., width] -> the same."""
+        """Normalizes [..., width] over the last axis."""
+        if self.ops.layer_norm is None:
+            return super().__call__(x)
         scale, bias = (None if own is None else own[...] for own in (self.scale, self.bias))
         return self.ops.layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
 
@@ -133,33 +135,35 @@ class Block(nnx.Module):
         self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
-        """[batch, tokens, width], a condition of all or of each token -> [batch, tokens, width].
+        """Applies the block to tokens [batch, tokens, width].
 
         Args:
           x: tokens.
-          condition: [batch, condition] or [batch, tokens, condition].
-          gates: [2, batch], see `drop_path`.
-        """
-        if self.modulation is None:
-            one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
-            x = x + one * self.attention(self.norm1(x))
-            return x + two * self.mlp(self.norm2(x))
-        change = self.changes(condition if condition.ndim == x.ndim else condition[:, None])
-        return self.add_branches(x, self.attention(self.modulate_attention(x, change)), change)
+          condition: of all tokens, [batch, condition], or of each, [batch, tokens, condition]; None for a plain block.
+          gates: [2, batch], factors of both branches of a plain block, from `drop_path`.
 
-    def changes(self, condition: Array | None) -> list[Array] | None:
-        """(scale, shift, gate) of the attention, then of the MLP, of a condition; None for a plain block."""
+        Returns:
+          Like `x`.
+        """
+        if condition is not None and condition.ndim < x.ndim:
+            condition = condition[:, None]
+        change = self.modulate(condition)
+        return self.finish(x, self.attention(self.attention_input(x, change)), change, gates)
+
+    def modulate(self, condition: Array | None) -> list[Array] | None:
+        """(scale, shift, gate) of both branches, [..., width] each, of a condition [..., condition]; None if plain."""
         return None if self.modulation is None else jnp.split(self.modulation(condition), 6, axis=-1)
 
-    def modulate_attention(self, x: Array, change: list[Array] | None) -> Array:
-        """The input of the attention."""
+    def attention_input(self, x: Array, change: list[Array] | None) -> Array:
+        """Normalized tokens [..., width], scaled and shifted by the result of `modulate`."""
         return self.norm1(x) if change is None else self.norm1(x) * (1 + change[0]) + change[1]
 
-    def add_branches(self, x: Array, attended: Array, change: list[Array] | None) -> Array:
-        """Adds the output of the attention, then that of the MLP."""
+    def finish(self, x: Array, attended: Array, change: list[Array] | None, gates: Array | None = None) -> Array:
+        """The rest of the block: adds the result of attention and the MLP to tokens [..., width]."""
         if change is None:
-            x = x + attended
-            return x + self.mlp(self.norm2(x))
+            one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
+            x = x + one * attended
+            return x + two * self.mlp(self.norm2(x))
         _, _, gate1, scale2, shift2, gate2 = change
         x = x + gate1 * attended
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
@@ -188,9 +192,15 @@ class Transformer(nnx.Module):
         self.blocks = stacked(rngs)
 
     def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
-        """[batch, tokens, width], a condition of all or of each token (see `Block`) -> [batch, tokens, width].
+        """Applies all blocks to tokens [batch, tokens, width].
 
-        `gates` [depth, 2, batch] multiply the two branches of every plain block: see `drop_path`.
+        Args:
+          x: tokens.
+          condition: of all tokens, [batch, condition], or of each, [batch, tokens, condition]; None for plain blocks.
+          gates: [depth, 2, batch], factors of both branches of every plain block, from `drop_path`.
+
+        Returns:
+          Like `x`.
         """
         graphdef, layers = nnx.split(self.blocks)
 
@@ -208,11 +218,11 @@ def drop_path(keys: Array, rate: float, depth: int) -> Array:
 
     Args:
       keys: [batch] random keys, one an example.
-      rate: how often a branch of the last block is left out; in the first block none is, between them it rises evenly.
+      rate: probability that a branch of the last block is left out; it rises linearly from 0 in the first block.
       depth: number of blocks.
 
     Returns:
-      float32 [depth, 2, batch]: 0, or what makes up for those left out.
+      float32 [depth, 2, batch]: 0 where a branch is left out, elsewhere 1 / (probability that it is kept).
     """
     keep = 1 - jnp.linspace(0.0, rate, depth)[:, None]
     kept = jax.vmap(lambda key: jax.random.uniform(key, (depth, 2)) < keep, out_axes=-1)(keys)
@@ -281,10 +291,10 @@ def modulation(condition: int, outputs: int, *, dtype=jnp.float32, rngs: nnx.Rng
 def sincos_positions(height: int, width: int, channels: int) -> np.ndarray:
     """Fixed sine-cosine positions of a grid, float32 [height·width, channels]; `channels` divides by 4.
 
-    The first half of the channels says the column, the second the row, each as sines, then cosines, of frequencies
+    The first half of the channels encodes the column, the second the row, each as sines, then cosines, of frequencies
     from 1 down to 1/10,000 (He et al. 2021, MAE, appendix A.1).
     """
     frequencies = 10_000.0 ** -(np.arange(channels // 4) / (channels / 4))
     rows, columns = np.divmod(np.arange(height * width), width)
-    encode = lambda place: np.concatenate([f(place[:, None] * frequencies) for f in (np.sin, np.cos)], axis=1)
+    encode = lambda position: np.concatenate([f(position[:, None] * frequencies) for f in (np.sin, np.cos)], axis=1)
     return np.concatenate([encode(columns), encode(rows)], axis=1).astype(np.float32)

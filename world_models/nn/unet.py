@@ -87,8 +87,8 @@ class ResidualBlock(nnx.Module):
 class UNet(nnx.Module):
     """Maps images to images of the same size under a condition; exactly zero at initialization.
 
-    Every level has `blocks` residual blocks on the way down and one more on the way up, which takes the level's
-    input as its last skip. Only the middle has attention.
+    Every level has `blocks` residual blocks in the contracting path and one more in the expanding path, whose last
+    skip connection is the level's input. Only the middle has attention.
     """
 
     def __init__(

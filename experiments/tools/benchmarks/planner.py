@@ -50,8 +50,8 @@ def make_peer(search: Search, level: Level) -> Callable[[np.ndarray, np.ndarray]
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     torch.set_float32_matmul_precision("high")
     cell, norm = torch.nn.GRUCell(ACTION, width, device=device), torch.nn.LayerNorm(width, eps=1e-6, device=device)
-    pairs = [(cell.weight_ih, level.cell.of_input.kernel), (cell.weight_hh, level.cell.of_state.kernel)]
-    biases = [(cell.bias_ih, level.cell.of_input.bias), (cell.bias_hh, level.cell.of_state.bias)]
+    pairs = [(cell.weight_ih, level.cell.dense_i.kernel), (cell.weight_hh, level.cell.dense_h.kernel)]
+    biases = [(cell.bias_ih, level.cell.dense_i.bias), (cell.bias_hh, level.cell.dense_h.bias)]
     with torch.no_grad():
         for theirs, ours in pairs:
             theirs.copy_(torch.from_numpy(np.array(ours[...]).T))

@@ -1,4 +1,4 @@
-"""Where arrays lie on a mesh: rules, names, and what is refused."""
+"""Shardings of arrays on a mesh: rules, names and errors."""
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ def mesh(*sizes):
         (("width", "mlp"), (30, 128), (1, 4, 1), (None, "fsdp")),  # 30 does not divide: the later rule
         (("width", "mlp"), (30, 126), (1, 4, 4), (None, None)),
         (("width", "width"), (32, 32), (1, 4, 2), ("fsdp", None)),  # a mesh axis is used once
-        (("layers", "heads"), (4, 4), (1, 4, 2), (None, "tensor")),  # names without a rule stay whole
+        (("layers", "heads"), (4, 4), (1, 4, 2), (None, "tensor")),  # names without a rule are not split
         ((None, "width"), (4, 32), (8, 1, 1), (None, None)),
         ((), (3, 16, 64), (1, 8, 1), (None, None, "fsdp")),  # no names: the longest axis
         ((), (3, 64, 64), (1, 8, 1), (None, None, "fsdp")),
@@ -37,14 +37,14 @@ def test_rules_are_taken_in_order_where_they_divide(names, shape, sizes, expecte
     assert parallel.spec(PartitionSpec(*names), shape, RULES, mesh(*sizes)) == PartitionSpec(*expected)
 
 
-def test_named_layers_are_made_without_a_mesh_and_tell_their_names():
+def test_layers_with_named_axes_need_no_mesh():
     layer = nnx.Linear(4, 8, kernel_metadata=parallel.axes("width", "mlp"), rngs=nnx.Rngs(0))
     names = parallel.axis_names(nnx.state(layer, nnx.Param))
     assert names["kernel"] == PartitionSpec("width", "mlp")
     assert names["bias"] == PartitionSpec()
 
 
-def test_rules_and_meshes_that_cannot_work_are_refused():
+def test_invalid_rules_and_meshes_raise():
     names, shapes = {"a": PartitionSpec("width")}, {"a": jax.ShapeDtypeStruct((32,), np.float32)}
     with pytest.raises(UserError, match=r"config\.runtime\.sharding\b"):
         parallel.shardings(names, shapes, (("width", "model"),), mesh(1, 1, 1))
@@ -62,7 +62,7 @@ def test_local_rows_and_bytes():
     assert (bool(flags[True][0]), bool(flags[False][0])) == (True, False)
 
 
-def test_host_arrays_land_beside_the_weights():
+def test_host_arrays_are_placed_on_the_devices_of_the_weights():
     weights = jax.device_put(np.zeros(2), parallel.replicated(parallel.make_mesh((1, 1, 1))))
     placed = parallel.place_beside(weights, {"rows": np.arange(4), "seed": np.uint32(3)})
     assert placed["rows"].sharding.is_equivalent_to(parallel.batch_sharding(weights.sharding.mesh), 1)

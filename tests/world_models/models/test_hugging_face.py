@@ -129,7 +129,7 @@ def peer(kind, options, shape, normalize):
 
 
 def inputs(options, shape, model):
-    """Pixels as Hugging Face wants them, the same as our frames, and one mask in both forms."""
+    """The same frames as pixels for Hugging Face and for us, and one mask in both forms."""
     rng = np.random.default_rng(1)
     pixels = rng.normal(size=(2, *shape)).astype(np.float32)
     frames = (pixels.astype(np.float64) * np.float32(options.pixels.std) + np.float32(options.pixels.mean)) * 255
@@ -188,7 +188,7 @@ def assert_same_gradients(kind, gradients, theirs, ours):
 
 
 @pytest.mark.parametrize("kind", ["vit_mae", "videomae"])
-def test_what_we_write_opens_there_with_the_same_loss(kind, tmp_path):
+def test_written_weights_open_in_transformers_with_the_same_loss(kind, tmp_path):
     options, shape = sized(kind, 0, True)
     pytest.importorskip("torch", reason=REASON)
     transformers = pytest.importorskip("transformers", reason=REASON)
@@ -275,7 +275,7 @@ def test_a_decoder_of_another_size_need_not_be_read(tmp_path):
             np.testing.assert_array_equal(x, there[path])
 
 
-def test_another_image_size_is_told_and_other_positions_are_refused(tmp_path):
+def test_another_image_size_is_reported_and_other_positions_raise(tmp_path):
     folder, tensors = stored(tmp_path)
     larger = hugging_face.read(folder, build(shape=(1, 24, 24, 3)))
     assert "image_size=16 there, 24 here" in larger.left_out[0]
@@ -286,7 +286,7 @@ def test_another_image_size_is_told_and_other_positions_are_refused(tmp_path):
         hugging_face.read(folder / "learned.safetensors", build())
 
 
-def test_what_does_not_fit_is_listed(tmp_path):
+def test_tensors_that_do_not_fit_are_listed(tmp_path):
     folder, tensors = stored(tmp_path)
     (folder / "config.json").unlink()
     wide = dataclasses.replace(IMAGE, encoder=TransformerOptions(width=48, depth=2, heads=4))
@@ -307,7 +307,7 @@ def test_what_does_not_fit_is_listed(tmp_path):
         hugging_face.read(folder, build())
 
 
-def test_heads_are_checked_where_a_config_says_them(tmp_path):
+def test_numbers_of_heads_are_checked_against_a_config(tmp_path):
     folder, _ = stored(tmp_path)
     other = build(dataclasses.replace(IMAGE, encoder=TransformerOptions(width=32, depth=2, heads=2)))
     with pytest.raises(UserError, match=r"config.json has num_attention_heads=4 where this model has 2"):

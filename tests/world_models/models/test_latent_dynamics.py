@@ -1,4 +1,4 @@
-"""Levels of latent dynamics: scan and filter agree, jumpy rollouts, what gradients reach, and learning a moving dot."""
+"""Levels of latent dynamics: whole clips and filter agree, rollouts, gradients, and learning a moving dot."""
 
 import dataclasses
 import os
@@ -45,10 +45,10 @@ def dots(batch, time, seed=0):
     """A dot that moves by its action between walls."""
     rng = np.random.default_rng(seed)
     actions = rng.uniform(-2, 2, (batch, time, 2)).astype(np.float32)
-    places = [rng.uniform(0, SIZE - 1, (batch, 2))]
+    positions = [rng.uniform(0, SIZE - 1, (batch, 2))]
     for t in range(time - 1):
-        places.append(np.clip(places[-1] + actions[:, t], 0, SIZE - 1))
-    away = np.stack(np.mgrid[:SIZE, :SIZE], axis=-1) - np.stack(places, axis=1)[:, :, None, None]
+        positions.append(np.clip(positions[-1] + actions[:, t], 0, SIZE - 1))
+    away = np.stack(np.mgrid[:SIZE, :SIZE], axis=-1) - np.stack(positions, axis=1)[:, :, None, None]
     frames = (255 * np.exp(-(away**2).sum(axis=-1, keepdims=True) / 2)).astype(np.uint8)
     nothing = np.zeros((batch, time), np.float32)
     return Clip(frames, actions, nothing, nothing, nothing, nothing)
@@ -78,7 +78,7 @@ def stream(model, frames, actions, is_first):
     return jax.lax.scan(body, model.start(len(frames)), inputs)[1]
 
 
-def test_the_filter_says_what_the_scan_of_whole_episodes_says(model):
+def test_the_filter_equals_whole_episodes(model):
     """Two sequences of two episodes each, of odd lengths, that begin at different frames."""
     first, second = 7, 5
     clips = {length: dots(2, length, seed=length) for length in (first, second)}
@@ -104,7 +104,7 @@ def test_the_filter_says_what_the_scan_of_whole_episodes_says(model):
                     np.testing.assert_allclose(acted[begin + t, row], last, atol=1e-5)
 
 
-def test_a_level_without_weight_stays_as_it_is():
+def test_a_level_without_weight_is_not_trained():
     bottom, encoder = dataclasses.replace(BOTTOM, weight=0.0), dataclasses.replace(OPTIONS.encoder, frozen=True)
     model, clip = build(dataclasses.replace(OPTIONS, levels=(bottom, UPPER), encoder=encoder)), dots(3, 8)
     _, params, rest = nnx.split(model, nnx.Param, ...)
@@ -119,7 +119,7 @@ def test_a_level_without_weight_stays_as_it_is():
     assert metrics["level_2_prediction"] > 0
 
 
-def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
+def test_the_distance_embedding_is_trained_on_latents_and_predictions(model):
     level = Level(dataclasses.replace(UPPER, distance=1.0, max_distance=4.0), 8, 2, rngs=nnx.Rngs(0))
     z, actions = jax.random.normal(jax.random.key(0), (3, 5, 6)), jax.random.uniform(jax.random.key(1), (3, 4, 3))
 
@@ -127,14 +127,14 @@ def test_a_level_may_have_a_map_that_its_predictions_have_to_keep_to(model):
     def look(level):
         parts = level.loss(z, actions, jax.random.key(2))[1]
         predicted, true, _ = level.rollouts(z, actions)
-        places = [level.distance_head(x) for x in (z, predicted, true)]
+        embeddings = [level.distance_head(x) for x in (z, predicted, true)]
         of_predictor = nnx.grad(lambda level: level.loss(z, actions, jax.random.key(2))[1]["distance"])(level)["cell"]
-        return parts["distance"], places, level.distance_embedding(z), of_predictor
+        return parts["distance"], embeddings, level.distance_embedding(z), of_predictor
 
-    found, (own, predicted, true), placed, of_predictor = look(level)
-    missed = np.mean(np.asarray(predicted - true) ** 2)
-    np.testing.assert_allclose(found, regularizers.temporal_distance(own, 4.0) + missed / 4, rtol=1e-5)
-    np.testing.assert_array_equal(placed, own)
+    found, (own, predicted, true), embedded, of_predictor = look(level)
+    error = np.mean(np.asarray(predicted - true) ** 2)
+    np.testing.assert_allclose(found, regularizers.temporal_distance(own, 4.0) + error / 4, rtol=1e-5)
+    np.testing.assert_array_equal(embedded, own)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(of_predictor)) > 0
     np.testing.assert_array_equal(model.distance_embedding(2, z), z)  # without that term there is none
 
@@ -148,7 +148,7 @@ def with_nan(model, keep):
     return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
 
 
-def test_a_jumpy_rollout_reads_its_own_level_alone(model):
+def test_a_rollout_depends_on_its_own_level_alone(model):
     z, actions = jax.random.normal(jax.random.key(0), (3, 6)), jax.random.uniform(jax.random.key(1), (3, 4, 3))
     roll = nnx.jit(lambda model: model.rollout(2, z, actions))
     found = roll(model)
@@ -186,7 +186,7 @@ REACHED = {
 
 
 @pytest.mark.parametrize("detach", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_gradients_stop_at_the_level_below_and_at_the_probe_decoder(model, detach):
+def test_gradients_stop_at_the_level_below_and_at_the_decoder(model, detach):
     clip, decoder = dots(4, 8), dataclasses.replace(OPTIONS.decoder, detach=detach)
     merge, params, rest = split_two_levels(model, detach_lower=detach, decoder=decoder)
     names = [name for own, name in REACHED if own == detach]
@@ -257,7 +257,7 @@ def test_it_is_a_world_model(model):
 
 
 @pytest.fixture(scope="module")
-def looking_back():
+def with_history():
     """One level whose predictor sees three latents and, its last layers not zero any more, makes something of them."""
     options = dataclasses.replace(
         BOTTOM, predictor="transformer", history=3, depth=2, heads=2, rollout=2, std=0.0, cov=0.0, time=0.0, inverse=0.0
@@ -279,8 +279,8 @@ def window_by_window(model, z, actions, count):
     return jnp.stack(known[z.shape[1] :], axis=1)
 
 
-def test_a_predictor_that_looks_back_sees_what_was_observed_and_then_what_it_predicted(looking_back):
-    model, clip, rng = looking_back, dots(2, 9), jax.random.key(0)
+def test_a_transformer_attends_to_observed_then_to_predicted_latents(with_history):
+    model, clip, rng = with_history, dots(2, 9), jax.random.key(0)
 
     @nnx.jit
     def both(model, frames, actions):
@@ -298,22 +298,22 @@ def test_a_predictor_that_looks_back_sees_what_was_observed_and_then_what_it_pre
     )
     fresh, reference = alone(model, z[:, 4], clip.actions[:, 4:8])
     np.testing.assert_allclose(fresh, reference, atol=1e-5)
-    assert np.abs(fresh - found).max() > 1e-3, "what came before the first latent makes no difference"
+    assert np.abs(fresh - found).max() > 1e-3, "earlier latents make no difference"
 
 
-def test_an_episode_begins_with_nothing_to_look_back_on(looking_back):
+def test_an_episode_begins_with_an_empty_history(with_history):
     clip, is_first = dots(2, 9), np.zeros((2, 9), bool)
     is_first[:, 0] = is_first[:, 4] = True
     led = np.concatenate([np.full((2, 1, 2), 9.0, np.float32), clip.actions[:, :-1]], axis=1)
-    known = jax.tree.map(lambda x: x[5], stream(looking_back, clip.frames, led, is_first).carry)
-    fresh = looking_back.observe(clip.frames[:, 4:6], clip.actions[:, 4:5], jax.random.key(0)).carry
-    np.testing.assert_array_equal(known.count, [2, 2])
+    carry = jax.tree.map(lambda x: x[5], stream(with_history, clip.frames, led, is_first).carry)
+    fresh = with_history.observe(clip.frames[:, 4:6], clip.actions[:, 4:5], jax.random.key(0)).carry
+    np.testing.assert_array_equal(carry.count, [2, 2])
     for name, count in (("latents", 2), ("actions", 1)):
-        np.testing.assert_allclose(getattr(known, name)[:, :count], getattr(fresh, name)[:, :count], atol=1e-5)
+        np.testing.assert_allclose(getattr(carry, name)[:, :count], getattr(fresh, name)[:, :count], atol=1e-5)
 
 
-def test_in_training_it_predicts_from_true_latents_until_its_history_is_full(looking_back):
-    model, clip = looking_back, dots(2, 7)
+def test_training_predicts_from_true_latents_until_the_history_is_full(with_history):
+    model, clip = with_history, dots(2, 7)
 
     @nnx.jit
     def both(model, frames, actions):
@@ -331,14 +331,14 @@ def test_in_training_it_predicts_from_true_latents_until_its_history_is_full(loo
     np.testing.assert_array_equal(held[:, 2], z[:, [2, 3, 4, 4]])
 
 
-def test_a_model_without_a_decoder_says_so():
+def test_decoding_without_a_decoder_raises():
     options = dataclasses.replace(OPTIONS, levels=(BOTTOM,), decoder=DecoderOptions(()))
     model = nnx.eval_shape(lambda: MultiLevelDynamics(options, (SIZE, SIZE, 1), SPEC, rngs=nnx.Rngs(0)))
-    with pytest.raises(UserError, match=r"config.model.decoder.channels=\(\) left this model without a decoder"):
+    with pytest.raises(UserError, match=r"config\.model\.decoder\.channels"):
         model.decode(model.start(1))
 
 
-def test_a_transformer_tells_frames_apart_by_place_and_a_frozen_one_has_no_parameters():
+def test_a_vision_transformer_keeps_positions_and_a_frozen_one_has_no_parameters():
     vit = ViTOptions(8, 1, 2, patch=4, frozen=True)
     model = build(LatentDynamicsOptions((BOTTOM,), vit, DecoderOptions(())))
     frames = np.zeros((1, 2, SIZE, SIZE, 1), np.uint8)

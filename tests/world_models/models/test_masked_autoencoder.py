@@ -1,4 +1,4 @@
-"""The masked autoencoder: patches, masks, targets, and what the encoder must not see."""
+"""The masked autoencoder: patches, masks, targets, and that removed patches do not reach the encoder."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def build(options=IMAGE, shape=(1, 16, 16, 3)):
     return nnx.jit(lambda: MaskedAutoencoder(options, shape, rngs=nnx.Rngs(0)))()
 
 
-def test_patches_hold_time_row_column_channel_in_this_order_and_go_back():
+def test_patches_hold_time_row_column_channel_in_this_order_and_unpatchify_inverts():
     frames = frames_of((2, 4, 6, 9, 3))
     patches = patchify(frames, 3, 2)
     assert patches.shape == (2, 2 * 2 * 3, 2 * 3 * 3 * 3)
@@ -46,10 +46,12 @@ def test_patches_hold_time_row_column_channel_in_this_order_and_go_back():
 
 def test_line_positions_are_interleaved_sines_and_cosines():
     table = line_positions(5, 6)
-    for place in range(5):
+    for position in range(5):
         for pair in range(3):
-            angle = place / 10_000 ** (2 * pair / 6)
-            np.testing.assert_allclose(table[place, 2 * pair : 2 * pair + 2], [np.sin(angle), np.cos(angle)], atol=1e-6)
+            angle = position / 10_000 ** (2 * pair / 6)
+            np.testing.assert_allclose(
+                table[position, 2 * pair : 2 * pair + 2], [np.sin(angle), np.cos(angle)], atol=1e-6
+            )
 
 
 @pytest.mark.parametrize(
@@ -69,29 +71,29 @@ def test_counts_are_those_of_the_papers(kind, ratio, grid, visible):
 @pytest.mark.parametrize(
     ("kind", "ratio", "grid"), [("random", 0.999, (1, 4, 4)), ("random", 0.0, (1, 4, 4)), ("tube", 0.01, (2, 4, 4))]
 )
-def test_ratios_that_leave_nothing_to_see_or_to_do_are_refused(kind, ratio, grid):
-    with pytest.raises(UserError, match=r"config.model.mask_ratio=.* leaves (0|16|32) of"):
+def test_ratios_without_visible_or_removed_patches_raise(kind, ratio, grid):
+    with pytest.raises(UserError, match=r"config\.model\.mask_ratio"):
         masking.num_visible(kind, ratio, grid)
-    with pytest.raises(UserError, match=r"config.model.masking='squares' must be one of"):
+    with pytest.raises(UserError, match=r"config\.model\.masking"):
         masking.num_visible("squares", 0.5, (1, 4, 4))
 
 
 def removed(kind, ratio, grid, count=64, seed=0):
     """Bool [count, *grid], true where patches are removed."""
-    places = np.asarray(masking.order(kind, keys(count, seed), grid))
-    np.testing.assert_array_equal(np.sort(places, axis=1), np.tile(np.arange(np.prod(grid)), (count, 1)))
-    gone = np.zeros(places.shape, bool)
-    np.put_along_axis(gone, places[:, masking.num_visible(kind, ratio, grid) :], True, axis=1)
+    indices = np.asarray(masking.order(kind, keys(count, seed), grid))
+    np.testing.assert_array_equal(np.sort(indices, axis=1), np.tile(np.arange(np.prod(grid)), (count, 1)))
+    gone = np.zeros(indices.shape, bool)
+    np.put_along_axis(gone, indices[:, masking.num_visible(kind, ratio, grid) :], True, axis=1)
     return gone.reshape(count, *grid)
 
 
 @pytest.mark.parametrize("kind", masking.KINDS)
 def test_masks_differ_between_examples_and_depend_on_their_own_key_alone(kind):
     grid = (4, 6, 6)
-    places = masking.order(kind, keys(8), grid)
-    assert len({tuple(row) for row in np.asarray(places).tolist()}) > 2  # of whole frames there are only 4! orders
+    indices = masking.order(kind, keys(8), grid)
+    assert len({tuple(row) for row in np.asarray(indices).tolist()}) > 2  # of whole frames there are only 4! orders
     for i in (0, 5):
-        np.testing.assert_array_equal(masking.order(kind, keys(8)[i : i + 1], grid)[0], places[i])
+        np.testing.assert_array_equal(masking.order(kind, keys(8)[i : i + 1], grid)[0], indices[i])
 
 
 def test_random_masking_removes_every_patch_equally_often():
@@ -148,8 +150,8 @@ def test_the_principal_subspace_is_that_of_an_exact_decomposition():
 
 
 def test_all_principal_components_are_as_good_as_pixels():
-    frames, places = frames_of((3, 1, 16, 16, 3)), masking.order("random", keys(3), (1, 4, 4))
-    loss = lambda **change: build(dataclasses.replace(IMAGE, **change)).loss_of(frames, places)
+    frames, indices = frames_of((3, 1, 16, 16, 3)), masking.order("random", keys(3), (1, 4, 4))
+    loss = lambda **change: build(dataclasses.replace(IMAGE, **change)).loss_of(frames, indices)
     assert float(loss(target="pca", pca_components=48)) == pytest.approx(float(loss(target="pixels")), rel=1e-4)
     assert float(loss(target="pca", pca_components=4)) != pytest.approx(float(loss(target="pixels")), rel=1e-2)
 
@@ -167,36 +169,36 @@ def test_all_principal_components_are_as_good_as_pixels():
 def test_predictions_depend_on_what_is_visible_alone(options, shape):
     model = build(options, shape)
     frames = frames_of((2, *shape))
-    places = model.mask(keys(2))
-    gone, filled = model.reconstruct(frames, places)
+    indices = model.mask(keys(2))
+    gone, filled = model.reconstruct(frames, indices)
     gone, filled = np.asarray(gone), np.asarray(filled)
     assert gone.mean() == pytest.approx(1 - model.num_visible / model.num_patches)
     np.testing.assert_array_equal(filled[~gone], frames[~gone])
-    predictions, patches = model.predict(frames, places)
+    predictions, patches = model.predict(frames, indices)
     assert predictions.shape == patches.shape == (2, model.num_patches - model.num_visible, patches.shape[-1])
     hidden = np.where(gone, frames_of(frames.shape, 1), frames)
-    np.testing.assert_array_equal(model.predict(hidden, places)[0], predictions)
-    assert np.abs(np.asarray(model.predict(255 - frames, places)[0]) - np.asarray(predictions)).max() > 1e-3
-    # The targets are the removed patches, normalized by the data's mean and deviation, in the order of `places`.
+    np.testing.assert_array_equal(model.predict(hidden, indices)[0], predictions)
+    assert np.abs(np.asarray(model.predict(255 - frames, indices)[0]) - np.asarray(predictions)).max() > 1e-3
+    # The targets are the removed patches, normalized by the data's mean and deviation, in the order of `indices`.
     normalized = (frames / 255 - np.array(options.pixels.mean)) / np.array(options.pixels.std)
     expected = np.take_along_axis(
-        patchify(normalized, options.patch, options.tubelet), np.asarray(places)[..., None], axis=1
+        patchify(normalized, options.patch, options.tubelet), np.asarray(indices)[..., None], axis=1
     )[:, model.num_visible :]
     np.testing.assert_allclose(patches, expected, atol=1e-5)
 
 
-def test_every_patch_has_its_place():
+def test_predictions_depend_on_positions_of_patches_not_on_their_order():
     """Moving two visible patches changes predictions, reordering how visible ones are listed does not."""
     model, frames = build(), frames_of((1, 1, 16, 16, 3))
-    places = np.asarray(model.mask(keys(1)))
-    first = np.asarray(model.predict(frames, places)[0])
-    swapped = places.copy()
-    swapped[:, [0, 1]] = places[:, [1, 0]]
+    indices = np.asarray(model.mask(keys(1)))
+    first = np.asarray(model.predict(frames, indices)[0])
+    swapped = indices.copy()
+    swapped[:, [0, 1]] = indices[:, [1, 0]]
     np.testing.assert_allclose(model.predict(frames, swapped)[0], first, atol=1e-5)
     patches = patchify(frames, 4).copy()
-    patches[:, places[0, [0, 1]]] = patches[:, places[0, [1, 0]]]
+    patches[:, indices[0, [0, 1]]] = patches[:, indices[0, [1, 0]]]
     moved = unpatchify(patches, model.grid, 4)
-    assert np.abs(np.asarray(model.predict(moved, places)[0]) - first).max() > 1e-3
+    assert np.abs(np.asarray(model.predict(moved, indices)[0]) - first).max() > 1e-3
 
 
 def test_features_are_the_mean_patch_token_or_the_class_token():

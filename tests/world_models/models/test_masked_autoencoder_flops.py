@@ -34,14 +34,14 @@ def block(width, tokens):
 
 
 @pytest.mark.parametrize(("width", "depth", "heads", "tokens"), [(64, 3, 4, 17), (1024, 24, 16, 197)])
-def test_blocks_cost_what_the_closed_form_says(width, depth, heads, tokens):
+def test_blocks_equal_the_closed_form(width, depth, heads, tokens):
     blocks = nnx.eval_shape(lambda: Transformer(TransformerOptions(width, depth, heads), rngs=nnx.Rngs(0)))
     graphdef, params = nnx.split(blocks)
     x = jax.ShapeDtypeStruct((1, tokens, width), jnp.float32)
     assert count_flops(lambda p, x: nnx.merge(graphdef, p)(x), params, x) == 2 * depth * block(width, tokens)
 
 
-def test_the_whole_image_model_costs_what_the_closed_form_says():
+def test_the_image_model_equals_the_closed_form():
     embed, into, head = 48 * 192, 192 * 96, 96 * 48
     visible = 12 * embed + 4 * block(192, 13) + 13 * into + 2 * block(96, 50) + 37 * head
     everything = 49 * embed + 4 * block(192, 50) + 50 * into + 2 * block(96, 50) + 37 * head
@@ -49,13 +49,13 @@ def test_the_whole_image_model_costs_what_the_closed_form_says():
     assert found == (2 * everything, 2 * visible)
 
 
-def test_mae_leaves_out_two_thirds_of_the_work():
+def test_masking_saves_two_thirds_of_the_flops():
     """ViT-L/16 with a decoder of 8 blocks: He et al. 2021, table 1c, 3.3x."""
     dense, sparse = both((1024, 24, 16), (512, 8, 16), (1, 224, 224, 3), patch=16, mask_ratio=0.75)
     assert 3.2 < dense / sparse < 3.4
 
 
-def test_spacetime_mae_costs_what_its_paper_says():
+def test_spacetime_mae_equals_the_papers_number():
     """ViT-L, 16 frames, 90 % removed: Feichtenhofer et al. 2022, table 1: 627.5 and 81.0 G multiply-adds, 7.7x.
 
     Their model embeds every patch before it removes some, and their numbers leave out the last linear map, from which
@@ -72,6 +72,6 @@ def test_spacetime_mae_costs_what_its_paper_says():
     assert counted[0] / counted[1] > dense / sparse
 
 
-def test_a_small_encoder_on_small_images_leaves_out_as_much():
+def test_masking_saves_as_much_in_a_small_encoder_on_small_images():
     dense, sparse = both((192, 12, 3), (96, 2, 3), (1, 28, 28, 1), patch=4)
     assert dense / sparse == pytest.approx(3.5, abs=0.1)

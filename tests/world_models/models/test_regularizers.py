@@ -1,4 +1,4 @@
-"""The terms that keep latents from collapsing, against NumPy in float64 and closed forms."""
+"""Loss terms on latents, against NumPy in float64 and closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -46,36 +46,36 @@ def test_time_similarity_and_inverse_dynamics():
 
 
 def test_temporal_distance_is_that_of_numpy_in_float64():
-    places, max_distance = 3 * latents(), 4.0
-    rows = places.astype(np.float64).reshape(-1, 6)
+    embeddings, max_distance = 3 * latents(), 4.0
+    rows = embeddings.astype(np.float64).reshape(-1, 6)
     apart = lambda a, b: np.sqrt(((a - b) ** 2).mean(axis=-1) + 1e-4)
     far = np.log1p(np.exp(max_distance - apart(rows[:, None], rows))).mean()
-    steps = apart(places[:, 1:].astype(np.float64), places[:, :-1])
+    steps = apart(embeddings[:, 1:].astype(np.float64), embeddings[:, :-1])
     expected = far + 10 * (np.maximum(steps - 1, 0) ** 2).mean()
-    np.testing.assert_allclose(regularizers.temporal_distance(places, max_distance), expected, rtol=1e-5)
+    np.testing.assert_allclose(regularizers.temporal_distance(embeddings, max_distance), expected, rtol=1e-5)
     gradient = jax.grad(regularizers.temporal_distance)(jnp.ones((3, 4, 2)), max_distance)
     assert np.isfinite(np.asarray(gradient)).all()
 
 
-def test_temporal_distance_learns_ways_around_walls():
-    """Twelve places on a ring, the last barred from the first: how far they are apart is how long the way is."""
-    ways = np.abs(np.arange(12)[:, None] - np.arange(12))
+def test_temporal_distance_learns_path_lengths_around_walls():
+    """Twelve embeddings on a ring, the last barred from the first: how far they are apart is how long the way is."""
+    lengths = np.abs(np.arange(12)[:, None] - np.arange(12))
     pairs = np.stack([np.arange(11), np.arange(1, 12)], axis=-1)
 
     @jax.jit
-    def train(places):
+    def train(embeddings):
         def step(carry, _):
-            places, speed = carry
-            gradient = jax.grad(lambda places: regularizers.temporal_distance(places[pairs], 12.0))(places)
+            embeddings, speed = carry
+            gradient = jax.grad(lambda embeddings: regularizers.temporal_distance(embeddings[pairs], 12.0))(embeddings)
             speed = 0.9 * speed - 0.05 * gradient
-            return (places + speed, speed), None
+            return (embeddings + speed, speed), None
 
-        return jax.lax.scan(step, (places, 0 * places), None, length=3000)[0][0]
+        return jax.lax.scan(step, (embeddings, 0 * embeddings), None, length=3000)[0][0]
 
     angle = 2 * np.pi * np.arange(12) / 12
-    places = train(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
-    found = np.sqrt(((places[:, None] - places) ** 2).mean(axis=-1))
-    np.testing.assert_allclose(found / found[0, -1] * 11, ways, atol=1.0)
+    embeddings = train(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
+    found = np.sqrt(((embeddings[:, None] - embeddings) ** 2).mean(axis=-1))
+    np.testing.assert_allclose(found / found[0, -1] * 11, lengths, atol=1.0)
     np.testing.assert_allclose(np.diag(found, 1), 1, atol=0.35)  # a little over one tick: the limit is a soft one
 
 

@@ -1,4 +1,4 @@
-"""The causal tokenizer: what sees what, masks, the bottleneck, and one frame at a time."""
+"""The causal tokenizer: dependencies between frames, masks, the bottleneck, and one frame at a time."""
 
 import dataclasses
 
@@ -15,7 +15,6 @@ from world_models.models.tokenizer.model import CausalTokenizer
 from world_models.models.tokenizer.options import TokenizerOptions
 from world_models.nn.options import ComputeOptions, PixelOptions, TransformerOptions, with_compute
 from world_models.nn.patches import patchify
-from world_models.nn.space_time import Group, rotate
 
 SMALL = TransformerOptions(width=16, depth=4, heads=2)
 OPTIONS = TokenizerOptions(
@@ -58,21 +57,21 @@ def latents_of(batch=2, time=TIME, seed=1):
     return np.random.default_rng(seed).uniform(-1, 1, (batch, time, 3, 5)).astype(np.float32)
 
 
-def depends(function, inputs, place, other):
-    """Bool [time]: which frames of the output change when frame `place` of one example does."""
+def depends(function, inputs, index, other):
+    """Bool [time]: which frames of the output change when frame `index` of one example does."""
     changed = np.array(inputs)
-    changed[1, place] = other[1, place]
+    changed[1, index] = other[1, index]
     before, after = np.asarray(function(inputs)), np.asarray(function(changed))
     np.testing.assert_array_equal(before[0], after[0])  # the other example is not touched
     return np.abs(before[1] - after[1]).reshape(len(before[1]), -1).max(axis=1) > 1e-6
 
 
-@pytest.mark.parametrize("place", [0, 2, 7])
-def test_a_frame_changes_itself_and_a_few_after_it_but_none_before(model, place):
-    expected = (np.arange(TIME) >= place) & (np.arange(TIME) < place + SEEN)
-    found = depends(lambda frames: encode(model, frames), frames_of(), place, frames_of(seed=3))
+@pytest.mark.parametrize("index", [0, 2, 7])
+def test_a_frame_affects_itself_and_a_few_later_frames_only(model, index):
+    expected = (np.arange(TIME) >= index) & (np.arange(TIME) < index + SEEN)
+    found = depends(lambda frames: encode(model, frames), frames_of(), index, frames_of(seed=3))
     np.testing.assert_array_equal(found, expected)
-    found = depends(lambda latents: predict(model, latents), latents_of(), place, latents_of(seed=3))
+    found = depends(lambda latents: predict(model, latents), latents_of(), index, latents_of(seed=3))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -82,7 +81,7 @@ def test_a_prefix_is_encoded_and_decoded_as_in_the_whole(model):
     np.testing.assert_allclose(predict(model, latents[:, :3]), predict(model, latents)[:, :3], atol=1e-5)
 
 
-def test_frames_become_bounded_latents_and_frames_again(model):
+def test_frames_are_encoded_to_bounded_latents_and_decoded(model):
     frames = frames_of()
     latents = np.asarray(encode(model, frames))
     assert latents.shape == (2, TIME, *model.latent_shape)
@@ -122,42 +121,7 @@ def test_one_frame_at_a_time_gives_the_same(model, length):
     assert (difference == 0).mean() > 0.99
 
 
-def test_rotation_turns_pairs_of_channels_and_its_products_know_distances_alone():
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((2, 1, 6, 2, 8)).astype(np.float32)
-    points = x[..., :4].astype(complex) + 1j * x[..., 4:]
-    turned = points * np.exp(1j * np.arange(6)[:, None, None] * 10_000.0 ** -(np.arange(4) / 4))
-    np.testing.assert_allclose(
-        rotate(x, np.arange(6)), np.concatenate([turned.real, turned.imag], axis=-1), rtol=1e-5, atol=1e-5
-    )
-    product = lambda shift: np.einsum("bthc,bshc->bhts", *(rotate(z, np.arange(6) + shift) for z in (x, y)))
-    np.testing.assert_allclose(product(0), product(40), atol=1e-4)
-
-
-def test_a_block_over_time_equals_numpy_in_float64():
-    """A head, a token and a frame at a time; the block within frames is the shared transformer's."""
-    group = nnx.jit(lambda: Group(dataclasses.replace(SMALL, depth=2), 2, rngs=nnx.Rngs(0)))()
-    x = np.random.default_rng(0).standard_normal((2, 5, 3, 16)).astype(np.float32)
-    found = nnx.jit(lambda group, x: group(x, 3))(group, x)
-    within = np.stack([np.asarray(group.space(x[:, t])) for t in range(5)], axis=1).astype(np.float64)
-    block = jax.tree.map(lambda a: np.asarray(a, np.float64), nnx.to_pure_dict(nnx.state(group.time, nnx.Param)))
-    normal = lambda y: (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6)
-    qkv = np.einsum("btnw,wkhd->kbtnhd", normal(within), block["attention"]["qkv"]["kernel"])
-    turn = np.exp(1j * np.arange(5)[:, None] * 10_000.0 ** -(np.arange(4) / 4))  # [time, half]
-    as_points = lambda y: (y[..., :4] + 1j * y[..., 4:]) * turn[:, None, None]
-    q, k = as_points(qkv[0]), as_points(qkv[1])
-    mixed = np.zeros_like(qkv[2])
-    for t in range(5):
-        past = slice(max(0, t - 2), t + 1)
-        scores = np.einsum("bnhd,bsnhd->bnhs", q[:, t], k[:, past].conj()).real / np.sqrt(8)
-        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-        mixed[:, t] = np.einsum("bnhs,bsnhd->bnhd", weights, qkv[2][:, past])
-    expected = within + np.einsum("btnhd,hdw->btnw", mixed, block["attention"]["out"]["kernel"])
-    hidden = np.asarray(jax.nn.gelu(normal(expected) @ block["mlp"]["up"]["kernel"], approximate=False))
-    np.testing.assert_allclose(found, expected + hidden @ block["mlp"]["down"]["kernel"], atol=1e-4)
-
-
-def test_every_frame_draws_its_own_share_uniformly():
+def test_every_frame_samples_its_own_mask_ratio_uniformly():
     model = build(shape=(64, 64, 3))  # 256 patches
     masks = np.asarray(model.mask(keys(100), 12))
     assert masks.shape == (100, 12, 256)
@@ -173,7 +137,7 @@ def test_every_frame_draws_its_own_share_uniformly():
     assert fixed.std() < 0.05
 
 
-def test_masked_pixels_are_not_seen_and_all_others_are(model):
+def test_latents_depend_on_unmasked_pixels_alone(model):
     frames, hidden = frames_of(), np.asarray(model.mask(keys(2), TIME))
     pixels = np.asarray(model.shown(np.zeros_like(frames), hidden)) == 128  # masked pixels are shown in grey
     assert pixels.mean() == pytest.approx(hidden.mean())

@@ -1,4 +1,4 @@
-"""The model of DIAMOND: its size, its interface, and what depends on what."""
+"""The model of DIAMOND: its size, its interface, and its dependencies."""
 
 import re
 
@@ -156,7 +156,7 @@ def test_untrained_loss_is_the_variance_of_the_target(target, options):
     assert float(loss) == pytest.approx(1, abs=0.03)
 
 
-def test_longer_clips_feed_the_denoised_frame_back():
+def test_longer_clips_use_the_denoised_frame_as_context():
     model, clip = _model(), _clip(time=4)
     loss = jax.jit(lambda frames: model.loss(clip._replace(frames=frames), _keys(3))[0])
     second_alone = model.options.context_frames  # index of the first frame to be predicted
@@ -173,11 +173,11 @@ def test_longer_clips_feed_the_denoised_frame_back():
     assert abs(float(from_own - from_true.mean())) > 1e-3
 
 
-def test_too_short_a_context_is_refused():
+def test_too_short_a_context_raises():
     model, clip = _model(), _clip()
-    with pytest.raises(ValueError, match="1 frames and 0 actions; it needs at least 2"):
+    with pytest.raises(ValueError, match="observe got 1 frames and 0 actions"):
         model.observe(clip.frames[:, :1], clip.actions[:, :0], jax.random.key(0))
-    with pytest.raises(ValueError, match="3 frames and 3 actions"):
+    with pytest.raises(ValueError, match="observe got 3 frames and 3 actions"):
         model.observe(clip.frames, clip.actions, jax.random.key(0))
 
 

@@ -1,4 +1,4 @@
-"""Operations with their own backward pass, against what JAX's layers and autodiff make of the plain formulas."""
+"""Operations with hand-written backward passes, against the plain formulas and autodiff."""
 
 import jax
 import jax.numpy as jnp

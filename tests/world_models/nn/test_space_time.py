@@ -1,5 +1,7 @@
 """The space-time transformer: cached equals recomputed, causal, one program for any length of a stream."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from flax import nnx
 
 from world_models.nn.options import TransformerOptions
-from world_models.nn.space_time import SpaceTimeTransformer
+from world_models.nn.space_time import Group, SpaceTimeTransformer, rotate
 
 OPTIONS = TransformerOptions(width=16, depth=4, heads=2)
 BATCH, TIME, TOKENS, WINDOW, CONDITION = 2, 9, 3, 3, 5
@@ -65,3 +67,38 @@ def test_a_new_conditional_transformer_is_the_identity():
     model = nnx.jit(lambda: SpaceTimeTransformer(OPTIONS, 2, WINDOW, CONDITION, rngs=nnx.Rngs(0)))()
     _, x, condition = _make("frame")
     np.testing.assert_array_equal(model(x, condition), x)
+
+
+def test_rotary_positions_rotate_pairs_of_channels_and_products_depend_on_distances_alone():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 1, 6, 2, 8)).astype(np.float32)
+    points = x[..., :4].astype(complex) + 1j * x[..., 4:]
+    turned = points * np.exp(1j * np.arange(6)[:, None, None] * 10_000.0 ** -(np.arange(4) / 4))
+    np.testing.assert_allclose(
+        rotate(x, np.arange(6)), np.concatenate([turned.real, turned.imag], axis=-1), rtol=1e-5, atol=1e-5
+    )
+    product = lambda shift: np.einsum("bthc,bshc->bhts", *(rotate(z, np.arange(6) + shift) for z in (x, y)))
+    np.testing.assert_allclose(product(0), product(40), atol=1e-4)
+
+
+def test_a_block_over_time_equals_numpy_in_float64():
+    """A head, a token and a frame at a time; the block within frames is the shared transformer's."""
+    group = nnx.jit(lambda: Group(dataclasses.replace(OPTIONS, depth=2), 2, rngs=nnx.Rngs(0)))()
+    x = np.random.default_rng(0).standard_normal((2, 5, 3, 16)).astype(np.float32)
+    found = nnx.jit(lambda group, x: group(x, 3))(group, x)
+    within = np.stack([np.asarray(group.space(x[:, t])) for t in range(5)], axis=1).astype(np.float64)
+    block = jax.tree.map(lambda a: np.asarray(a, np.float64), nnx.to_pure_dict(nnx.state(group.time, nnx.Param)))
+    normal = lambda y: (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6)
+    qkv = np.einsum("btnw,wkhd->kbtnhd", normal(within), block["attention"]["qkv"]["kernel"])
+    turn = np.exp(1j * np.arange(5)[:, None] * 10_000.0 ** -(np.arange(4) / 4))  # [time, half]
+    as_points = lambda y: (y[..., :4] + 1j * y[..., 4:]) * turn[:, None, None]
+    q, k = as_points(qkv[0]), as_points(qkv[1])
+    mixed = np.zeros_like(qkv[2])
+    for t in range(5):
+        past = slice(max(0, t - 2), t + 1)
+        scores = np.einsum("bnhd,bsnhd->bnhs", q[:, t], k[:, past].conj()).real / np.sqrt(8)
+        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        mixed[:, t] = np.einsum("bnhs,bsnhd->bnhd", weights, qkv[2][:, past])
+    expected = within + np.einsum("btnhd,hdw->btnw", mixed, block["attention"]["out"]["kernel"])
+    hidden = np.asarray(jax.nn.gelu(normal(expected) @ block["mlp"]["up"]["kernel"], approximate=False))
+    np.testing.assert_allclose(found, expected + hidden @ block["mlp"]["down"]["kernel"], atol=1e-4)

@@ -1,4 +1,4 @@
-"""A probe decoder: shows people what latents hold. By default it learns behind a stopped gradient."""
+"""A probe decoder, which shows what latents contain; by default it does not train the latents."""
 
 import jax
 from flax import nnx
@@ -9,14 +9,14 @@ from world_models.models.latent_dynamics.options import DecoderOptions
 
 
 class Decoder(nnx.Module):
-    """A linear map to a coarse image, then convolutions between which it doubles."""
+    """A linear map to a coarse image, then convolutions with upsampling by 2 before each."""
 
     def __init__(self, options: DecoderOptions, width: int, frame_shape: tuple[int, int, int], *, rngs: nnx.Rngs):
-        """Builds it for latents of `width` numbers and frames of (height, width, channel)."""
+        """Builds it for latents [..., width] and frames of (height, width, channel)."""
         channels, (height, breadth, colours) = options.channels, frame_shape
         self.frame_shape = frame_shape
         shrink = 2 ** len(channels)
-        self.grid = (-(-height // shrink), -(-breadth // shrink), channels[0])  # cropped in the end
+        self.grid = (-(-height // shrink), -(-breadth // shrink), channels[0])  # cropped at the end
         cells = self.grid[0] * self.grid[1] * self.grid[2]
         self.spread = nnx.Linear(width, cells, kernel_metadata=axes("width", "mlp"), rngs=rngs)
         sizes = list(zip(channels, [*channels[1:], colours]))

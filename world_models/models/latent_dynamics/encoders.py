@@ -1,4 +1,4 @@
-"""From single frames to features: a small residual CNN, or the encoder of this project's masked autoencoder."""
+"""Encoders of single frames: a small residual CNN, or the encoder of this project's masked autoencoder."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ class CNN(nnx.Module):
     """Stacks of a convolution, a pooling and residual blocks."""
 
     def __init__(self, options: CNNOptions, channels: int, *, dtype, rngs: nnx.Rngs):
-        """`channels` are those of frames."""
+        """Builds it for frames of so many channels."""
         self.dtype, stacks = dtype, []
         for width in options.channels:
             first = _conv(channels, width, dtype=dtype, rngs=rngs)
@@ -37,13 +37,13 @@ class CNN(nnx.Module):
 
 
 class ViT(PatchEncoder):
-    """Tokens of all patches, side by side: where something is stays known."""
+    """The masked autoencoder's encoder of all patches; features are the concatenated tokens, which keep positions."""
 
     def __init__(self, options: ViTOptions, frame_shape: tuple[int, int, int], *, dtype, rngs: nnx.Rngs):
         """Builds it for frames of (height, width, channel)."""
-        same = options  # a masked autoencoder has a decoder as well, which is not built
+        # The second transformer is the decoder's, which is not built.
         made = MaskedAutoencoderOptions(
-            same, same, patch=options.patch, class_token=options.class_token, dtype=str(dtype)
+            options, options, patch=options.patch, class_token=options.class_token, dtype=str(dtype)
         )
         grid = grid_of((1, *frame_shape), options.patch, 1)
         super().__init__(made, grid, options.patch**2 * frame_shape[-1], rngs=rngs)
@@ -58,7 +58,7 @@ class ViT(PatchEncoder):
 def make_encoder(
     options: CNNOptions | ViTOptions, frame_shape: tuple[int, int, int], *, dtype=jnp.float32, rngs: nnx.Rngs
 ) -> tuple[nnx.Module, int]:
-    """(the encoder, number of features of a frame); a frozen one has no parameters, but constants of those names."""
+    """(the encoder, number of features of a frame); in a frozen one the parameters are constants of the same names."""
     dtype = jnp.dtype(dtype)
     if isinstance(options, CNNOptions):
         encoder = CNN(options, frame_shape[-1], dtype=dtype, rngs=rngs)
@@ -66,14 +66,13 @@ def make_encoder(
         encoder = ViT(options, frame_shape, dtype=dtype, rngs=rngs)
     if options.frozen:
         freeze(encoder)
-    graphdef, state = nnx.split(encoder)
     frames = jax.ShapeDtypeStruct((1, *frame_shape), jnp.float32)
-    features = jax.eval_shape(lambda state, frames: nnx.merge(graphdef, state)(frames), state, frames)
+    features = jax.eval_shape(lambda encoder, frames: encoder(frames), encoder, frames)
     return encoder, features.shape[-1]
 
 
 def freeze(module: nnx.Module) -> None:
-    """Makes constants of all parameters of a module, in place; their names stay."""
+    """Replaces all parameters of a module by constants of the same names, in place."""
     for _, part in nnx.iter_modules(module):
         for name, value in list(vars(part).items()):
             if isinstance(value, nnx.Param):

@@ -1,4 +1,4 @@
-"""What a predictor that looks back remembers: the latest latents and the actions between them, in static shapes."""
+"""The input of a predictor with memory: the latest latents and the actions between them, in arrays of fixed shape."""
 
 from typing import NamedTuple
 
@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from world_models.core.types import Array
 
 
-class Memory(NamedTuple):
-    """The latest latents and the actions between them, the oldest first; what lies beyond `count` means nothing.
+class History(NamedTuple):
+    """The latest latents and actions, the oldest first; entries beyond `count` are padding.
 
     Attributes:
-      latents: float32 [..., history, width].
-      actions: float32 [..., history, action]; the one at a place was done there, that at the newest is to come.
-      count: int32 [...], latents known.
+      latents: float32 [..., length, width].
+      actions: float32 [..., length, action]; each followed the latent of its index, the last is not known yet.
+      count: int32 [...], number of latents.
     """
 
     latents: Array
@@ -22,36 +22,36 @@ class Memory(NamedTuple):
     count: Array
 
     @property
-    def newest(self) -> jax.Array:
+    def latest(self) -> jax.Array:
         """The latest latent, [..., width]."""
-        return at(self.latents, self.count - 1)
+        return get_row(self.latents, self.count - 1)
 
 
-def empty(shape: tuple[int, ...], history: int, width: int, action: int) -> Memory:
-    """A memory of nothing, with leading `shape`."""
-    zeros = lambda size: jnp.zeros((*shape, history, size))
-    return Memory(zeros(width), zeros(action), jnp.zeros(shape, jnp.int32))
+def empty(shape: tuple[int, ...], length: int, width: int, action: int) -> History:
+    """A history without entries, with leading axes `shape`."""
+    zeros = lambda size: jnp.zeros((*shape, length, size))
+    return History(zeros(width), zeros(action), jnp.zeros(shape, jnp.int32))
 
 
-def append(memory: Memory, action: Array, latent: Array) -> Memory:
-    """What is remembered after an action [..., action] led to a latent [..., width]; the oldest goes if it is full.
+def append(history: History, action: Array, latent: Array) -> History:
+    """Adds an action [..., action] and the latent [..., width] it led to; a full history drops its oldest entry.
 
-    To an empty memory the action means nothing.
+    The action is ignored if the history is empty.
     """
-    history = memory.latents.shape[-2]
-    full = (memory.count == history)[..., None, None]
-    moved = lambda rows: jnp.where(full, jnp.roll(rows, -1, axis=-2), rows)
-    count = jnp.minimum(memory.count + 1, history)
-    latents = put(moved(memory.latents), count - 1, latent)
-    return Memory(latents, moved(put(memory.actions, memory.count - 1, action)), count)
+    length = history.latents.shape[-2]
+    full = (history.count == length)[..., None, None]
+    shifted = lambda rows: jnp.where(full, jnp.roll(rows, -1, axis=-2), rows)
+    count = jnp.minimum(history.count + 1, length)
+    latents = set_row(shifted(history.latents), count - 1, latent)
+    return History(latents, shifted(set_row(history.actions, history.count - 1, action)), count)
 
 
-def put(rows: Array, place: Array, new: Array) -> jax.Array:
-    """Rows [..., n, size] with `new` [..., size] at `place` [...]; as they were where there is no such place."""
-    here = jnp.arange(rows.shape[-2]) == place[..., None]
-    return jnp.where(here[..., None], new[..., None, :], rows)
+def set_row(rows: Array, index: Array, value: Array) -> jax.Array:
+    """Rows [..., n, size] with `value` [..., size] at `index` [...]; unchanged where the index is out of range."""
+    selected = jnp.arange(rows.shape[-2]) == index[..., None]
+    return jnp.where(selected[..., None], value[..., None, :], rows)
 
 
-def at(rows: Array, place: Array) -> jax.Array:
-    """The row of [..., n, size] at `place` [...] >= 0: [..., size]."""
-    return jnp.take_along_axis(rows, place[..., None, None], axis=-2).squeeze(-2)
+def get_row(rows: Array, index: Array) -> jax.Array:
+    """The row of [..., n, size] at `index` [...] >= 0: [..., size]."""
+    return jnp.take_along_axis(rows, index[..., None, None], axis=-2).squeeze(-2)

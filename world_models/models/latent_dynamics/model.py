@@ -1,8 +1,8 @@
 """K levels of latent dynamics (H-JEPA, arXiv 2610.06805; HWM, arXiv 2604.03208) on an encoder of frames.
 
-Level 1 ticks with the frames. Level l ticks `stride` times slower than the one below: its latent is made of the one
-below at that tick, its action, a macro-action, of the actions below since the tick before. No tick sees anything after
-it, so that what training does level by level and acting does frame by frame is the same.
+Level 1 has one tick per frame. A tick of an upper level is `stride` ticks of the level below: its latent encodes the
+latent below at that tick, its action, a macro-action, the actions below since its last tick. No tick depends on a later
+one, so that `climb` on whole clips in training and `filter_step` frame by frame in acting give the same latents.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.models.latent_dynamics.decoder import Decoder
 from world_models.models.latent_dynamics.encoders import freeze, make_encoder
@@ -26,13 +26,13 @@ from world_models.planning.model import LatentLevel
 
 
 class State(NamedTuple):
-    """What is known at a frame.
+    """The state at a frame.
 
     Attributes:
-      latents: of each level since its last tick, float32 [batch, width of the level].
-      actions: the last whole action of each level, [batch, its size]; zeros before there was one.
-      pending: of each upper level, the last `stride` actions of the level below, [batch, stride, their size].
-      carry: what level 1 predicts from, see `Level.init_carry`.
+      latents: the latent of each level at its last tick, float32 [batch, width of the level].
+      actions: the last complete action of each level, [batch, its size]; zeros before the first.
+      pending: for each upper level, the last `stride` actions of the level below, [batch, stride, their size].
+      carry: input of level 1's predictor, see `Level.init_carry`.
       clock: int32 [batch], frames since the episode began.
     """
 
@@ -75,33 +75,33 @@ class MultiLevelDynamics(nnx.Module):
         return self.levels[0].lift(self.encoder(x)).reshape(*frames.shape[:2], -1)
 
     def vectors(self, actions: Array) -> jax.Array:
-        """Actions of a clip, int [...] or float [..., size], as those of level 1: float32 [..., size]."""
+        """Actions of level 1, float32 [..., size], of the actions of a clip, int [...] or float [..., size]."""
         if self.actions.kind == "discrete":
             return jax.nn.one_hot(actions, self.actions.size)
         return jnp.asarray(actions, jnp.float32)
 
     def lift(self, level: int, below: Array) -> jax.Array:
-        """Latents of `level` at its ticks, of those of the level below: [..., width below] -> [..., width].
+        """Latents [..., width] of `level` at its ticks, of latents [..., width below] of the level below.
 
-        At level 1, whose latents `encode` makes, they stay as they are.
+        At level 1, whose latents are the result of `encode`, the identity.
         """
         return below if level == 1 else self.levels[level - 1].lift(below)
 
     def distance_embedding(self, level: int, z: Array) -> jax.Array:
-        """Where latents [..., width] of `level` lie for a planner's distances, see `Level.distance_embedding`."""
+        """The embedding [..., width] in which planners measure distances, of latents [..., width] of `level`."""
         return self.levels[level - 1].distance_embedding(z)
 
     def pool(self, level: int, actions: Array) -> jax.Array:
-        """The macro-action of an upper level, of those below in a tick: [..., stride, size below] -> [..., size]."""
+        """The macro-action [..., size] of an upper level, of the actions below in a tick, [..., stride, size below]."""
         return self.levels[level - 1].pool(self._scaled(level - 1, actions))
 
     def init_carry(self, level: int, z: Array) -> Any:
-        """What `step_level` goes on from where a latent [..., width] is all that is known; see `Level.init_carry`."""
+        """The carry of `step_level` for a single latent [..., width], see `Level.init_carry`."""
         return self.levels[level - 1].init_carry(z)
 
     @property
     def planning_levels(self) -> tuple[LatentLevel, ...]:
-        """Its levels as planners see them."""
+        """The properties of its levels that planners need."""
         return tuple(LatentLevel(own.action, own.stride, own.encoder == "identity") for own in self.options.levels)
 
     @property
@@ -110,42 +110,39 @@ class MultiLevelDynamics(nnx.Module):
         return bool(self.options.decoder.channels)
 
     def step_level(self, level: int, carry: Any, action: Array, rng: Array | None = None) -> Any:
-        """The carry of `level` a tick later: from `init_carry` or the step before, and an action [..., its size].
-
-        Nothing is drawn: `rng` is unused.
-        """
+        """The carry of `level` one predicted tick later, under an action [..., its size]; `rng` is unused."""
         return self.levels[level - 1].step(carry, self._scaled(level, action))
 
     def observe_latent(self, level: int, carry: Any, action: Array, z: Array) -> Any:
-        """What is known of `level` where an action [..., its size] really led to the latent [..., width]."""
+        """The carry of `level` after an action [..., its size] that led to an observed latent [..., width]."""
         return self.levels[level - 1].observe(carry, self._scaled(level, action), z)
 
     def latent(self, level: int, carry: Any) -> jax.Array:
-        """The latent [..., width] of `level` in what `step_level` goes on from."""
+        """The latent [..., width] of `level` in a carry."""
         return self.levels[level - 1].latent(carry)
 
     def rollout(self, level: int, z: Array, actions: Array) -> jax.Array:
-        """The next n latents of `level`, without a look at any other: [..., width], [..., n, size] -> [..., n, width].
+        """The next n latents [..., n, width] of `level` alone, from a latent [..., width] under actions [..., n, size].
 
-        At an upper level this is a jumpy rollout: n predictions for n · (its period) frames.
+        At an upper level these are n predictions for n · (its period) frames.
         """
         return self.levels[level - 1].rollout(self.init_carry(level, z), self._scaled(level, actions))
 
     def prior(self, level: int) -> tuple[jax.Array, jax.Array]:
-        """(mean, standard deviation) of recent actions of `level` in training: where a planner's search may begin."""
+        """(mean, standard deviation), [size] each, of recent actions of `level` in training: a prior for planners."""
         return self.levels[level - 1].prior()
 
     def climb(self, z: Array, actions: Array, *, detach: bool = False) -> list[tuple[jax.Array, jax.Array]]:
-        """All levels of a clip, level by level.
+        """Latents and actions of a clip at all levels.
 
         Args:
           z: latents of level 1, [batch, time, width].
-          actions: those between the frames as `vectors`, [batch, time − 1, size].
+          actions: those between the frames, from `vectors`, [batch, time − 1, size].
           detach: whether no gradient passes from a level to the one below.
 
         Returns:
-          (latents [batch, ticks, width], actions between them [batch, ticks − 1, size]) of each level. A level ticks at
-          frame 0 and then once a period; a last period that is not whole has its tick, and no action.
+          (latents [batch, ticks, width], actions between them [batch, ticks − 1, size]) of each level. A level has
+          ticks at frame 0 and then once a period; an incomplete last period has no action.
         """
         found = [(z, actions)]
         for level, options in list(enumerate(self.options.levels, start=1))[1:]:
@@ -157,21 +154,21 @@ class MultiLevelDynamics(nnx.Module):
         return found
 
     def loss(self, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted sum of all levels' losses and the probe decoders'; changes what `prior` tells of.
+        """The weighted sum of the losses of all levels, decoders and heads; updates the statistics of `prior`.
 
         Args:
           clip: windows of single episodes, long enough for the rollout of every level.
           keys: a random key an example, [batch].
 
         Returns:
-          (total, metrics by level: see `Level.loss`; all by name).
+          (total, metrics by name): those of `Level.loss` as "level_<l>_<name>".
         """
         total, metrics = jnp.zeros(()), {}
         between = self.vectors(clip.actions[:, :-1])
         levels = self.climb(self.encode(clip.frames), between, detach=self.options.detach_lower)
         for number, (level, (z, actions)) in enumerate(zip(self.levels, levels), start=1):
             key = jax.random.fold_in(keys[0], number)  # the same on all devices, as the projections must be
-            level.remember(actions)
+            level.update_prior(actions)
             parts = {}
             if level.options.weight:
                 loss, parts = level.loss(z, self._scaled(number, actions), key)
@@ -189,13 +186,13 @@ class MultiLevelDynamics(nnx.Module):
         return total, {"loss": total} | metrics
 
     def _head_features(self, z: Array, action: Array, following: Array) -> jax.Array:
-        """What the heads see of a step: two latents of level 1 [..., width] and the action between, as `vectors`."""
+        """Inputs of the heads: latents of level 1 [..., width] before and after a step, its action from `vectors`."""
         return jnp.concatenate([z, self._scaled(1, action), following], axis=-1)
 
     def rollout_errors(self, clip: Clip) -> dict[str, jax.Array]:
-        """How far rollouts are off after 1, 2, … ticks, and how far latents that stay as they are.
+        """Errors of rollouts, and of latents held constant, after 1, 2, … ticks.
 
-        A predictor that looks back is given as many true latents as it can see.
+        A "transformer" starts from `history` true latents.
 
         Returns:
           "level_<l>_error" and "level_<l>_copy": mean squared errors [batch, rollout of the level].
@@ -219,12 +216,12 @@ class MultiLevelDynamics(nnx.Module):
         return State(latents, actions, pending, carry, jnp.full((batch,), -1, jnp.int32))
 
     def filter_step(self, state: State, frame: Array, action: Array, is_first: Array | None = None) -> State:
-        """Takes in one frame.
+        """The state after one more frame.
 
         Args:
-          state: at the frame before, or `start`.
+          state: at the frame before, or from `start`.
           frame: uint8 [batch, h, w, c].
-          action: that led to it, [batch, ...] as in a clip; it means nothing where an episode begins.
+          action: that led to it, [batch, ...] as in a clip; ignored where an episode begins.
           is_first: bool [batch], where an episode begins.
         """
         return self._tick(state, self.encode(frame[:, None])[:, 0], action, is_first)
@@ -249,15 +246,15 @@ class MultiLevelDynamics(nnx.Module):
         return State(tuple(latents), tuple(actions), tuple(pending), carry, clock)
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> State:
-        """Conditions on uint8 frames [batch, time, h, w, c] and the time − 1 actions between them; `rng` is unused."""
+        """The state after uint8 frames [batch, time, h, w, c] and time − 1 actions between them; `rng` is unused."""
         z = jnp.moveaxis(self.encode(frames), 1, 0)
-        nothing = jnp.zeros((len(frames), 1, *self.actions.shape), self.actions.dtype)
-        led = jnp.moveaxis(jnp.concatenate([nothing, jnp.asarray(actions, nothing.dtype)], axis=1), 1, 0)
+        zeros = jnp.zeros((len(frames), 1, *self.actions.shape), self.actions.dtype)
+        led = jnp.moveaxis(jnp.concatenate([zeros, jnp.asarray(actions, zeros.dtype)], axis=1), 1, 0)
         body = lambda state, inputs: (self._tick(state, *inputs), None)
         return jax.lax.scan(body, self.start(len(frames)), (z, led))[0]
 
     def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
-        """One frame on under `action` [batch, ...], by level 1; the levels above see what it predicts."""
+        """Predicts the next latent of level 1 under `action` [batch, ...]; levels above encode it at their ticks."""
         vector = self.vectors(action)
         z = self.latent(1, self.step_level(1, state.carry, vector))
         following = self._tick(state, z, action)
@@ -266,31 +263,29 @@ class MultiLevelDynamics(nnx.Module):
         return following, self.heads.predict(self._head_features(state.latents[0], vector, z))
 
     def decode(self, state: State) -> jax.Array:
-        """The present frame, uint8 [batch, h, w, c]. Raises UserError if there is no decoder."""
+        """The present frame, uint8 [batch, h, w, c]. Raises ConfigError if there is no decoder."""
         return self.decode_level(1, state.latents[0])
 
     def decode_level(self, level: int, z: Array) -> jax.Array:
-        """Frames uint8 [..., h, w, c] of latents [..., width] of a level; raises UserError if there is no decoder."""
+        """Frames uint8 [..., h, w, c] of latents [..., width] of a level; raises ConfigError if there is no decoder."""
         if not self.decoders:
-            raise UserError(
-                "config.model.decoder.channels=() left this model without a decoder: train with some, (32, 16), say."
-            )
+            raise config_error("config.model.decoder.channels", (), "not be empty to decode latents")
         return self.pixels.restore(self.decoders[level - 1](z))
 
     def _scaled(self, level: int, actions: Array) -> Array:
-        """Actions of the environment are brought to [−1, 1] before anything sees them."""
+        """Actions of `level` as its networks take them: those of the environment scaled to [−1, 1]."""
         return normalize_actions(self.actions, actions) if level == 1 and self.actions.kind != "discrete" else actions
 
     def _loss_of_decoder(self, number: int, z: Array, frames: Array, keys: Array) -> jax.Array:
-        """Of a few ticks of every example, evenly apart from a random one."""
+        """Squared error at a few ticks of every example, evenly spaced from a random one."""
         options, ticks = self.options.decoder, z.shape[1]
         z = jax.lax.stop_gradient(z) if options.detach else z
         apart = np.arange(min(options.frames, ticks)) * ticks // min(options.frames, ticks)
         first = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, number), (1,), 0, ticks))(keys)
         chosen = (first + apart) % ticks
-        take = jax.vmap(lambda rows, places: rows[places])
+        take = jax.vmap(lambda rows, indices: rows[indices])
         frames = take(frames, chosen * self.options.periods[number - 1])
-        # Over normalized pixels: small things that an encoder is shown enlarged count as much here.
+        # Over normalized pixels, so that small objects which `pixels` enlarges count as much as for the encoder.
         return jnp.mean((self.decoders[number - 1](take(z, chosen)) - self.pixels.normalize(frames)) ** 2)
 
 

@@ -6,38 +6,34 @@ import math
 from world_models.nn.options import ComputeOptions, HeadOptions, PixelOptions, TransformerOptions
 
 ENCODERS = ("frames", "mlp", "identity")
-
-
 PREDICTORS = ("gru", "mlp", "transformer")
-
-
 TERMS = ("std", "cov", "time", "inverse", "sigreg", "distance")
 
 
 @dataclasses.dataclass(frozen=True)
 class LevelOptions:
-    """What a level is made of.
+    """Architecture and losses of a level.
 
     Attributes:
       encoder: "frames" (level 1 alone: features of a frame), "mlp" on the latents of the level below (H-JEPA), or
         "identity" (HWM: both levels share one space).
       stride: ticks of the level below in one of this; 1 at level 1.
       width: of a latent; at an identity, that of the level below.
-      action: numbers of an action: the environment's at level 1, above it of a macro-action in [−1, 1].
+      action: size of an action: the environment's at level 1, above it of a macro-action in [−1, 1].
       predictor: "gru", whose hidden state is the latent (eb_jepa), "mlp", two residual blocks that the action modulates
-        (adaLN-zero), or "transformer", which does the same and sees the latents before this one too (LeWM).
-      history: of a "transformer", the latents that it sees at most; 1 of the others. In acting, level 1 has those that
-        were seen; what is planned or imagined at a level above begins with one.
-      depth, heads: of a "transformer": blocks, and attention heads of each.
+        (adaLN-zero), or "transformer", which is also conditioned on earlier latents (LeWM).
+      history: number of latents that a "transformer" attends to at most; 1 for the others. In acting, level 1 has those
+        that were observed; plans and rollouts at a level above start from one.
+      depth, heads: blocks of a "transformer", and attention heads of each.
       hidden: width of all MLPs.
-      rollout: ticks that are predicted in a row in training, from every tick that has so many after it. Before, a
-        "transformer" is given `history` true latents, and predicts one tick on from each but the last, too.
-      weight: of the level in the loss; at 0 it stays as it is and has no parameters, but constants of those names.
+      rollout: ticks that are predicted in a row in training, from every tick that has as many after it. A "transformer"
+        starts from `history` true latents, and predicts one tick from each of them but the last, too.
+      weight: of the level in the loss; at 0 it is not trained, and its parameters are constants.
       std, cov, time, inverse, sigreg, distance: weights of `regularizers` beside the prediction's squared error; 0
-        leaves one out. "inverse" predicts the action between two neighbouring latents; "distance" learns a map on
-        which latents are as far apart as the way is long, see `Level.distance_embedding`.
-      max_distance: ticks of the longest way, about; of "distance", which tells no longer ways apart.
-      compute: of which `ops` says how norms and a "transformer" are computed.
+        omits one. "inverse" predicts the action between two neighbouring latents; "distance" trains an embedding in
+        which distances are path lengths, see `Level.distance_embedding`.
+      max_distance: approximate ticks of the longest path; "distance" does not separate longer ones.
+      compute: its `ops` applies to norms and to a "transformer".
     """
 
     encoder: str = "mlp"
@@ -68,7 +64,7 @@ class CNNOptions:
     Attributes:
       channels: of its stacks, each of which halves the image.
       blocks: residual blocks of a stack.
-      frozen: whether its weights stay as they are; the projection to latents is trained all the same.
+      frozen: whether its weights are not trained; the projection to latents always is.
     """
 
     channels: tuple[int, ...] = (16, 32, 32)
@@ -78,14 +74,14 @@ class CNNOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ViTOptions(TransformerOptions):
-    """A vision transformer: the encoder of `masked_autoencoder.model`, shown all patches of a frame.
+    """A vision transformer: the encoder of `masked_autoencoder.model` on all patches of a frame.
 
-    Its parameters have the names that they have there, below "encoder": a trained one can be begun with.
+    Its parameters have the same names below "encoder", so that `init_from` can load a trained one.
 
     Attributes:
       patch: pixels of a patch along height and width.
-      class_token: whether it has one; it sees, but is no part of the features.
-      frozen: as of `CNNOptions`.
+      class_token: whether it has a class token, which is not part of the features.
+      frozen: as in `CNNOptions`.
     """
 
     patch: int = 8
@@ -95,13 +91,13 @@ class ViTOptions(TransformerOptions):
 
 @dataclasses.dataclass(frozen=True)
 class DecoderOptions:
-    """A decoder of single frames, one a level.
+    """Decoders of single frames, one per level.
 
     Attributes:
-      channels: from coarse to fine; between two of them, and after the last, the image doubles. Empty: no decoder.
-      frames: of a clip, evenly apart from a random one, that it learns from in a step; at most the ticks of a level.
+      channels: of its convolutions, from coarse to fine, each after an upsampling by 2. Empty: no decoder.
+      frames: number of frames per clip and step, evenly spaced from a random one; at most the ticks of a level.
       weight: of its squared error, over normalized pixels, in the loss.
-      detach: whether its gradient stops at the latents. If not, latents are shaped by reconstruction.
+      detach: whether its gradient stops at the latents; if not, reconstruction trains them too.
     """
 
     channels: tuple[int, ...] = (32, 16)
@@ -112,16 +108,16 @@ class DecoderOptions:
 
 @dataclasses.dataclass(frozen=True)
 class LatentDynamicsOptions:
-    """What a model is made of.
+    """Architecture of multi-level latent dynamics.
 
     Attributes:
-      levels: from the bottom up, 1 to 4 of them.
+      levels: 1 to 4 levels, from the bottom up.
       encoder: of frames.
-      decoder: of latents, for people to look at.
-      detach_lower: whether an upper level's loss leaves what is below it as it is. If not, all is trained end to end.
-      pixels: how frames become numbers.
-      heads: on level 1, that predict rewards and ends of episodes; their gradients reach its latents.
-      dtype: in which frames are encoded; all else is float32.
+      decoder: of latents, for inspection.
+      detach_lower: whether no gradient of an upper level's loss reaches the levels below; False trains end to end.
+      pixels: how frames become floats.
+      heads: of level 1, for rewards and termination; their gradients reach its latents.
+      dtype: of the frame encoder; all else is float32.
     """
 
     levels: tuple[LevelOptions, ...]
@@ -134,5 +130,5 @@ class LatentDynamicsOptions:
 
     @property
     def periods(self) -> tuple[int, ...]:
-        """Frames in a tick, by level."""
+        """Frames per tick, by level."""
         return tuple(math.prod(level.stride for level in self.levels[: i + 1]) for i in range(len(self.levels)))

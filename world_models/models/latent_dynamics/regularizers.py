@@ -1,6 +1,6 @@
-"""What keeps latents from collapsing, and makes them good to plan in: terms of a loss, on batches of latents.
+"""Loss terms on batches of latents that prevent collapse and make latents suitable for planning.
 
-All statistics are plain means over all examples that they are given. Under `jax.jit` with a batch that is split over
+All statistics are plain means over all given examples. Under `jax.jit` with a batch that is split over
 devices these are means over the global batch, so that the loss is the same on any number of devices.
 """
 
@@ -16,7 +16,7 @@ KNOTS, REACH = 17, 3.0  # points and end of the interval on which SIGReg compare
 
 
 def variance(z: Array) -> jax.Array:
-    """How far standard deviations fall short of 1: the mean of max(0, 1 − √(Var + 1e-4)) (Bardes et al. 2021, VICReg).
+    """Hinge loss on standard deviations below 1: the mean of max(0, 1 − √(Var + 1e-4)) (Bardes et al. 2021, VICReg).
 
     Args:
       z: float32 [n, dim], n at least 2; the variance is the unbiased one.
@@ -28,7 +28,7 @@ def variance(z: Array) -> jax.Array:
 
 
 def covariance(z: Array) -> jax.Array:
-    """How much dimensions say the same: the mean square of the covariances between two of them (VICReg).
+    """Redundancy of dimensions: the mean square of the covariances between two of them (VICReg).
 
     Args:
       z: float32 [n, dim], n at least 2.
@@ -54,37 +54,37 @@ def time_steps(z: Array) -> jax.Array:
 
 
 def inverse_dynamics(predicted: Array, actions: Array) -> jax.Array:
-    """Mean squared error of actions [..., dim] predicted from the latents before and after; shares no gradient."""
+    """Mean squared error of actions [..., dim] predicted from the latents before and after; no gradient for those."""
     return jnp.mean((predicted - jax.lax.stop_gradient(actions)) ** 2)
 
 
-def temporal_distance(places: Array, max_distance: float) -> jax.Array:
-    """Spreads places of latents as far as steps of one tick allow, so that distances become ticks of a shortest path.
+def temporal_distance(embeddings: Array, max_distance: float) -> jax.Array:
+    """The QRL objective: pushes embeddings apart as far as steps of one tick allow; distances become path lengths.
 
-    QRL (Wang et al. 2023, arXiv 2304.01203) with a metric for its quasimetric (there and back are as far here) and a
-    fixed weight for its multiplier: the mean of softplus(max_distance − d) over all pairs in the batch, and STEEP times
+    QRL (Wang et al. 2023, arXiv 2304.01203) with a symmetric metric in place of its quasimetric and a fixed weight in
+    place of its multiplier: the mean of softplus(max_distance − d) over all pairs in the batch, and STEEP times
     that of max(0, d − 1)² over neighbours in time.
 
     Args:
-      places: float32 [batch, time, dim]; d is the root mean square of a difference.
-      max_distance: ticks, where pushing apart fades.
+      embeddings: float32 [batch, time, dim]; d is the root mean square of a difference.
+      max_distance: ticks, beyond which the repulsion fades.
 
     Returns:
       A scalar, above 0.
     """
     apart = lambda square: jnp.sqrt(jnp.maximum(square, 0) + EPSILON)
-    rows = places.reshape(-1, places.shape[-1])
+    rows = embeddings.reshape(-1, embeddings.shape[-1])
     lengths = jnp.mean(rows**2, axis=-1)
-    # Whole float32: what is left of large squares is small, and an accelerator's short products would be all of it.
+    # Full float32 precision: differences of large squares would lose all digits in an accelerator's short products.
     products = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST) / rows.shape[-1]
     pairs = lengths[:, None] + lengths - 2 * products
-    steps = apart(time_steps(places))
+    steps = apart(time_steps(embeddings))
     far = jnp.mean(jax.nn.softplus(max_distance - apart(pairs)))
     return far + STEEP * jnp.mean(jax.nn.relu(steps - 1) ** 2)
 
 
 def sigreg(z: Array, key: Array, projections: int = 1024) -> jax.Array:
-    """How far latents are from N(0, I): Epps-Pulley statistics of projections (SIGReg; Balestriero & LeCun 2025).
+    """Distance of latents from N(0, I): Epps-Pulley statistics of projections (SIGReg; Balestriero & LeCun 2025).
 
     Per time step and projection the empirical characteristic function of the batch is compared with exp(−t²/2),
     weighted by exp(−t²/2), by the trapezoid rule on 17 knots in [0, 3], doubled for the negative side.

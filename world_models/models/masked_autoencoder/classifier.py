@@ -1,4 +1,4 @@
-"""A classifier on top of a pretrained encoder, and which of its parts learn how fast."""
+"""A classifier on top of a pretrained encoder, with learning rates by layer."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class Classifier(nnx.Module):
     """A pretrained encoder, the mean of its patch tokens, a norm and a linear head (MAE, appendix A.1)."""
 
     def __init__(self, model: MaskedAutoencoder, num_classes: int, *, rngs: nnx.Rngs):
-        """Takes over `model`, whose decoder is dropped."""
+        """Uses `model` as the backbone, in place, and deletes its decoder."""
         width = model.options.encoder.width
         self.depth = model.options.encoder.depth
         self.backbone = model
@@ -27,7 +27,8 @@ class Classifier(nnx.Module):
     def __call__(self, frames: Array, keys: Array | None = None, drop_path_rate: float = 0.0) -> jax.Array:
         """Logits, float32 [batch, classes], of frames [batch, time, h, w, c] in 0..255.
 
-        With `keys` [batch] branches of the encoder are left out at random: see `transformer.drop_path`.
+        With random `keys` [batch], branches of the encoder are left out with `drop_path_rate`, see
+        `transformer.drop_path`.
         """
         gates = None if keys is None or not drop_path_rate else drop_path(keys, drop_path_rate, self.depth)
         tokens = self.backbone.tokens(frames, gates).astype(jnp.float32)
@@ -38,8 +39,8 @@ class Classifier(nnx.Module):
 def learning_rate_factors(params: Any, depth: int, decay: float, trained_blocks: int | None = None) -> Any:
     """Factors of the learning rate by layer, a tree like the parameters of a `Classifier`.
 
-    The head and the norms after the last block learn at the full rate, block i of `depth` at decay^(depth − i), what
-    comes before the first block at decay^(depth + 1) (Clark et al. 2020; MAE, appendix A.1). The embeddings and all but
+    The head and the norms after the last block learn at the full rate, block i of `depth` at decay^(depth − i), the
+    embeddings at decay^(depth + 1) (Clark et al. 2020; MAE, appendix A.1). The embeddings and all but
     the last `trained_blocks` blocks do not learn at all, if that is given (MAE, section 4.3).
     """
     layers = jnp.arange(depth)

@@ -1,12 +1,12 @@
-"""Weights in and out, in the layout of Hugging Face's `ViTMAEForPreTraining` and `VideoMAEForPreTraining`.
+"""Reads and writes weights in the layout of Hugging Face's `ViTMAEForPreTraining` and `VideoMAEForPreTraining`.
 
-Three things are not the same there and here, none of which a file can say:
+Three differences are not visible in a file:
 
 - Hugging Face's layer norms add `layer_norm_eps` to the variance, 1e-12 unless the config says otherwise; ours add the
   papers' 1e-6, which is what `write` puts into config.json. The last norm of Hugging Face's VideoMAE decoder adds 1e-5
   whatever its config says. Both change outputs only where a token hardly varies.
-- VideoMAE's keys have no bias, ours have. It does nothing: it adds the same number to all scores of a query, which the
-  softmax takes away again. It is zero after `read`, and `write` leaves it out.
+- VideoMAE's keys have no bias, ours have. It has no effect, since the softmax is invariant to adding the same number to
+  all scores of a query. It is zero after `read`, and `write` leaves it out.
 - Frames must be normalized by the mean and standard deviation that the weights were trained with:
   `MaskedAutoencoderOptions.pixels`; those of ImageNet for the public weights.
 """
@@ -35,20 +35,20 @@ from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import EPSILON, sincos_positions
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-SHOWN = 5  # tensors that a sentence names before it counts the rest
+SHOWN = 5  # tensors that an error names before it counts the rest
 _CLASSES = {"vit_mae": "ViTMAEForPreTraining", "videomae": "VideoMAEForPreTraining"}
 _TARGETS = {"vit_mae": "patch_normalized", "videomae": "channel_normalized"}
-# Not to be seen from the shapes of tensors, and wrong without a sound.
+# Fields that shapes of tensors do not show; weights would be wrong without an error.
 _CHECKED = ("model_type", "num_attention_heads", "decoder_num_attention_heads", "hidden_act")
 _GRID = ("image_size", "num_frames")
 
 
 class Imported(NamedTuple):
-    """What was read of a file.
+    """Weights read from a file.
 
     Attributes:
       params: all parameters of the model, a pure `nnx.State` as `nnx.update` takes it, placed like the model's own.
-      left_out: sentences on what was not read or could not be checked.
+      left_out: sentences about what was not read or could not be checked.
     """
 
     params: nnx.State
@@ -63,11 +63,11 @@ def read(path: str | pathlib.Path, model: MaskedAutoencoder, *, decoder: bool = 
 
     Args:
       path: a safetensors file, or the folder that holds model.safetensors; a config.json beside it is checked.
-      model: what to read for, with arrays or shapes (`nnx.eval_shape`).
+      model: the model to read weights for, with arrays or shapes (`nnx.eval_shape`).
       decoder: False leaves the decoder as it is whatever the file holds, so that it may be of another size.
 
     Raises:
-      UserError: if there is no such file, the model or the file has no such layout, or names or shapes differ.
+      UserError: if there is no such file, the model or the file does not have this layout, or names or shapes differ.
     """
     path = pathlib.Path(path)
     file = path / WEIGHTS if path.is_dir() else path
@@ -87,16 +87,19 @@ def read(path: str | pathlib.Path, model: MaskedAutoencoder, *, decoder: bool = 
     for tensor in expected:
         array = filled.setdefault(tensor.path, np.zeros(arrays[tensor.path].shape, np.float32))
         tensor.put(array, tensors[tensor.name])
-    for place, array in filled.items():
-        arrays[place] = jax.device_put(array, getattr(arrays[place], "sharding", None))
+    for key, array in filled.items():
+        arrays[key] = jax.device_put(array, getattr(arrays[key], "sharding", None))
     return Imported(nnx.from_flat_state(list(arrays.items())), left_out)
 
 
 def described(path: str | pathlib.Path) -> MaskedAutoencoder:
-    """The model that a config.json describes, with shapes in place of arrays; for the arguments see `read`.
+    """The model that a config.json describes, with shapes in place of arrays.
+
+    Args:
+      path: config.json's folder, or a file in it.
 
     Raises:
-      UserError: if there is no config.json, or it describes none that is known here.
+      UserError: if there is no config.json, or it describes no supported model.
     """
     file = (pathlib.Path(path) if pathlib.Path(path).is_dir() else pathlib.Path(path).parent) / CONFIG
     theirs = _read_config(file)
@@ -159,7 +162,7 @@ def _with_class_token(table: np.ndarray) -> np.ndarray:
 
 
 def _named(file: pathlib.Path, model: MaskedAutoencoder) -> dict[str, np.ndarray]:
-    """What is in a file, by the names of the public checkpoints."""
+    """The tensors of a file, by the names of the public checkpoints."""
     kind = architecture(model)
     base, other = BASE[kind], next(base for key, base in BASE.items() if key != kind)
     tensors = {canonical(name, kind): x for name, x in _load(file).items()}
@@ -171,7 +174,7 @@ def _named(file: pathlib.Path, model: MaskedAutoencoder) -> dict[str, np.ndarray
 
 
 def _check_positions(file: pathlib.Path, tables: dict[str, np.ndarray], model: MaskedAutoencoder) -> list[str]:
-    """Complains of positions that are not MAE's fixed ones, and tells of another grid."""
+    """Raises UserError for positions that are not MAE's fixed ones; returns sentences about other grids."""
     said, own = [], _positions(model)
     for side, found in tables.items():
         table = own[side]
@@ -263,10 +266,10 @@ def _make_config(model: MaskedAutoencoder) -> dict[str, Any]:
 
 
 def _check_config(path: pathlib.Path, model: MaskedAutoencoder, decoder: bool) -> list[str]:
-    """Compares a config.json with a model, in what the shapes of tensors do not show.
+    """Compares a config.json with a model, as far as the shapes of tensors do not.
 
     Returns:
-      Sentences on differences that one can live with.
+      Sentences about harmless differences.
 
     Raises:
       UserError: if the weights would mean something else in this model.

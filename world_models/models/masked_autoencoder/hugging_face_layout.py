@@ -1,4 +1,4 @@
-"""Which tensor of a Hugging Face file is which part of our parameters."""
+"""How tensors of a Hugging Face file correspond to parts of our parameters."""
 
 import re
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ _IN_BLOCK = {
     "mlp.down": "output.dense",
 }
 POSITIONS = {"encoder": "vit.embeddings.position_embeddings", "decoder": "decoder.decoder_pos_embed"}
-# What transformers 5 calls these in memory, and what its `save_pretrained` makes of ViTMAE's decoder.
+# Names of transformers 5 in memory, and of ViTMAE's decoder after `save_pretrained`.
 _RENAMED = [
     (r"^((vit\.)?)layers\.", r"\1encoder.layer."),
     (r"^decoder\.decoder_encoder\.layer\.", "decoder.decoder_layers."),
@@ -60,7 +60,7 @@ _RENAMED_VIDEO = [
 
 
 class Tensor(NamedTuple):
-    """A tensor of a file, and the part of one of our arrays that it is.
+    """A tensor of a file, which is a part of one of our arrays.
 
     Attributes:
       name: in the file.
@@ -91,10 +91,10 @@ class Tensor(NamedTuple):
 
 
 def architecture(model: MaskedAutoencoder) -> str:
-    """Which model of Hugging Face this one is: "vit_mae" or "videomae".
+    """The corresponding model of Hugging Face: "vit_mae" or "videomae".
 
     Raises:
-      UserError: if it is none of the two.
+      UserError: if it is neither.
     """
     options = model.options
     found = (options.class_token, options.positions, options.decoder_input_bias)
@@ -169,7 +169,7 @@ def leaves(model: MaskedAutoencoder) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def canonical(name: str, kind: str) -> str:
-    """The name in the public checkpoints, of the same tensor under a later name."""
+    """The name in the public checkpoints of a tensor with a later name."""
     for pattern, instead in _RENAMED if kind == "vit_mae" else _RENAMED_VIDEO:
         name = re.sub(pattern, instead, name)
     return name

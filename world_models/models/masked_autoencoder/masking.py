@@ -1,10 +1,10 @@
-"""Which patches a masked autoencoder does not see: every kind of masking as an order in which patches are kept."""
+"""Masks of a masked autoencoder: every kind of masking as an order in which patches are kept."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from world_models.core.errors import ConfigError, UserError
+from world_models.core.errors import ConfigError, config_error
 from world_models.core.types import Array
 from world_models.nn.patches import Grid
 
@@ -20,10 +20,10 @@ def num_visible(kind: str, ratio: float, grid: Grid) -> int:
     part of ratio·(patches of a frame). Frame masking removes whole slices of time.
 
     Raises:
-      UserError: if the kind is unknown, or no patch or all patches would be left.
+      ConfigError: if the kind is unknown, or no patch or all patches would be left.
     """
     if kind not in KINDS:
-        raise UserError(f"config.model.masking={kind!r} must be one of {KINDS}.")
+        raise config_error("config.model.masking", kind, f"be one of {', '.join(map(repr, KINDS))}")
     time, rows, columns = grid
     space = rows * columns
     if kind == "tube":
@@ -45,7 +45,7 @@ def order(kind: str, keys: Array, grid: Grid) -> jax.Array:
     """Which patches to keep, in this order: the first `num_visible` are visible, the others removed.
 
     - "random": every patch alike (MAE; over space and time, MAE-ST's spacetime-agnostic masking).
-    - "block": patches are removed rectangle by rectangle, each of random size, shape and place (in the manner of BEiT's
+    - "block": patches are removed rectangle by rectangle, each of random size, shape and position (like BEiT's
       block-wise masking), the last one in part, so that the count is exact. The same in every slice of time.
     - "grid": every second patch of every second row is kept first, then the others, each at random: with a ratio of
       three quarters and an even number of rows and columns MAE's grid-wise sampling.

@@ -9,7 +9,7 @@ POSITIONS = ("grid", "line", "separable")
 
 @dataclasses.dataclass(frozen=True)
 class MaskedAutoencoderOptions:
-    """What a masked autoencoder is made of.
+    """Architecture, masking and target of a masked autoencoder.
 
     Attributes:
       encoder, decoder: the two transformers.

@@ -1,4 +1,4 @@
-"""What a masked autoencoder predicts of a removed patch, and the pixels that a prediction stands for."""
+"""Targets of a masked autoencoder for removed patches, and the pixels that a prediction stands for."""
 
 import jax
 import jax.numpy as jnp

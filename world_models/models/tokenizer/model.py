@@ -1,4 +1,4 @@
-"""A causal tokenizer of video: a masked autoencoder that ends in a few bounded numbers a frame.
+"""A causal tokenizer of video: a masked autoencoder whose bottleneck is a few bounded latents per frame.
 
 After the tokenizer of Dreamer 4 (Hafner et al. 2025, arXiv 2509.24527, section 3.1), with two simplifications: within
 a frame all tokens attend to all, and the loss is the squared error alone, without LPIPS, which needs a pretrained
@@ -40,13 +40,13 @@ def _learned(count: int, width: int, rngs: nnx.Rngs) -> nnx.Param:
     return nnx.Param(_small(rngs.params(), (count, width)), **axes(None, "width"))
 
 
-class Half(nnx.Module):
-    """One half of the tokenizer: from one kind of token in a frame to the other, which starts as learned queries."""
+class QueryTransformer(nnx.Module):
+    """A space-time transformer whose outputs are read at learned queries, which join the input tokens of each frame."""
 
     def __init__(
         self, transformer: TransformerOptions, options: TokenizerOptions, inputs: int, outputs: int, rngs: nnx.Rngs
     ):
-        """Maps tokens of `inputs` numbers to tokens of `outputs` numbers."""
+        """Maps input tokens of `inputs` values to output tokens of `outputs` values."""
         self.dtype = jnp.dtype(options.dtype)
         width = transformer.width
         self.embed = _linear(inputs, width, (None, "width"), self.dtype, rngs)
@@ -54,24 +54,24 @@ class Half(nnx.Module):
             transformer, options.time_every, options.window, dtype=self.dtype, rngs=rngs
         )
         self.norm = nnx.LayerNorm(width, epsilon=EPSILON, dtype=self.dtype, rngs=rngs)
-        # Small, or the tanh that follows in the encoder would be saturated before there is anything to say.
+        # Small, so that the tanh that follows in the encoder does not start saturated.
         self.head = _linear(width, outputs, ("width", None), self.dtype, rngs, _small)
 
     def join(self, x: Array, queries: Array) -> Array:
-        """Queries [n, width] and embedded tokens [..., m, width] -> [..., n + m, width]."""
+        """Puts queries [n, width] before the embedded tokens [..., m, width] of each frame: [..., n + m, width]."""
         queries = jnp.broadcast_to(queries.astype(x.dtype), (*x.shape[:-2], *queries.shape))
         return jnp.concatenate([queries, x], axis=-2)
 
     def read(self, x: Array, count: int) -> Array:
-        """The outputs, float32 [..., count, outputs], of the first `count` tokens, the queries."""
+        """Outputs, float32 [..., count, outputs], at the first `count` tokens, the queries."""
         return self.head(self.norm(x[..., :count, :])).astype(jnp.float32)
 
 
 class CausalTokenizer(nnx.Module):
-    """Frames to latents in [-1, 1] and back, both causal in time: an `Encoder` and a `Decoder` of `types`.
+    """Maps frames to latents in [-1, 1] and back, causally in time: an `Encoder` and a `Decoder` of `core.types`.
 
-    Clips may have any length: positions in time are relative, and each block looks back no further than
-    `TokenizerOptions.window` frames. All methods that take a time axis have a twin that takes a frame at a time.
+    Clips may have any length: positions in time are relative, and a block attends to `TokenizerOptions.window` frames
+    at most. `encode_step` and `decode_step` do the same as `encode` and `decode`, one frame at a time.
     """
 
     def __init__(self, options: TokenizerOptions, frame_shape: tuple[int, int, int], *, rngs: nnx.Rngs):
@@ -81,10 +81,10 @@ class CausalTokenizer(nnx.Module):
         height, width, channels = frame_shape
         self.rows, self.columns = height // options.patch, width // options.patch
         self.num_patches, pixels = self.rows * self.columns, options.patch**2 * channels
-        self.encoder = Half(options.encoder, options, pixels, options.latent_channels, rngs)
+        self.encoder = QueryTransformer(options.encoder, options, pixels, options.latent_channels, rngs)
         self.latent_queries = _learned(options.latents, options.encoder.width, rngs)
         self.mask_token = _learned(1, options.encoder.width, rngs)
-        self.decoder = Half(options.decoder, options, options.latent_channels, pixels, rngs)
+        self.decoder = QueryTransformer(options.decoder, options, options.latent_channels, pixels, rngs)
         self.patch_query = _learned(1, options.decoder.width, rngs)
         self.latent_positions = _learned(options.latents, options.decoder.width, rngs)
 
@@ -111,33 +111,38 @@ class CausalTokenizer(nnx.Module):
         return self._frames(self.predict(latents))
 
     def predict(self, latents: Array) -> jax.Array:
-        """The same before it is made uint8: normalized patches, float32 [batch, time, patches, pixels]."""
+        """Normalized patches, float32 [batch, time, patches, pixels], of latents [batch, time, latents, channels]."""
         return self.decoder.read(self.decoder.transformer(self._latent_tokens(latents)), self.num_patches)
 
     def encode_cache(self, batch: int) -> Cache:
-        """What `encode_step` starts with."""
+        """The cache for `encode_step` before the first frame."""
         return self.encoder.transformer.cache(batch, self.num_patches + self.options.latents)
 
     def encode_step(self, cache: Cache, frame: Array) -> tuple[Cache, jax.Array]:
-        """Latents [batch, latents, channels] of the next frame, uint8 [batch, h, w, c]; see `encode`."""
+        """(the new cache, latents [batch, latents, channels]) of the next frame, uint8 [batch, h, w, c]."""
         x = self._patch_tokens(self.patches(frame[:, None])[:, 0], None)
         cache, x = self.encoder.transformer.step(cache, x)
         return cache, jnp.tanh(self.encoder.read(x, self.options.latents))
 
     def decode_cache(self, batch: int) -> Cache:
-        """What `decode_step` starts with."""
+        """The cache for `decode_step` before the first frame."""
         return self.decoder.transformer.cache(batch, self.num_patches + self.options.latents)
 
     def decode_step(self, cache: Cache, latents: Array) -> tuple[Cache, jax.Array]:
-        """The next frame, uint8 [batch, h, w, c], of its latents [batch, latents, channels]; see `decode`."""
+        """(the new cache, frame uint8 [batch, h, w, c]) of the next frame's latents [batch, latents, channels]."""
         cache, x = self.decoder.transformer.step(cache, self._latent_tokens(latents))
         return cache, self._frames(self.decoder.read(x, self.num_patches)[:, None])[:, 0]
 
     def mask(self, keys: Array, time: int, ratio: float | None = None) -> jax.Array:
-        """New masks of `time` frames an example, from `keys` [batch]: bool [batch, time, patches], true where masked.
+        """Samples masks for clips of `time` frames.
 
-        Every frame has a ratio of its own from U(0, `mask_ratio_max`), or `ratio` if given; with that probability each
-        of its patches is masked.
+        Args:
+          keys: random keys, one an example: [batch].
+          time: number of frames.
+          ratio: probability that a patch is masked; None samples one from U(0, `mask_ratio_max`) for every frame.
+
+        Returns:
+          bool [batch, time, patches], true where masked.
         """
 
         def one(key: Array) -> Array:
@@ -154,7 +159,7 @@ class CausalTokenizer(nnx.Module):
         return unpatchify(grey, (frames.shape[1], self.rows, self.columns), self.options.patch)
 
     def loss(self, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Mean squared error of all normalized pixels, masked or not, under new masks from `keys` [batch]."""
+        """Mean squared error of all normalized pixels, masked or not, under masks sampled from `keys` [batch]."""
         frames = clip.frames
         predictions = self.predict(self.encode(frames, self.mask(keys, frames.shape[1])))
         loss = jnp.mean((predictions - self.patches(frames)) ** 2)

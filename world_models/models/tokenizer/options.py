@@ -7,14 +7,14 @@ from world_models.nn.options import PixelOptions, TransformerOptions
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerOptions:
-    """What a causal tokenizer is made of.
+    """Architecture and masking of a causal tokenizer.
 
     Attributes:
       encoder, decoder: the two transformers.
       patch: pixels of a patch along height and width.
-      latents, latent_channels: a frame becomes `latents` tokens of so many numbers.
-      time_every: every so manieth block attends over time, the others within a frame; divides both depths.
-      window: frames that a block sees over time, itself included; at most as many as the clips in training.
+      latents, latent_channels: number of latent tokens of a frame, and values of each.
+      time_every: every `time_every`-th block attends over time, the others within a frame; divides both depths.
+      window: frames that a block attends to over time, the current one included; at most the clip length in training.
       mask_ratio_max: the share of patches that are masked is drawn from U(0, this) for every frame.
       pixels: how frames become floats.
       dtype: of the computation; parameters, latents and losses are float32.

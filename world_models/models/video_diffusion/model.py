@@ -23,14 +23,19 @@ FRAME_STD = 0.5  # of frames in [-1, 1]; context frames are divided by it
 
 
 class State(NamedTuple):
-    """What the model remembers: float32 frames [batch, context, h, w, c] in [-1, 1], the actions between them."""
+    """The context of the next frame.
+
+    Attributes:
+      frames: model floats [batch, context, h, w, c], in [-1, 1] with the default `PixelOptions`.
+      actions: those between the frames, [batch, context − 1, ...].
+    """
 
     frames: Array
     actions: Array
 
 
 class VideoDiffusion(nnx.Module):
-    """A `WorldModel` that draws each next frame by diffusion."""
+    """A `WorldModel` that samples each next frame by diffusion."""
 
     def __init__(
         self,
@@ -46,15 +51,15 @@ class VideoDiffusion(nnx.Module):
         self.process = process
         self.actions = actions
         dtype, width, channels = jnp.dtype(options.dtype), options.condition, frame_shape[-1]
-        seen = len(options.context_offsets)
+        count = len(options.context_offsets)
         self.noise_embedding = FourierFeatures(width, rngs=rngs)
-        self.action_embedding = ActionEmbedding(actions, width // seen, dtype=dtype, rngs=rngs)
+        self.action_embedding = ActionEmbedding(actions, width // count, dtype=dtype, rngs=rngs)
         names = axes("condition", None)
         self.condition_in = nnx.Linear(width, width, kernel_metadata=names, dtype=dtype, rngs=rngs)
         self.condition_out = nnx.Linear(width, width, kernel_metadata=names, dtype=dtype, rngs=rngs)
         make = DiffusionTransformer if isinstance(options.network, TransformerOptions) else UNet
         self.net = make(
-            (seen + 1) * channels * options.patch**2,
+            (count + 1) * channels * options.patch**2,
             channels * options.patch**2,
             options.network,
             condition=width,
@@ -68,15 +73,15 @@ class VideoDiffusion(nnx.Module):
 
         Args:
           scaled: the noisy target, scaled to unit variance, [batch, h, w, c].
-          level: of the noise, [batch], as the process shows it to the network.
+          level: noise level, [batch], as returned by `Process.network_input`.
           context: [batch, context, h, w, c] in [-1, 1].
           actions: [batch, context, ...], each done after seeing the context frame of its index.
 
         Returns:
           float32 [batch, h, w, c].
         """
-        seen = context.shape[1] - np.array(self.options.context_offsets)
-        context, actions = context[:, seen], actions[:, seen]
+        chosen = context.shape[1] - np.array(self.options.context_offsets)
+        context, actions = context[:, chosen], actions[:, chosen]
         batch, time, height, width, channels = context.shape
         past = jnp.moveaxis(context, 1, 3).reshape(batch, height, width, time * channels) / FRAME_STD
         condition = self.noise_embedding(level) + self.action_embedding(actions).reshape(batch, -1)
@@ -86,15 +91,15 @@ class VideoDiffusion(nnx.Module):
         return unfold(self.net(fold(x, self.options.patch), condition), self.options.patch).astype(jnp.float32)
 
     def denoise(self, noisy: Array, level: Array, context: Array, actions: Array) -> Array:
-        """The denoiser D: best guess of the clean target, quantised as frames are.
+        """The denoiser D: an estimate of the clean target, quantized as frames are.
 
         Args:
           noisy: target with noise, [batch, h, w, c].
-          level: of the noise, [batch], in the process's measure.
+          level: noise level, [batch], in the process's unit.
           context, actions: as for `network`.
         """
         output = self.network(*self.process.network_input(noisy, level), context, actions)
-        return self._quantise(self.process.denoised(noisy, output, level), context)
+        return self._quantize(self.process.denoised(noisy, output, level), context)
 
     def loss(self, clip: Clip, keys: Array) -> tuple[Array, dict[str, Array]]:
         """Denoising loss of a batch.
@@ -107,7 +112,8 @@ class VideoDiffusion(nnx.Module):
           keys: a random key an example, [batch].
 
         Returns:
-          (loss, metrics): mean squared error of F against its target, which has unit variance; the same by name.
+          (loss, metrics): mean squared error of F against its target, which has unit variance, plus the weighted losses
+          of the heads, over all steps between true frames; and the parts by name.
         """
         context_frames = self.options.context_frames
         frames = self.pixels.normalize(clip.frames)
@@ -135,12 +141,14 @@ class VideoDiffusion(nnx.Module):
         return self.heads.heads.loss(features.reshape(*actions.shape[:2], -1), *step_targets(clip))
 
     def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
-        """(mean squared error [batch], the frame as denoised, without gradient)."""
+        """(mean squared error [batch], the denoised frame without gradient) for the frame after a context."""
         target = frame - context[:, -1] if self.options.target == "change" else frame
         noisy, level, target = self.process.add_noise(target, keys)
         output = self.network(*self.process.network_input(noisy, level), context, actions)
-        denoised = self._quantise(self.process.denoised(noisy, output, level), context)
-        return jnp.mean((output - target) ** 2, axis=(1, 2, 3)), jax.lax.stop_gradient(self._frame(denoised, context))
+        denoised = self._quantize(self.process.denoised(noisy, output, level), context)
+        return jnp.mean((output - target) ** 2, axis=range(1, output.ndim)), jax.lax.stop_gradient(
+            self._frame(denoised, context)
+        )
 
     def _context_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         level, pixels = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
@@ -149,7 +157,7 @@ class VideoDiffusion(nnx.Module):
     def _frame(self, target: Array, context: Array) -> Array:
         return target + context[:, -1] if self.options.target == "change" else target
 
-    def _quantise(self, target: Array, context: Array) -> Array:
+    def _quantize(self, target: Array, context: Array) -> Array:
         """The target of the nearest frame that uint8 can hold."""
         frame = self.pixels.quantize(self._frame(target, context))
         return frame - (context[:, -1] if self.options.target == "change" else 0)
@@ -160,7 +168,7 @@ class VideoDiffusion(nnx.Module):
         Args:
           frames: at least `context_frames` of them.
           actions: those between the frames, [batch, time − 1, ...].
-          rng: unused; the context is taken as it is.
+          rng: unused.
 
         Raises:
           ValueError: if there are too few frames, or the actions are not one fewer.
@@ -174,14 +182,14 @@ class VideoDiffusion(nnx.Module):
         return State(self.pixels.normalize(frames[:, -length:]), actions[:, actions.shape[1] - (length - 1) :])
 
     def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
-        """Draws the next frame under `action` [batch, ...]."""
+        """Samples the next frame under `action` [batch, ...]; predicts reward and termination where it has heads."""
         actions = jnp.concatenate([state.actions, action[:, None].astype(state.actions.dtype)], axis=1)
 
         def denoise(x: Array, level: Array) -> Array:
             return self.denoise(x, jnp.broadcast_to(level, x.shape[:1]), state.frames, actions)
 
         target = self.process.sample(denoise, rng, state.frames.shape[:1] + state.frames.shape[2:])
-        frame = self._frame(self._quantise(target, state.frames), state.frames)
+        frame = self._frame(self._quantize(target, state.frames), state.frames)
         frames = jnp.concatenate([state.frames[:, 1:], frame[:, None]], axis=1)
         following = State(frames, actions[:, 1:])
         if self.heads is None:
@@ -194,7 +202,7 @@ class VideoDiffusion(nnx.Module):
 
 
 def fold(x: Array, patch: int) -> Array:
-    """[batch, h, w, c] -> [batch, h / patch, w / patch, patch²·c]: every patch becomes one pixel."""
+    """[batch, h, w, c] -> [batch, h / patch, w / patch, patch²·c]: every patch becomes one position."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // patch, width // patch, patch**2 * channels)
