@@ -66,7 +66,7 @@ def _scale(table: dict[str, Any], plot: str) -> list[str]:
         *_conclusions(statement, "ours", "### Hypotheses of ours", "where it comes from"),
         "### Plot",
         "",
-        f"![{table['title']}: ours with 95 % intervals, and published numbers]({plot})",
+        f"![{table['title']}: our means with 95 % intervals, and published numbers, where there are any]({plot})",
         "",
         "### Provenance",
         "",
@@ -98,11 +98,12 @@ def _notes(table: dict[str, Any]) -> list[str]:
     if found:
         least, most = min(cell["n"] for cell in found), max(cell["n"] for cell in found)
         seeds = f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds"
-        notes.append(f"Ours: mean over {seeds} [95 % interval]; arrows say which direction is better.")
+        interval = " [95 % interval]" if any(cell["interval"] for cell in found) else ""
+        notes.append(f"Ours: mean over {seeds}{interval}; arrows say which direction is better.")
     if any(cell["best"] for cell in found):
         notes.append(BOLD)
     elif found:
-        notes.append("No cell is bold: no comparable rows differ by more than the interval of the best.")
+        notes.append("No cell is bold: no rows are comparable, or none differ by more than the interval of the best.")
     if len({row["group"] for row in table["rows"]}) > 1:
         groups = sorted({row["group"] for row in table["rows"]})
         notes.append(f"Rows are comparable within each of these groups only: {', '.join(groups)}.")
