@@ -60,7 +60,7 @@ def get_table() -> dict:
             },
             "copy_32": {
                 "title": "persistence (copy-last-frame) at 32",
-                "about": "the same for repeating the last known frame, which needs no learning",
+                "about": "the same error of repeating the last context frame, which needs no model",
                 "path": ("drift", "copy_last", 32),
                 "baseline_for": "drift_32",
                 **drift,

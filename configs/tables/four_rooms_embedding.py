@@ -1,4 +1,4 @@
-"""Four rooms with temporal-distance embeddings: what is left for levels to do where distances are learned?
+"""Four rooms with temporal-distance embeddings: do more levels help where distances are learned?
 
 Ours: one model of three levels a seed, trained end to end first, so that level 1 learns what the embeddings above it
 need; then its upper levels go on alone on a level 1 that no longer changes, since predictions of latents that still do
@@ -53,8 +53,8 @@ def get_table() -> dict:
         "question": "Where the upper levels learn embeddings whose distances are numbers of steps (the QRL objective), "
         "do more levels still have a higher success rate? In the table four_rooms, latents of the third level measure "
         "distance as if all doors were open.",
-        "about": "Goals behind two doors, reached by planning with one to three levels, whose costs above level 1 are "
-        "distances of a temporal-distance embedding.",
+        "about": "Tasks with goals behind two doors, solved by planning with one to three levels, whose costs above "
+        "level 1 are distances of a temporal-distance embedding.",
         "headline": lambda rows: (
             "/".join(f"{done(rows, row):.0f}" for row in ("one level", "two levels", "three levels"))
             + " % with 1/2/3 levels (H-JEPA 41/81/96 %)"

@@ -1,4 +1,4 @@
-"""How to learn a good latent space: which losses and encoders make one that a flat planner finds paths in?
+"""How to learn a latent space for planning: which losses and encoders make one that a flat planner finds paths in?
 
 Ours: the medium maze and its five tasks; level 1 of the model of the table ogbench_mazes, trained alone. The rows
 differ in what shapes its latents. Frozen encoders keep a trained projection, which the default terms keep from
@@ -39,12 +39,12 @@ def get_table() -> dict:
     published = lambda value: {"published": {"success": value}, "source": SOURCE, "unverified": True}
     success = lambda rows, row: rows[row]["success"]
     return {
-        "title": "How to learn a good latent space",
+        "title": "How to learn a latent space for planning",
         "paper": "a reproduction of JEPA regularizers, beside EB-JEPA and LeWM",
         "number": "regularizers by planning success",
         "question": "On OGBench's visual point maze, a reproduction found inverse dynamics better than SIGReg and "
         "VICReg, with one planner. Is it so here, and how good are reconstruction or features of a masked autoencoder?",
-        "about": "Goals of the medium point maze reached by one flat planner, in latents learned in different ways.",
+        "about": "Tasks of the medium point maze, solved by one flat planner in latents learned in different ways.",
         "setting": "OGBench's visual pointmaze-medium, 125 episodes",
         "command": "plan",
         "published_columns": {"success": {"title": "reproduction", "unit": "%", "better": "higher"}},
@@ -56,7 +56,7 @@ def get_table() -> dict:
             },
             "terminal": FINAL_STEP,
             "straight": STRAIGHT_LINE,
-            "order": SPEARMAN,
+            "spearman": SPEARMAN,
         },
         "rows": {
             "all terms": {"overrides": {}},

@@ -29,11 +29,11 @@ def get_table() -> dict:
     )
     third = lambda rows: 3 * rows[upper]["flops"] <= rows[flat]["flops"]
     return {
-        "title": "A maze by the distance of the goal",
+        "title": "Success rate in a maze by the distance of the goal",
         "paper": "HWM, arXiv 2604.03208",
         "number": "diverse mazes by distance",
         "question": "The farther the goal, the more does a second level help, and at a third of the planning compute?",
-        "about": "Goals of three ranges of the shortest path's length, reached by planning with one to three levels.",
+        "about": "Goals at three ranges of shortest-path length, and planning with one to three levels.",
         "setting": "mazes that the planner has not seen, 40 of them, within 500 steps that are repeated four times",
         "command": "plan",
         "published_columns": {
@@ -43,7 +43,7 @@ def get_table() -> dict:
             **{
                 name: {
                     "title": f"success rate, {cells[name]} cells",
-                    "about": "share of the goals that far away, a third of all, that were reached within 125 steps",
+                    "about": "share of the tasks with goals that far away, a third of all, solved within 125 steps",
                     "path": ("bins", bin_, "success"),
                     "episodes": ("bins", bin_, "episodes"),
                     "published": (name,),
@@ -51,9 +51,9 @@ def get_table() -> dict:
                 }
                 for name, bin_ in BINS.items()
             },
-            "terminal": {**FINAL_STEP, "about": "share of all goals at which the ball was after the last step"},
+            "terminal": {**FINAL_STEP, "about": "share of all tasks that are at the goal after the last step"},
             "straight": {**STRAIGHT_LINE, "baseline_for": "terminal"},
-            "order": SPEARMAN,
+            "spearman": SPEARMAN,
             "flops": COMPUTE,
         },
         "rows": {

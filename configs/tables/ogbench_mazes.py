@@ -35,7 +35,7 @@ def get_table() -> dict:
         "paper": "OGBench, Park et al. 2024, arXiv 2410.20092",
         "number": "Table 2, pointmaze-navigate",
         "question": "How far does planning in a world model get, beside policies learned by offline RL?",
-        "about": "Goals of the benchmark's five tasks of a maze, reached by planning alone, beside offline RL.",
+        "about": "The benchmark's five tasks of a maze, solved by planning alone, beside offline RL.",
         "setting": "states instead of frames, offline goal-conditioned RL, within 1,000 steps",
         "command": "plan",
         "published_columns": {

@@ -28,13 +28,13 @@ SCALES = {
         "overrides": {"eval.every": 0},
     },
     "cpu": {
-        "about": "frames of 32x32, fixed wall, 2,000 walks of 64 frames, latents of 64 numbers, 2,500 steps "
+        "about": "frames of 32x32, fixed wall, 2,000 episodes of 64 frames, latents of 64 numbers, 2,500 steps "
         "of 32 clips; 100 tasks a seed",
         "config": "configs/two_rooms.py",
         "overrides": {"eval.every": 0, "runtime.checkpoint_every": 2_500, "eval.plan.num_shown": 0},
     },
     "gpu": {
-        "about": "frames of 65x65, random walls, 20,000 walks of 91 frames, latents of 512 numbers, 50,000 "
+        "about": "frames of 65x65, random walls, 20,000 episodes of 91 frames, latents of 512 numbers, 50,000 "
         "steps of 128 clips; 500 tasks a seed",
         "config": "configs/two_rooms.py",
         "overrides": {
@@ -61,7 +61,7 @@ SCALES = {
             "eval.plan.num_shown": 0,
         },
     },
-    "paper": {"about": "eb_jepa: frames of 65x65, random walls, 1.2 M walks, an IMPALA encoder and a GRU of 512"},
+    "paper": {"about": "eb_jepa: frames of 65x65, random walls, 1.2 M episodes, an IMPALA encoder and a GRU of 512"},
 }
 
 
@@ -69,11 +69,11 @@ def get_table() -> dict:
     """The table."""
     done = lambda rows, row: rows[row]["success"]
     return {
-        "title": "Two rooms, flat and from the top down",
+        "title": "Two rooms: flat and hierarchical planning",
         "paper": "EB-JEPA, arXiv 2602.03604 (facebookresearch/eb_jepa); H-JEPA, arXiv 2610.06805",
         "number": "EB-JEPA's table of planners",
-        "question": "Does planning from the top down reach far goals with less compute than flat planning?",
-        "about": "Goals in the other room, reached by planning in learned latents.",
+        "question": "Does hierarchical planning solve more tasks with far goals than flat planning, with less compute?",
+        "about": "Tasks with goals in the other room, solved by planning in learned latents.",
         "setting": "flat planners, random walls, final-step success rate after 200 steps, +- 2 %",
         "command": "plan",
         "published_columns": {"terminal": {"title": "EB-JEPA", "unit": "%", "better": "higher"}},
@@ -82,7 +82,7 @@ def get_table() -> dict:
             "terminal": {**FINAL_STEP, "published": ("terminal",)},
             "far": FARTHEST,
             "straight": STRAIGHT_LINE,
-            "order": SPEARMAN,
+            "spearman": SPEARMAN,
             "flops": COMPUTE,
         },
         "rows": {
@@ -113,8 +113,8 @@ def get_table() -> dict:
         "conclusions": [
             {
                 "text": "two levels have a higher success rate than one, at less compute",
-                "kind": "paper",
-                "source": "H-JEPA, by depth, there in FourRooms",
+                "kind": "ours",
+                "source": "H-JEPA concludes it in FourRooms, by depth",
                 "holds": lambda rows: (
                     done(rows, "two levels") > done(rows, "flat")
                     and rows["two levels"]["flops"] < rows["flat"]["flops"]
@@ -127,14 +127,14 @@ def get_table() -> dict:
             },
             {
                 "text": "the upper level's cost alone helps a flat planner",
-                "kind": "paper",
-                "source": "H-JEPA, cost ladder, there in FourRooms",
+                "kind": "ours",
+                "source": "H-JEPA concludes it in FourRooms, cost ladder",
                 "holds": lambda rows: done(rows, "flat with the cost of level 2") > done(rows, "flat"),
             },
             {
                 "text": "planning in the upper level helps beyond its cost",
-                "kind": "paper",
-                "source": "H-JEPA, cost ladder, there in FourRooms",
+                "kind": "ours",
+                "source": "H-JEPA concludes it in FourRooms, cost ladder",
                 "holds": lambda rows: done(rows, "two levels") > done(rows, "flat with the cost of level 2"),
             },
             {

@@ -1,4 +1,4 @@
-"""What is each term against collapse good for? Flat planning in two rooms, without one of them at a time.
+"""How much does each term against collapse add to the success rate? Two rooms without one of them at a time.
 
 Ours: level 1 of the model of the table two_rooms, trained alone without each, and planned in as its flat row is.
 Command: python launch.py table two_rooms_terms --scale=cpu --seeds=3
@@ -29,15 +29,15 @@ def get_table() -> dict:
         "title": "Two rooms without a term of the loss",
         "paper": "EB-JEPA, arXiv 2602.03604 (facebookresearch/eb_jepa)",
         "number": "its ablations",
-        "question": "What is each term against collapse good for?",
-        "about": "Goals in the other room, reached by flat planning in latents learned without one of the terms.",
+        "question": "How much does each term against collapse add to the success rate?",
+        "about": "Tasks with goals in the other room, solved by flat planning in latents learned without one term.",
         "setting": "random walls, final-step success rate after 200 steps, by MPPI",
         "command": "plan",
         "published_columns": {"terminal": {"title": "EB-JEPA", "unit": "%", "better": "higher"}},
         "columns": {
             "terminal": {**FINAL_STEP, "published": ("terminal",)},
             "far": FARTHEST,
-            "order": SPEARMAN,
+            "spearman": SPEARMAN,
         },
         "rows": {
             "all terms": {"overrides": FLAT, "published": {"terminal": 97.0}, "source": "EB-JEPA, MPPI"},

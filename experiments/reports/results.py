@@ -14,7 +14,7 @@ from experiments.tables.plot import plot
 from experiments.tables.summary import summarize
 from world_models.core.errors import UserError
 
-BEGIN = "<!-- results: made by make results; edits here are lost -->\n"
+BEGIN = "<!-- results: made by `make results`; edits here are lost -->\n"
 END = "<!-- end of results -->\n"
 NAMES = {"paper": "conclusions of papers", "ours": "hypotheses of ours"}
 Tables = dict[str, list[dict[str, Any]]]
@@ -113,7 +113,13 @@ def _index(results: pathlib.Path, tables: Tables, folder: pathlib.Path, found: d
 
 
 def _overview(tables: Tables, prefix: str = "", *, short: bool = False) -> list[str]:
-    """The lines of a table with a row for every table and scale; `prefix` is the folder of the pages."""
+    """The lines of a table with a row for every table and scale.
+
+    Args:
+      tables: all summaries.
+      prefix: folder of the pages.
+      short: leave out the papers and the results in words.
+    """
     heads = ["table", "paper", "scale", "seeds", "conclusions of the paper", "hypotheses of ours", "result"]
     rows = []
     for name, group in tables.items():
@@ -122,7 +128,7 @@ def _overview(tables: Tables, prefix: str = "", *, short: bool = False) -> list[
             seeds = str(len(table["provenance"]["seeds"]))
             title = f"[{table['title']}]({prefix}{name}.md)"
             rows.append([title, table["paper"], table["scale"], seeds, *counts, table["statement"]["headline"]])
-    kept = [i for i, head in enumerate(heads) if not short or head not in ("paper", "seeds")]
+    kept = [i for i, head in enumerate(heads) if not short or head not in ("paper", "result")]
     return page.markdown_table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
@@ -145,7 +151,8 @@ def _plot_name(table: dict[str, Any]) -> str:
 
 def _with_summary(readme: pathlib.Path, lines: list[str]) -> str:
     """The README with these lines between the two marked ones."""
-    head, begin, rest = readme.read_text().partition(BEGIN)
+    text = readme.read_text().replace(BEGIN.replace("`", ""), BEGIN)
+    head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise UserError(

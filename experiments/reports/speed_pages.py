@@ -76,7 +76,7 @@ def _mae_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str]
         "## Pretraining a masked autoencoder",
         "",
         "Images a second of a whole training step beside Hugging Face's ViTMAE, the two in turns on the same device; "
-        "medians of ratios within a round and their 95 % interval. *Malloc trimming off*: whose C library is told to "
+        "medians of ratios within a round and their 95 % interval. *Malloc trimming off*: whose C library is set to "
         "keep the memory that a step frees, which `launch.py` does for ours on CPUs. *Masking* is the share of a step "
         "that is saved where patches are given masked, cut and in order (below zero is noise); *alone*, the share that "
         "masks, shuffles and gathers take by themselves.",

@@ -9,9 +9,9 @@ from experiments.tables.summary import count_sentence
 
 VERDICTS = {True: "holds", False: "does not hold", None: "not run"}
 INTERVALS = {
-    "proportion": "interval over episodes and seeds (Wilson)",
-    "bootstrap": "interval over episodes and seeds (bootstrap)",
-    "seeds": "interval over seeds only (Student), since single episodes were not stored",
+    "proportion": "interval over {} (Wilson)",
+    "bootstrap": "interval over {} (bootstrap)",
+    "seeds": "interval over seeds only (Student); episodes were not stored",
     "": "no interval",
 }
 BOLD = (
@@ -66,7 +66,7 @@ def _scale(table: dict[str, Any], plot: str) -> list[str]:
         *_conclusions(statement, "ours", "### Hypotheses of ours", "where it comes from"),
         "### Plot",
         "",
-        f"![{table['title']}: ours with 95 % intervals, and published numbers]({plot})",
+        f"![{table['title']}: our means with 95 % intervals, and published numbers, where there are any]({plot})",
         "",
         "### Provenance",
         "",
@@ -98,11 +98,12 @@ def _notes(table: dict[str, Any]) -> list[str]:
     if found:
         least, most = min(cell["n"] for cell in found), max(cell["n"] for cell in found)
         seeds = f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds"
-        notes.append(f"Ours: mean over {seeds} [95 % interval]; arrows say which direction is better.")
+        interval = " [95 % interval]" if any(cell["interval"] for cell in found) else ""
+        notes.append(f"Ours: mean over {seeds}{interval}; arrows say which direction is better.")
     if any(cell["best"] for cell in found):
         notes.append(BOLD)
     elif found:
-        notes.append("No cell is bold: no comparable rows differ by more than the interval of the best.")
+        notes.append("No cell is bold: no rows are comparable, or none differ by more than the interval of the best.")
     if len({row["group"] for row in table["rows"]}) > 1:
         groups = sorted({row["group"] for row in table["rows"]})
         notes.append(f"Rows are comparable within each of these groups only: {', '.join(groups)}.")
@@ -128,13 +129,19 @@ def _measured(table: dict[str, Any], key: str, column: dict[str, Any]) -> str:
         parts.append(f"a baseline for {table['columns'][column['baseline_for']]['title']}")
     episodes = sorted({cell["episodes"] for cell in found if cell["episodes"]})
     if episodes:
-        parts.append(f"{' or '.join(f'{n:,}' for n in episodes)} episodes (or test examples), the same for every seed")
+        parts.append(f"{' or '.join(f'{n:,}' for n in episodes)} {table['samples']}, the same for every seed")
     same = found and all(cell["interval"] == "seeds" and cell["low"] == cell["high"] for cell in found)
-    parts += ["equal for all seeds"] if same else sorted({INTERVALS[cell["interval"]] for cell in found})
+    parts += ["equal for all seeds"] if same else sorted({_interval(table, cell) for cell in found})
     titles = [table["published_columns"][name]["title"] for name in column["published"]]
     if table["published_columns"] and not column["baseline_for"]:
         parts.append(f"beside the published {' and '.join(titles)}" if titles else "nothing published to compare with")
     return f"- {'; '.join(parts)}."
+
+
+def _interval(table: dict[str, Any], cell: dict[str, Any]) -> str:
+    """Which interval a cell has, and over what."""
+    over = f"{table['samples']} and seeds" if cell["n"] > 1 else f"{table['samples']} only, of one seed"
+    return INTERVALS[cell["interval"]].format(over)
 
 
 def _conclusions(statement: dict[str, Any], kind: str, title: str, source: str) -> list[str]:

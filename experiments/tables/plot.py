@@ -100,7 +100,8 @@ def _draw_cell(axes: Any, y: float, row: dict[str, Any], key: str, color: str = 
     if not found:
         return
     ends = [found["mean"] if found[end] is None else found[end] for end in ("low", "high")]
-    label = "baseline" if color == BASELINE else "ours, 95 % interval"
+    interval = ", 95 % interval" if found["interval"] else ""
+    label = "baseline" if color == BASELINE else f"ours{interval}"
     axes.plot(ends, [y, y], "-", color=color, lw=1.6)
     axes.plot([found["mean"]], [y], "x" if row["stale"] else "o", color=color, ms=6, label=label)
     shown = [member for member in row["members"] if member["status"] == ("stale" if row["stale"] else "done")]

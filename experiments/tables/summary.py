@@ -43,6 +43,7 @@ def summarize(table: Table, result: Mapping[str, Any]) -> dict[str, Any]:
         "scale": result["scale"],
         **{name: getattr(table, name) for name in ("title", "paper", "number", "question", "about", "setting")},
         "curve_title": table.curve_title,
+        "samples": "episodes" if table.command == "plan" else "test examples",
         "data": table.scales[result["scale"]].about,
         "columns": {key: _column(column) for key, column in table.columns.items()},
         "published_columns": {key: vars(column) for key, column in table.published_columns.items()},
@@ -78,7 +79,8 @@ def _column(column: Column) -> dict[str, Any]:
 def _cell(members: list[Mapping[str, Any]], key: str, column: Column) -> dict[str, Any] | None:
     """Mean over seeds with its 95 % interval; None without a number.
 
-    `interval` names its kind: "proportion" and "bootstrap" are over episodes and seeds, "seeds" is over seeds alone.
+    `interval` names its kind: "proportion" and "bootstrap" are over episodes and seeds (of one seed, over its episodes
+    alone), "seeds" is over seeds alone.
     """
     known = [member for member in members if member["values"].get(key) is not None]
     if not known:

@@ -184,7 +184,11 @@ def proportion_interval(rates: Sequence[float], episodes: int, level: float = 0.
     The effective number is the one of surveys of clusters (Korn and Graubard 1998): that for which p (1 - p) / n is the
     variance between seeds, s² / k, times the squared ratio of Student's quantile to the normal one, since seeds are
     few; but at most `episodes`, since all seeds are evaluated on the same episodes, which therefore count once. For one
-    seed it is Wilson's interval of its episodes. Its simulated coverage is 92 % or more for 2 to 10 seeds.
+    seed it is Wilson's interval of its episodes, which says nothing about other seeds.
+
+    In simulations with 2 to 10 seeds, 25 to 500 episodes and rates of 0.5 to 0.9, it covers the true rate in 91 % of
+    cases or more where the standard deviation of the seeds' logits is at most 1; in 82 % at worst where that is 2 and
+    the rate is near 1, so that a rare seed fails where the others do not.
 
     Args:
       rates: success rate of every seed in 0..1; at least one.

@@ -79,7 +79,7 @@ def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monke
         """Spares the start of a process a job; another test has real ones."""
         for one in jobs:
             tick({one.name: "running"})
-            job.run(pathlib.Path(one.command[-1]))
+            job.run_job(pathlib.Path(one.command[-1]))
         return {one.name: 0 for one in jobs}
 
     path = made(name, tmp_path, scale="smoke", dataset=str(data), runner=Runner(in_this_process))

@@ -4,13 +4,19 @@ import pytest
 from scipy import stats
 from toy_table import edited, measured, planned
 
-from experiments.tables import collect
+from experiments.tables import collect, page
 from experiments.tables import members as plan
 from experiments.tables.schema import Column, Row, Table
 from experiments.tables.summary import summarize
 from world_models.core.errors import UserError
 from world_models.metrics.intervals import episode_bootstrap
 
+PROVENANCE = {
+    "measured_by": [],
+    "versions": {},
+    "seeds": [0],
+    **dict.fromkeys(("command", "date", "revision", "device", "host_cores", "data_fingerprint"), ""),
+}
 PERCENT = {"unit": "%", "about": "", "better": "higher", "path": (), "range": (0.0, 100.0)}
 
 
@@ -78,6 +84,9 @@ def test_with_one_seed_a_share_has_wilsons_interval_and_any_other_number_none():
         (100 * wilson.low, 100 * wilson.high)
     )
     assert (row["ours"]["psnr"]["low"], row["ours"]["psnr"]["interval"]) == (None, "")
+    summary = summarize(table_of(columns, {"one": ""}), result_of({"one": seeds}))
+    text = page.as_markdown([summary | {"provenance": PROVENANCE}], lambda table: "x.png")
+    assert "50 test examples, the same for every seed; interval over test examples only, of one seed (Wilson)" in text
     wilson = stats.binomtest(3, 4).proportion_ci(method="wilson")
     assert row["ours"]["listed"]["low"] == pytest.approx(100 * wilson.low)
 

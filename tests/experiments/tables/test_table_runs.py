@@ -1,21 +1,25 @@
-"""Running tables: which trainings are made, used again, shared, moved aside or refused."""
+"""Running tables: which trainings are made, used again, shared, moved aside or invalid."""
 
 import json
 import os
 import pathlib
 import threading
 import time
+import types
 
 import pytest
 from conftest import write_dataset
 from toy_table import edited, made, measured, planned
 
-from experiments.evaluation import measure
 from experiments.runs.jobs import Runner
 from experiments.tables import collect, definition, job
 from experiments.tables import members as plan
 from experiments.tables import run as table_module
 from world_models.core.errors import UserError
+
+# What a job loads after training, with a family that measures the same numbers at once.
+CAPABILITY = types.SimpleNamespace(measure=lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
+MEASURED_RUN = types.SimpleNamespace(experiment=types.SimpleNamespace(capability=lambda command: CAPABILITY))
 
 
 @pytest.mark.parametrize(
@@ -116,11 +120,10 @@ def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(
         (folder / "checkpoints" / str(config.train.num_steps)).mkdir(parents=True)
 
     monkeypatch.setattr(job, "train", train)
-    monkeypatch.setattr(job, "load", lambda folder, config: None)
-    monkeypatch.setattr(measure, "future_metrics", lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
+    monkeypatch.setattr(job, "load", lambda folder, config: MEASURED_RUN)
     (first,) = (one for one, group in jobs["toy"].items() if group[0].row == "one")
     (second,) = (one for one in jobs["other"] if one.name == first.name)
-    threads = [threading.Thread(target=job.run, args=(pathlib.Path(one.command[-1]),)) for one in (first, second)]
+    threads = [threading.Thread(target=job.run_job, args=(pathlib.Path(one.command[-1]),)) for one in (first, second)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -132,7 +135,7 @@ def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(
     path = pathlib.Path(first.command[-1])
     path.write_text(path.read_text().replace(json.loads(path.read_text())["code"], "0123456789ab"))
     with pytest.raises(UserError, match="The code has changed since the table was started"):
-        job.run(path)
+        job.run_job(path)
 
 
 def test_force_leaves_what_other_rows_share(tables, square_data, tmp_path):
@@ -208,12 +211,11 @@ def test_the_pretraining_of_rows_is_made_once_and_first(tables, square_data, tmp
 
     def run_here(jobs, folder, tick):
         for one in jobs:
-            job.run(pathlib.Path(one.command[-1]))
+            job.run_job(pathlib.Path(one.command[-1]))
         return {one.name: 0 for one in jobs}
 
     monkeypatch.setattr(job, "train", train)
-    monkeypatch.setattr(job, "load", lambda folder, config: None)
-    monkeypatch.setattr(measure, "future_metrics", lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
+    monkeypatch.setattr(job, "load", lambda folder, config: MEASURED_RUN)
     made(
         "toy",
         tmp_path,

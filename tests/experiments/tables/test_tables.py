@@ -27,7 +27,6 @@ from world_models.core.errors import UserError
         (('"unit": "dB", "about": "how"', '"unit": "%", "about": "how"'), r"columns\['psnr'\].range"),
         (('"unit": "dB", "about": "how"', '"unit": "dB", "range": (1, 0), "about": "how"'), r"columns\['psnr'\].range"),
         (('"better": "lower"', '"better": "less"'), r"published_columns\['fid'\].better='less'"),
-        (('"command": "imagine"', '"command": "imagin"'), "measure 'imagin': did you mean 'imagine'"),
         (('"about": "About.",', ""), "needs 'about'"),
         (('"number":', '"nummer":'), "'nummer'"),
         (('"kind": "ours",', ""), "a conclusion needs 'kind'"),
@@ -38,6 +37,12 @@ from world_models.core.errors import UserError
 def test_a_table_with_an_invalid_field_does_not_load(tables, change, field):
     with pytest.raises(UserError, match=field):
         edited(tables, change)
+
+
+def test_a_command_that_the_family_does_not_offer_raises_before_anything_is_trained(tables, square_data, tmp_path):
+    edited(tables, ('"command": "imagine"', '"command": "plan"'))
+    with pytest.raises(UserError, match=r"'plan'.*config\.experiment"):
+        planned(tables, tmp_path, square_data)
 
 
 def test_rows_with_the_same_config_and_unknown_fields_raise(tables, square_data, tmp_path):
@@ -77,7 +82,7 @@ def test_a_training_is_used_again_where_only_the_measuring_changed(tables, squar
     _, before = planned(tables, tmp_path, square_data, seeds=1)
     measured(before.members[0], 10.0)
     changed = lambda module: lambda modules: of_code(modules) + ("2" if module in modules else "")
-    monkeypatch.setattr(plan, "of_code", changed("experiments.evaluation.measure"))
+    monkeypatch.setattr(plan, "of_code", changed("experiments.evaluation.futures"))
     found, after = planned(tables, tmp_path, square_data, seeds=1)
     assert after.members[0].run == before.members[0].run
     assert plan.read_result(after.members[0]) is None

@@ -31,6 +31,14 @@ def test_wilson_numbers(successes, trials, expected):
     assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-4)
 
 
+def test_wilson_bounds_are_the_rates_that_a_score_test_just_accepts():
+    for successes, trials in ((3, 10), (1, 50), (499, 500), (7.5, 12.25)):
+        z2, rate = stats.norm.ppf(0.975) ** 2, successes / trials
+        # (rate - p)² = z² p (1 - p) / n, as a polynomial in p.
+        roots = np.sort(np.roots([1 + z2 / trials, -2 * rate - z2 / trials, rate**2]))
+        assert wilson_interval(successes, trials)[1:] == pytest.approx(roots, rel=1e-9)
+
+
 def test_wilson_agrees_with_scipy_at_other_levels():
     for level in (0.8, 0.99):
         expected = stats.binomtest(7, 50).proportion_ci(level, method="wilson")
@@ -63,6 +71,19 @@ def test_bootstrap_agrees_with_scipy():
     width = expected.high - expected.low
     assert interval.mean == pytest.approx(values.mean())
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.03 * width)
+
+
+def test_bootstraps_agree_with_plain_resampling():
+    rng = np.random.default_rng(7)
+    values = rng.gamma(2, 1, (4, 30))
+    means, both = np.empty(20_000), np.empty(20_000)
+    for i in range(20_000):
+        episodes = rng.integers(30, size=30)
+        means[i] = values[0, episodes].mean()
+        both[i] = values[np.ix_(rng.integers(4, size=3), episodes)].mean()
+    for found, expected in ((bootstrap_interval(values[0]), means), (episode_bootstrap(values), both)):
+        low, high = np.quantile(expected, [0.025, 0.975])
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.04 * (high - low))
 
 
 def test_bootstrap_ignores_nan_and_keeps_shapes():
