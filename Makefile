@@ -1,4 +1,4 @@
-.PHONY: setup demo data test test-all lint docs results clean
+.PHONY: setup demo data test test-core test-all lint docs results clean
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 BIN := .venv/bin
@@ -26,6 +26,10 @@ data: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
+
+# Models, data and the training loop: no tools, no commands.
+test-core: setup
+	$(BIN)/python -m pytest tests/world_models tests/experiments/training -n $(JOBS) --dist worksteal -m 'not slow'
 
 # Also the slow tests.
 test-all: setup

@@ -147,7 +147,6 @@ def test_pages_use_the_terms_of_the_field(path):
     assert not [match.group() for word in FORBIDDEN for match in re.finditer(word, text)]
 
 
-@pytest.mark.xfail(reason="the last modules are still being rewritten", strict=False)
 def test_code_uses_the_terms_of_the_field():
     sources = [ROOT / "launch.py"]
     for folder in ("world_models", "experiments", "configs"):

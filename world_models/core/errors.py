@@ -31,7 +31,7 @@ def config_error(field: str, value: Any, valid: str) -> ConfigError:
     Args:
       field: dotted name, beginning with "config.".
       value: what it is.
-      valid: what it must be, beginning with a verb: "be at least 1", "divide config.model.width=64".
+      valid: what it must be, an infinitive such as "be at least 1" or "divide config.model.width=64".
     """
     return ConfigError(field, f"{field}={value!r} must {valid}.")
 

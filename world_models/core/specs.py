@@ -86,7 +86,7 @@ class TextSpec(Spec):
 
     @property
     def example(self) -> TextBatch:
-        """See `Spec`: a `TextBatch`."""
+        """A `TextBatch` of [length] tokens and their mask."""
         return TextBatch(ArraySpec((self.length,), "int32"), ArraySpec((self.length,), "bool"))
 
     @property
@@ -125,7 +125,7 @@ class VideoSpec(Spec):
 
     @property
     def example(self) -> Clip:
-        """See `Spec`: a `Clip`."""
+        """A `Clip` of `clip_length` steps."""
         array = lambda shape, dtype: ArraySpec((self.clip_length, *shape), np.dtype(dtype).name)
         flag = array((), bool)
         return Clip(
@@ -158,7 +158,7 @@ class VideoSpec(Spec):
         )
 
     def merged(self, other: Spec) -> Spec:
-        """See `Spec`; bounds of continuous actions are widened to hold both, and `record` stays if it is the same."""
+        """As of every `Spec`; bounds of continuous actions hold both, and `record` stays if it is the same."""
         if not isinstance(other, VideoSpec):
             return super().merged(other)
         mine, theirs = self.actions, other.actions
@@ -186,7 +186,7 @@ class ImageTextSpec(Spec):
 
     @property
     def example(self) -> ImageTextBatch:
-        """See `Spec`: an `ImageTextBatch`."""
+        """An `ImageTextBatch` of one image with its text."""
         return ImageTextBatch(ArraySpec(self.image_shape, "uint8"), self.text.example)
 
     @classmethod

@@ -10,31 +10,26 @@ from world_models.core.specs import Spec
 
 
 class Dataset(Protocol):
-    """Examples by index. Classes that implement it derive from it and so take over `parts` and `indices`.
-
-    Attributes:
-      name: where the data are, for messages.
-      fingerprint: hex digest of the data, and of which records were damaged when they were opened.
-      spec: what an example holds.
-      damaged: record -> what is wrong with it, for all damaged records that this process met. Threads that load batches
-        add to it: iterate over a copy, `list(damaged.items())`.
-    """
+    """Examples by index. Classes that implement it derive from it and so take over `parts` and `indices`."""
 
     @property
     def name(self) -> str:
-        """See the class."""
+        """Where the data are, for messages."""
 
     @property
     def fingerprint(self) -> str:
-        """See the class."""
+        """Hex digest of the data, and of which records were damaged when they were opened."""
 
     @property
     def spec(self) -> Spec:
-        """See the class."""
+        """What an example holds."""
 
     @property
     def damaged(self) -> Mapping[Hashable, str]:
-        """See the class."""
+        """What is wrong, by record, with all damaged records that this process met.
+
+        Threads that load batches add to it: iterate over a copy, `list(damaged.items())`.
+        """
 
     def __len__(self) -> int:
         """Number of examples."""

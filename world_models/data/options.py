@@ -55,7 +55,7 @@ class VideosRecording:
     Attributes:
       videos: the folder.
       image_size: (height, width) of the recorded frames.
-      frame_stride: every so manieth frame is kept.
+      frame_stride: one frame in so many is kept.
       max_episode_steps: a longer video becomes several episodes; 0 for no limit.
       num_workers, splits, seed: as of `GymnasiumRecording`.
     """

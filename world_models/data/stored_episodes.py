@@ -97,7 +97,7 @@ class Episodes:
 
     @property
     def damaged(self) -> dict[int, str]:
-        """See the class."""
+        """What is wrong with each damaged episode that this process met, by index."""
         return self._damage.found
 
     def __len__(self) -> int:
