@@ -9,12 +9,16 @@ METHODS = ("cem", "icem", "mppi", "gradient")
 CHOICES = ("mean", "best", "sample")
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Search:
     """How a plan is searched for. The defaults are the published 300 samples x 30 iterations x 10 steps.
 
     Attributes:
-      dim: numbers in one action.
+      dim: numbers in one action; None in a config, which does not know the actions.
       method: "cem"; "icem", which keeps elites from one iteration to the next; "mppi", which weighs elites by their
         cost; "gradient", AdamW down the cost from several starts.
       horizon: actions of a plan.
@@ -38,7 +42,7 @@ class Search:
       UserError: on values that cannot work, naming the field.
     """
 
-    dim: int = dataclasses.field(default=1, metadata={"config": False})
+    dim: int | None = dataclasses.field(default=None, metadata={"config": False})
     method: str = "cem"
     horizon: int = 10
     samples: int = 300
@@ -60,15 +64,16 @@ class Search:
 
     def __post_init__(self):
         """Refuses what cannot work."""
-        each = lambda value: value if isinstance(value, tuple) else (value,) * self.dim
+        each = lambda value: value if isinstance(value, tuple) else (value,) * (self.dim or 1)
         gradient = self.method == "gradient"
         limit = self.samples if self.method != "icem" else self.samples - 1  # kept elites stand beside the mean
         rules = {
             "method": (self.method in METHODS, f"be one of {', '.join(METHODS)}"),
             **{
-                name: (isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "be at least 1, and whole")
-                for name in ("dim", "horizon", "samples", "iterations")
+                name: (_is_count(getattr(self, name)), "be at least 1, and whole")
+                for name in ("horizon", "samples", "iterations")
             },
+            "dim": (self.dim is None or _is_count(self.dim), "be at least 1, and whole"),
             "elites": (gradient or 1 <= self.elites <= limit, f"lie in 1..{limit} (samples={self.samples})"),
             "std": (min(each(self.std), default=0) > 0, "be above 0"),
             "min_std": (0 <= self.min_std <= self.max_std, f"lie in [0, max_std={self.max_std}]"),
@@ -85,7 +90,7 @@ class Search:
         if gradient:
             rules["choose"] = (rules["choose"][0], "be 'best' with method='gradient'")
         for name in ("std", "low", "high"):
-            if len(each(getattr(self, name))) != self.dim:
+            if self.dim and len(each(getattr(self, name))) != self.dim:
                 rules[name] = (False, f"be a number or a tuple of dim={self.dim}")
         for name, (good, would_do) in rules.items():
             if not good:

@@ -105,6 +105,20 @@ def test_a_predictor_that_looks_back_is_told_how_far(field, value, named):
     assert caught.value.field == f"config.model.level.bottom.{named}"
 
 
+@pytest.mark.parametrize(("std", "valid"), [((0.5, 2.0), True), ((0.5, 2.0, 1.0), False)])
+def test_a_standard_deviation_may_differ_by_action(std, valid):
+    config, actions = lewm.get_config("debug"), ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))
+    with config.ignore_type():
+        config.eval.search.bottom.std = std
+    model = nnx.jit(lambda: Experiment(config, dataclasses.replace(SPEC, actions=actions)).init(nnx.Rngs(0)))()
+    if valid:
+        assert make_settings(config, model)[0].std == std
+        return
+    with pytest.raises(ConfigError, match="tuple of dim=2") as caught:
+        make_settings(config, model)
+    assert caught.value.field == "config.eval.search.bottom"
+
+
 def test_plans_go_on_from_the_latents_that_a_predictor_looks_back_on():
     """Six steps of an episode whose frames are given, with a plan every second step."""
     config, actions = lewm.get_config("debug"), ActionSpec("continuous", 2, (-2.0, -2.0), (2.0, 2.0))
