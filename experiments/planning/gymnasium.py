@@ -86,7 +86,7 @@ class GymnasiumPlanning(PlanningEvaluation):
                 self.source, self.reached, options.num_tasks, options.offset, options.num_steps, options.task_seed
             )
         except UserError as error:
-            raise UserError(f"config.eval.plan: {error}") from error
+            raise ConfigError("config.eval.plan", f"config.eval.plan: {error}") from error
         self.steps = options.num_steps
         starts = [[self.source.seed(task.unit), len(task.actions)] for task in self.tasks]
         self.digest = of_value({"record": dict(run.spec.record), "offset": options.offset, "tasks": starts})

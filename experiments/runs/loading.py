@@ -19,7 +19,7 @@ from experiments.training.state import abstract_model
 from world_models.checkpointing import checkpoints
 from world_models.core import sharding as parallel
 from world_models.core import specs
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.core.types import Array
 from world_models.data.dataset import Dataset
 
@@ -65,10 +65,11 @@ class LoadedRun:
         mine, theirs = self.spec, windows.spec
         same_actions = (mine.actions.kind, mine.actions.size) == (theirs.actions.kind, theirs.actions.size)
         if mine.frame_shape != theirs.frame_shape or not same_actions:
-            raise UserError(
+            raise ConfigError(
+                "config.data.dataset",
                 f"config.data.dataset={windows.name!r} has frames {theirs.frame_shape} and {theirs.actions.size} "
                 f"{theirs.actions.kind} actions; the model of {self.workdir} was trained on {mine.frame_shape} and "
-                f"{mine.actions.size} {mine.actions.kind} ones."
+                f"{mine.actions.size} {mine.actions.kind} ones.",
             )
         return windows
 

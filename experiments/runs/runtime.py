@@ -10,7 +10,7 @@ import sys
 import jax
 from absl import logging
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError
 
 
 def setup(xla_flags: str = "") -> None:
@@ -27,7 +27,10 @@ def setup(xla_flags: str = "") -> None:
     """
     for flag in xla_flags.split():
         if not flag.startswith("--xla_"):
-            raise UserError(f"config.runtime.xla_flags has {flag!r}, which is no flag of XLA: each begins with --xla_.")
+            raise ConfigError(
+                "config.runtime.xla_flags",
+                f"config.runtime.xla_flags has {flag!r}, which is no flag of XLA: each begins with --xla_.",
+            )
         name = "LIBTPU_INIT_ARGS" if flag.startswith("--xla_tpu") else "XLA_FLAGS"
         before = os.environ.get(name, "").split()
         if flag not in before:

@@ -10,7 +10,7 @@ import grain
 import jax
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.core.specs import Spec
 from world_models.data.dataset import Dataset
 
@@ -34,14 +34,19 @@ class Mixture(Dataset):
           UserError: if they cannot, or a weight is not above 0.
         """
         if not parts or len(parts) != len(weights) or not all(0 < weight < np.inf for weight in weights):
-            raise UserError(f"config.data.mixture: {len(parts)} data sets need a weight above 0 each, not {weights}.")
+            raise ConfigError(
+                "config.data.mixture",
+                f"config.data.mixture: {len(parts)} data sets need a weight above 0 each, not {weights}.",
+            )
         self._parts = tuple(parts)
         self.weights = tuple(float(weight / sum(weights)) for weight in weights)
         self._ends = np.cumsum([len(part) for part in parts])
         try:
             self._spec = functools.reduce(lambda spec, part: spec.merged(part.spec), parts[1:], parts[0].spec)
         except UserError as error:
-            raise UserError(f"config.data.mixture of {', '.join(part.name for part in parts)}: {error}.") from error
+            raise ConfigError(
+                "config.data.mixture", f"config.data.mixture of {', '.join(part.name for part in parts)}: {error}."
+            ) from error
 
     def __len__(self) -> int:
         return int(self._ends[-1])

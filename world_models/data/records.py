@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from world_models.core.errors import UserError, config_error
+from world_models.core.errors import ConfigError, UserError, config_error
 
 _TFRECORD_HEADER, _TFRECORD_FOOTER = 12, 4  # length and its checksum before the bytes, their checksum after
 
@@ -219,22 +219,27 @@ def open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
         array_record and tfrecord.
     """
     if builder.info.splits is None or split.split("[")[0] not in builder.info.splits:
-        raise UserError(
-            f"config.data: {builder.data_path} has no split {split!r}; it has {sorted(builder.info.splits or ())}."
+        raise ConfigError(
+            "config.data",
+            f"config.data: {builder.data_path} has no split {split!r}; it has {sorted(builder.info.splits or ())}.",
         )
     info = builder.info.splits[split]
     if info.num_examples == 0:
-        raise UserError(f"config.data: split {split!r} of {builder.data_path} is empty.")
+        raise ConfigError("config.data", f"config.data: split {split!r} of {builder.data_path} is empty.")
     for part in info.file_instructions:
         if not pathlib.Path(part.filename).exists():
-            raise UserError(f"config.data: {part.filename} is missing, so the data set is half-written: make it again.")
+            raise ConfigError(
+                "config.data",
+                f"config.data: {part.filename} is missing, so the data set is half-written: make it again.",
+            )
     file_format = builder.info.file_format.value
     if file_format == "array_record":
         return ArrayRecords(info.file_instructions)
     if file_format == "tfrecord":
         return TFRecords(info.file_instructions)
-    raise UserError(
-        f"config.data: {builder.data_path} is stored as {file_format}; array_record and tfrecord can be read."
+    raise ConfigError(
+        "config.data",
+        f"config.data: {builder.data_path} is stored as {file_format}; array_record and tfrecord can be read.",
     )
 
 

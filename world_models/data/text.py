@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from world_models.core.errors import UserError, config_error
+from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.core.specs import TextSpec
 from world_models.core.types import TextBatch
 from world_models.data import fields, records, rlds, schema
@@ -67,7 +67,7 @@ def read_documents(
     else:
         texts = _divided([text for file in files for text in _documents(file, text_key)], splits)
     if split not in texts:
-        raise UserError(f"config.data: {dataset} has no split {split!r}; it has {list(texts)}.")
+        raise ConfigError("config.data", f"config.data: {dataset} has no split {split!r}; it has {list(texts)}.")
     return Documents(str(dataset), _fingerprint(files), texts[split])
 
 

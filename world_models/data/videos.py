@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.data.episodes import Episode, encode
 
 SUFFIXES = (".mp4", ".gif", ".webm", ".mkv", ".avi", ".mov")
@@ -38,10 +38,16 @@ class VideoSource:
         """Finds the files and checks the actions."""
         folder = pathlib.Path(self.folder).expanduser()
         if not self.folder or not folder.is_dir():
-            raise UserError(f"config.record.videos={self.folder!r} is no folder: name one with {', '.join(SUFFIXES)}.")
+            raise ConfigError(
+                "config.record.videos",
+                f"config.record.videos={self.folder!r} is no folder: name one with {', '.join(SUFFIXES)}.",
+            )
         self._files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
         if not self._files:
-            raise UserError(f"config.record.videos={self.folder!r} holds no video: put {', '.join(SUFFIXES)} there.")
+            raise ConfigError(
+                "config.record.videos",
+                f"config.record.videos={self.folder!r} holds no video: put {', '.join(SUFFIXES)} there.",
+            )
         self.num_units = len(self._files)
         tables = [read_actions(path) for path in self._files]
         with_actions = [table is not None for table in tables]

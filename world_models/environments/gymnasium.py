@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError
 from world_models.data.episodes import Episode, encode
 from world_models.environments.policies import Act, make_policy
 
@@ -66,18 +66,27 @@ def make(name: str, kwargs: dict[str, Any], modules: tuple[str, ...] = (), obser
         for needed in (*modules, *([module] if module else [])):
             importlib.import_module(needed)
     except ImportError as error:
-        raise UserError(f"config.record.environment={name!r} needs {error.name!r}: {install}") from error
+        raise ConfigError(
+            "config.record.environment", f"config.record.environment={name!r} needs {error.name!r}: {install}"
+        ) from error
     try:
         render = {"render_mode": "rgb_array"} if observation == "render" else {}
         return gymnasium.make(name, **{**render, **kwargs})
     except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"config.record.environment={name!r} lacks a package ({error}): {install}") from error
+        raise ConfigError(
+            "config.record.environment", f"config.record.environment={name!r} lacks a package ({error}): {install}"
+        ) from error
     except gymnasium.error.UnregisteredEnv as error:
         near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.5)
         hint = f"near it: {', '.join(near)}" if near else "put the module that registers it into config.record.modules"
-        raise UserError(f"config.record.environment={name!r} is unknown; {hint}.") from error
+        raise ConfigError(
+            "config.record.environment", f"config.record.environment={name!r} is unknown; {hint}."
+        ) from error
     except (TypeError, ValueError) as error:
-        raise UserError(f"config.record.environment_kwargs={kwargs} do not suit {name!r}: {error}") from error
+        raise ConfigError(
+            "config.record.environment_kwargs",
+            f"config.record.environment_kwargs={kwargs} do not suit {name!r}: {error}",
+        ) from error
 
 
 @dataclasses.dataclass
@@ -138,8 +147,9 @@ class GymnasiumSource:
             if image.shape[-1] in (1, 3):
                 return np.broadcast_to(image, (*image.shape[:2], 3))
         other = {"render": "observation", "observation": "render"}[self.observation]
-        raise UserError(
-            f"config.record.observation={self.observation!r} of {self.environment!r} is no image: try {other!r}."
+        raise ConfigError(
+            "config.record.observation",
+            f"config.record.observation={self.observation!r} of {self.environment!r} is no image: try {other!r}.",
         )
 
     def seed(self, unit: int) -> int:
@@ -212,9 +222,10 @@ def describe_actions(space: Any, name: str) -> dict[str, Any]:
         finite = bool(np.isfinite(low).all() and np.isfinite(high).all())
         bounds = {"low": low.tolist() if finite else [], "high": high.tolist() if finite else []}
         return {"kind": "continuous", "size": len(low), **bounds}
-    raise UserError(
+    raise ConfigError(
+        "config.record.environment",
         f"config.record.environment={name!r} has actions of space {space}, which models here do not take: "
-        "Discrete, Box and MultiBinary work; wrap the environment to give one of them."
+        "Discrete, Box and MultiBinary work; wrap the environment to give one of them.",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, config_error
 
 Act = Callable[[Any], Any]  # observation -> action
 Policy = Callable[[Any, np.random.Generator], Act]  # (environment, rng) -> Act
@@ -45,14 +45,15 @@ def make_policy(name: str, repeat_probability: float) -> Policy:
         return uniform
     if name == "sticky":
         if not 0 <= repeat_probability < 1:
-            raise UserError(f"config.record.repeat_probability={repeat_probability} must be at least 0 and below 1.")
+            raise config_error("config.record.repeat_probability", repeat_probability, "be at least 0 and below 1")
         return sticky(repeat_probability)
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
+        raise ConfigError(
+            "config.record.policy",
             f"config.record.policy={name!r} is neither 'random' nor 'sticky' nor a 'package.module:function' that can "
-            f"be imported ({error})."
+            f"be imported ({error}).",
         ) from error
     return found

@@ -28,7 +28,7 @@ import numpy as np
 
 from experiments.runs.files import ROOT
 from experiments.tools.benchmarks import common
-from experiments.tools.benchmarks.mae_steps import SIZES
+from experiments.tools.benchmarks.mae_sizes import SIZES
 from world_models.core.errors import UserError
 
 # Variables of glibc: what `runtime.disable_malloc_trim` sets, and a default value that stops that function.

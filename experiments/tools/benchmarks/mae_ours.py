@@ -12,7 +12,7 @@ from flax import nnx
 
 from experiments.runs import runtime
 from experiments.tools.benchmarks.common import matmul_ceiling
-from experiments.tools.benchmarks.mae_steps import BETAS, LEARNING_RATE, WEIGHT_DECAY, Size, images
+from experiments.tools.benchmarks.mae_sizes import BETAS, LEARNING_RATE, WEIGHT_DECAY, Size, images
 from experiments.training import state
 from world_models.core.flops import count_flops
 from world_models.models.masked_autoencoder import targets

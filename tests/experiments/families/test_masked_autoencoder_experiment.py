@@ -1,5 +1,6 @@
 """The masked autoencoder as an experiment: trained, probed, drawn, and the same on any mesh."""
 
+import html
 import json
 import os
 import subprocess

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, config_error
 
 if TYPE_CHECKING:  # TFDS takes seconds to import, and worker processes of a recording look in here
     from world_models.data.sources.collection import Collection
@@ -43,12 +43,13 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
     name = options["source"]
     for field in FIELDS[name]:
         if field not in options:
-            raise UserError(
-                f"config.record.{field} is missing: the source {name!r} needs {', '.join(FIELDS[name])} there."
+            raise ConfigError(
+                f"config.record.{field}",
+                f"config.record.{field} is missing: the source {name!r} needs {', '.join(FIELDS[name])} there.",
             )
     size = tuple(options["image_size"])
     if len(size) != 2 or min(size) < 1:
-        raise UserError(f"config.record.image_size={size} must be (height, width), both at least 1.")
+        raise config_error("config.record.image_size", size, "be (height, width), both at least 1")
     seed, limit = options["seed"], options["num_episodes"]
     _check_least(options, "seed", 0)
     _check_least(options, "num_episodes", 1 if name in ("moving_digits", *_WORLDS) else 0)
@@ -72,16 +73,17 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
     _check_least(options, "num_frames", 1)
     _check_least(options, "num_objects", 1)
     if not 0 < options["speed"] <= min(size) / 2:
-        raise UserError(
+        raise ConfigError(
+            "config.record.speed",
             f"config.record.speed={options['speed']} must be above 0 and at most half of the smaller side of "
-            f"image_size={size}: digits that stand still, or jump farther, have no direction."
+            f"image_size={size}: digits that stand still, or jump farther, have no direction.",
         )
     if options["digits"] not in ("mnist", "fashion_mnist"):
-        raise UserError(f"config.record.digits={options['digits']!r} must be 'mnist' or 'fashion_mnist'.")
+        raise config_error("config.record.digits", options["digits"], "be 'mnist' or 'fashion_mnist'")
     scene = moving_digits.Scene(size, options["num_frames"], options["num_objects"], float(options["speed"]), seed)
     return moving_digits.collection(scene, limit, options["digits"], dict(options["splits"]))
 
 
 def _check_least(options: Mapping[str, Any], field: str, least: int) -> None:
     if options[field] < least:
-        raise UserError(f"config.record.{field}={options[field]} must be at least {least}.")
+        raise config_error(f"config.record.{field}", options[field], f"be at least {least}")

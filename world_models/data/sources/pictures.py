@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.data import rlds
 from world_models.data.episodes import encode
 from world_models.data.sources import packages
@@ -103,14 +103,15 @@ def folder(path: str, image_size: tuple[int, int], limit: int, fractions: dict[s
     top = pathlib.Path(path).expanduser()
     below = sorted(p for p in top.iterdir() if p.is_dir()) if path and top.is_dir() else []
     if not below:
-        raise UserError(f"config.record.images={path!r} must be a folder that holds a folder of images for each class.")
+        raise config_error("config.record.images", path, "be a folder that holds a folder of images for each class")
     is_split = len({SPLIT_FOLDERS.get(p.name, "") for p in below} - {""}) == len(below)
     tops = {SPLIT_FOLDERS[p.name]: p for p in below} if is_split else {"": top}
     files = {name: sorted(p for p in t.glob("*/**/*") if p.suffix.lower() in SUFFIXES) for name, t in tops.items()}
     empty = next((tops[name] for name, found in files.items() if not found), None)
     if empty is not None:
-        raise UserError(
-            f"config.record.images={path!r}: there is no {', '.join(SUFFIXES)} in a class folder of {empty}."
+        raise ConfigError(
+            "config.record.images",
+            f"config.record.images={path!r}: there is no {', '.join(SUFFIXES)} in a class folder of {empty}.",
         )
     class_of = lambda file, name: file.relative_to(tops[name]).parts[0]
     classes = sorted({class_of(file, name) for name, found in files.items() for file in found})

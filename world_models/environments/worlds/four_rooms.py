@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import ActionSpec, Array
 from world_models.environments.world import Task, Trajectory
 from world_models.environments.worlds import drawing
@@ -298,4 +298,4 @@ def collect(key: Array, num_frames: int, expert_share: float) -> Trajectory:
 def check(options: dict) -> None:
     """Raises UserError for options of `collect`, fields of `config.record`, that are invalid."""
     if not 0 <= options["expert_share"] <= 1:
-        raise UserError(f"config.record.expert_share={options['expert_share']} must be from 0 to 1.")
+        raise config_error("config.record.expert_share", options["expert_share"], "be from 0 to 1")

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
 from world_models.core.types import ActionSpec, Array
 from world_models.environments.world import Task, Trajectory
 from world_models.environments.worlds import drawing, maze_maps
@@ -248,10 +248,10 @@ def collect(key: Array, num_frames: int, maze: str, policy: str, noise: float, a
 def check(options: dict) -> None:
     """Raises UserError for options of `collect`, fields of `config.record`, that are invalid."""
     if options["maze"] not in maze_maps.MAPS:
-        raise UserError(f"config.record.maze={options['maze']!r} must be one of {', '.join(maze_maps.MAPS)}.")
+        raise config_error("config.record.maze", options["maze"], f"be one of {', '.join(maze_maps.MAPS)}")
     if options["policy"] not in PointMaze.POLICIES:
-        raise UserError(f"config.record.policy={options['policy']!r} must be 'navigate' or 'stitch'.")
+        raise config_error("config.record.policy", options["policy"], "be 'navigate' or 'stitch'")
     if options["action_repeat"] < 1:
-        raise UserError(f"config.record.action_repeat={options['action_repeat']} must be at least 1.")
+        raise config_error("config.record.action_repeat", options["action_repeat"], "be at least 1")
     if options["noise"] < 0:
-        raise UserError(f"config.record.noise={options['noise']} must be at least 0.")
+        raise config_error("config.record.noise", options["noise"], "be at least 0")

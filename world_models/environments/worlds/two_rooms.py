@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erfinv
 
-from world_models.core.errors import UserError
+from world_models.core.errors import config_error
 from world_models.core.types import ActionSpec, Array
 from world_models.environments.world import Task, Trajectory
 from world_models.environments.worlds import drawing
@@ -308,6 +308,6 @@ def collect(key: Array, num_frames: int, cross_rate: float, wall: str) -> Trajec
 def check(options: dict) -> None:
     """Raises UserError for options of `collect`, fields of `config.record`, that are invalid."""
     if not 0 <= options["cross_rate"] <= 1:
-        raise UserError(f"config.record.cross_rate={options['cross_rate']} must be from 0 to 1.")
+        raise config_error("config.record.cross_rate", options["cross_rate"], "be from 0 to 1")
     if options["wall"] not in ("random", "fixed"):
-        raise UserError(f"config.record.wall={options['wall']!r} must be 'random' or 'fixed'.")
+        raise config_error("config.record.wall", options["wall"], "be 'random' or 'fixed'")
