@@ -13,6 +13,8 @@ if os.environ.setdefault("JAX_PLATFORMS", "cpu") != "cpu":  # what tests compare
 # Tests compile more than they compute: what they start in turn takes this over, unless it sets flags of its own.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
+# Hundreds of small programs, 20 to 300 ms each, are the same in every test run: a command keeps only the longer ones.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import jax
@@ -39,6 +41,34 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     runtime.setup()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
+    jax.monitoring.register_event_duration_secs_listener(_count)
+
+
+COMPILATIONS = [0, 0.0]  # programs that the test processes compiled or read from the cache, and seconds
+
+
+def _count(event, seconds, **_):
+    if event.endswith("backend_compile_duration"):
+        COMPILATIONS[0] += 1
+        COMPILATIONS[1] += seconds
+
+
+def pytest_sessionfinish(session):
+    """Hands the count of a worker process over to the one that prints the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["compilations"] = COMPILATIONS
+
+
+def pytest_testnodedown(node):
+    """Adds the count of a worker process."""
+    for i, more in enumerate(getattr(node, "workeroutput", {}).get("compilations", ())):
+        COMPILATIONS[i] += more
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tells how much of the time went to compilation in the test processes themselves."""
+    count, seconds = COMPILATIONS
+    terminalreporter.write_line(f"{count} programs compiled or read from the cache in {seconds:.0f} s")
 
 
 @pytest.fixture(autouse=True, scope="session")

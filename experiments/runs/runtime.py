@@ -40,7 +40,8 @@ def setup(xla_flags: str = "") -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         root = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(root / "world_models" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def disable_malloc_trim() -> bool:
