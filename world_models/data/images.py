@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import tensorflow_datasets as tfds
 
 from world_models.data.records import DamagedRecord
 
@@ -24,6 +25,21 @@ def decoded(image: bytes | np.ndarray, channels: int | None) -> np.ndarray:
     if pixels is None:
         raise DamagedRecord("a frame cannot be decoded")
     return pixels if channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def as_declared(image: bytes | np.ndarray, feature: tfds.features.Image) -> np.ndarray:
+    """An encoded image with the channels and the type that its feature declares; arrays as they are.
+
+    Raises:
+      DamagedRecord: if it cannot be decoded.
+    """
+    channels = feature.shape[-1]
+    if (feature.np_dtype == np.uint8 and channels in (1, 3)) or not isinstance(image, bytes):
+        return decoded(image, channels)
+    try:
+        return feature.decode_example_np(image)
+    except Exception as error:
+        raise DamagedRecord(f"an image cannot be decoded: {str(error)[:120]}") from error
 
 
 def shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

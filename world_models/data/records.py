@@ -1,7 +1,6 @@
 """Random access to the records of a TFDS data set on disk, ArrayRecord or TFRecord, without TensorFlow."""
 
 import abc
-import hashlib
 import pathlib
 import struct
 import threading
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from world_models.core.errors import ConfigError, UserError, config_error
+from world_models.core.errors import ConfigError, UserError
 
 _TFRECORD_HEADER, _TFRECORD_FOOTER = 12, 4  # length and its checksum before the bytes, their checksum after
 
@@ -53,12 +52,16 @@ class DamagedRecords:
 
 
 class Records(abc.ABC):
-    """The records that TFDS file instructions name, under one index."""
+    """The records that TFDS file instructions name, under one index.
+
+    Attributes:
+      parts: the instructions: file, first record and number of records of each.
+    """
 
     def __init__(self, instructions: Sequence[tfds.core.utils.shard_utils.FileInstruction]):
         """`instructions` say how many records each file has, as TFDS noted when it was written."""
-        self._parts = list(instructions)
-        self._ends = np.cumsum([part.take for part in self._parts])
+        self.parts = list(instructions)
+        self._ends = np.cumsum([part.take for part in self.parts])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -66,7 +69,7 @@ class Records(abc.ABC):
     def place(self, index: int) -> tuple[str, int]:
         """(file, number of the record in that file, from 0)."""
         part = int(np.searchsorted(self._ends, index, side="right"))
-        of = self._parts[part]
+        of = self.parts[part]
         return str(of.filename), int(of.skip + index - (self._ends[part] - of.take))
 
     def __getitem__(self, index: int) -> bytes:
@@ -106,7 +109,7 @@ class ArrayRecords(Records):
     def __init__(self, instructions):
         """Opens the files that `instructions` name."""
         super().__init__(instructions)
-        self._source = ArrayRecordDataSource(self._parts)
+        self._source = ArrayRecordDataSource(self.parts)
 
     def many(self, indices: Sequence[int]) -> list[bytes | None]:
         """The bytes of several records, in one call, which is much faster; None for one that cannot be read."""
@@ -127,7 +130,7 @@ class TFRecords(Records):
     def __init__(self, instructions):
         """Scans the files that `instructions` name."""
         super().__init__(instructions)
-        self._offsets = {part.filename: _tfrecord_offsets(part.filename) for part in self._parts}
+        self._offsets = {part.filename: _tfrecord_offsets(part.filename) for part in self.parts}
 
     def _read(self, index: int) -> bytes:
         filename, number = self.place(index)
@@ -164,53 +167,6 @@ def _tfrecord_offsets(filename: str) -> list[tuple[int, int]]:
     return places
 
 
-def find_builder(name: str) -> tfds.core.DatasetBuilder:
-    """Opens a TFDS data set that is already on disk.
-
-    Args:
-      name: a directory that holds `dataset_info.json` (or one below it does, as in `name/version`), or a TFDS name
-        such as "fashion_mnist" or "robo_set:0.1.0" under the TFDS data directory.
-
-    Raises:
-      ConfigError: if there is no such data set, or it is unfinished.
-    """
-    path = pathlib.Path(name).expanduser()
-    if path.is_file():
-        raise config_error("config.data.dataset", name, "be the directory or the TFDS name of a data set, not a file")
-    if path.is_dir():
-        found = sorted(path.glob("dataset_info.json")) or sorted(path.glob("*/dataset_info.json"))
-        found = found or sorted(path.glob("*/*/dataset_info.json"))
-        if not found:
-            state = "holds no dataset_info.json" if any(path.iterdir()) else "is empty"
-            valid = f"be a finished TFDS data set, and it {state}: record it again, or name another directory"
-            raise config_error("config.data.dataset", name, valid)
-        try:
-            return tfds.builder_from_directory(found[-1].parent)
-        except Exception as error:
-            raise config_error("config.data.dataset", name, f"be a TFDS data set ({error})") from error
-    if path.is_absolute() or (len(path.parts) > 1 and not _is_tfds_name(name)):
-        valid = f"exist{_partial_hint(path)}: record it (launch.py record), or name a data set that is there"
-        raise config_error("config.data.dataset", name, valid)
-    try:
-        return tfds.builder(name, try_gcs=False)
-    except Exception as error:
-        valid = "be a directory, or the name of a TFDS data set that is prepared on this machine"
-        raise config_error("config.data.dataset", name, valid) from error
-
-
-def _is_tfds_name(name: str) -> bool:
-    try:
-        tfds.builder_cls(name)
-    except Exception:
-        return False
-    return True
-
-
-def _partial_hint(path: pathlib.Path) -> str:
-    partial = path.with_name(path.name + ".partial")
-    return f" (an unfinished recording is in {partial}: launch.py record finishes it)" if partial.exists() else ""
-
-
 def open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
     """The serialized examples of a split.
 
@@ -241,21 +197,3 @@ def open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
         "config.data",
         f"config.data: {builder.data_path} is stored as {file_format}; array_record and tfrecord can be read.",
     )
-
-
-def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
-    """A hex digest that changes when the data do: names, sizes, and the first and last 64 KiB of every file."""
-    digest = hashlib.sha256()
-    for path in sorted(pathlib.Path(builder.data_path).iterdir()):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}\n".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(1 << 16))
-            file.seek(max(0, size - (1 << 16)))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
-def fingerprint_without(whole: str, damaged: Sequence[int]) -> str:
-    """The fingerprint of data without these records: to a run they are other data."""
-    return hashlib.sha256(f"{whole} without {list(damaged)}".encode()).hexdigest()[:16]

@@ -9,6 +9,11 @@ import tensorflow_datasets as tfds
 from world_models.core.errors import config_error
 from world_models.core.types import ActionSpec
 
+LARGEST = 1e6
+"""Actions, and bounds of actions, beyond this size mean nothing: simulators write 1e10 or the largest float there."""
+MOST_ACTIONS = 1 << 16
+"""Larger integers are hardly the numbers of discrete actions."""
+
 
 def column(features, steps: dict, key: str) -> np.ndarray | None:
     """The values of one field for all steps, decoded unless it is an image.
@@ -58,13 +63,18 @@ def find_image(features, key: str, name: str):
     """(path, feature) of the frames: under `key`, or under its last part for data sets of single images.
 
     Raises:
-      ConfigError: if there is no image under either.
+      ConfigError: if there is no image under either, naming those that there are.
     """
+    is_image = lambda feature: (
+        isinstance(feature, tfds.features.Tensor | tfds.features.Image) and len(feature.shape) == 3
+    )
     for candidate in (key, key.split("/")[-1]):
         feature = _feature(features, candidate)
-        if feature is not None and len(feature.shape or ()) == 3:
+        if is_image(feature):
             return candidate, feature
-    raise config_error("config.data.image_key", key, f"be the path of an image in {name}, which has {paths(features)}")
+    there = [path for path in paths(features) if is_image(_feature(features, path))]
+    has = f"which has {there}" if there else f"which has no image, only {paths(features)}"
+    raise config_error("config.data.image_key", key, f"be the path of an image in {name}, {has}")
 
 
 def observations(features, keys: Iterable[str], name: str) -> dict[str, Any]:
@@ -145,19 +155,25 @@ def action_spec(name: str, index: dict[str, np.ndarray], declared: dict | None, 
     Args:
       name: what to call the data in messages.
       index: "low" and "high": smallest and largest actions, int [] (discrete) or float [dim] (continuous).
-      declared: `{"size": n, "low": [...], "high": [...]}` of the data set's metadata, or None.
+      declared: `{"size": n, "low": [...], "high": [...]}` of the data set's metadata, or None; where a bound is beyond
+        `LARGEST` or not finite, the dimension has those of its actions.
       num_actions: size of a discrete space; 0 for the declared size, or else the largest action + 1.
 
     Raises:
-      ConfigError: if discrete actions lie outside the space.
+      ConfigError: if discrete actions lie outside the space, or go beyond `MOST_ACTIONS` undeclared.
     """
     low, high = index["low"], index["high"]
     if low.ndim == 0:
-        size = num_actions or (declared or {}).get("size") or int(high) + 1
+        size = num_actions or (declared or {}).get("size")
+        if not size and int(high) >= MOST_ACTIONS:
+            raise config_error("config.data.num_actions", 0, f"be set: the actions of {name} go up to {high}")
+        size = size or int(high) + 1
         if int(high) >= size or int(low) < 0:
             valid = f"fit the actions of {name}, which are {low} to {high}"
             raise config_error("config.data.num_actions", size, valid)
         return ActionSpec("discrete", int(size))
     if declared and len(declared.get("low", ())) == len(low):
-        low, high = np.array(declared["low"]), np.array(declared["high"])
+        bounds = np.array([declared["low"], declared["high"]], float)
+        says_something = np.all(np.abs(bounds) <= LARGEST, axis=0)  # false for NaN too
+        low, high = np.where(says_something, bounds, [low, high])
     return ActionSpec("continuous", len(low), tuple(low.astype(float).tolist()), tuple(high.astype(float).tolist()))

@@ -1,17 +1,18 @@
 """Episodes of an RLDS data set (or images of a plain one) on disk, by index, with the spec that models need."""
 
-import os
-import pathlib
-import zipfile
+import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from world_models.core.errors import UserError, config_error
+from world_models.core.errors import config_error
 from world_models.core.specs import ArraySpec, VideoSpec
-from world_models.data import fields, images, records, schema
+from world_models.data import builders, fields, fingerprints, images, index, schema
+from world_models.data.columns import Columns
+from world_models.data.frames import Frames
 from world_models.data.records import DamagedRecord, DamagedRecords
 
 
@@ -62,38 +63,51 @@ class Episodes:
         Raises:
           UserError: if the data are missing, empty, half-written, of another schema or more damaged than that.
         """
-        builder = records.find_builder(dataset)
+        builder = builders.find_builder(dataset)
         self.name = str(builder.data_path)
-        self.fingerprint = records.fingerprint(builder)
         self._features = builder.info.features
-        self._records = records.open_records(builder, split)
-        self._is_rlds = "steps" in self._features
-        self._step_features = self._features["steps"].feature if self._is_rlds else self._features
-        self._image_key, self._image = schema.find_image(self._step_features, image_key, self.name)
-        self._action_keys = [key.strip() for key in action_key.split(",")]
-        if not self._is_rlds or (self._action_keys == ["action"] and "action" not in self._step_features):
-            self._action_keys = []
+        keys = {"image_key": image_key, "action_key": action_key, "observation_keys": tuple(observation_keys)}
+        open_columns = functools.partial(Columns, builder, **keys)
+        self._columns = columns = open_columns(split)
+        self._frames = Frames.of(columns.image, columns.image_key, self.name)
         self._size = tuple(image_size) if image_size else None
-        shape = self._size or self._image.shape[:2]
+        shape = self._size or self._frames.shape[:2]
         if None in shape:
             valid = f"be (height, width): the frames of {self.name} vary in size"
             raise config_error("config.data.image_size", image_size, valid)
-        self._observations = schema.observations(self._step_features, observation_keys, self.name)
-        self._damage = DamagedRecords(self._records, max_damaged)
+        self._damage = DamagedRecords(columns.records, max_damaged)
         self._labels: dict[str, np.ndarray] = {}
-        index = self._index(split)
-        self.lengths = index["lengths"]
-        if len(index["damaged"]):  # other windows, so to a run these are other data
-            self.fingerprint = records.fingerprint_without(self.fingerprint, index["damaged"].tolist())
+        self.fingerprint = fingerprints.of_dataset(builder)
+        own = index.find(columns, self._frames, self._damage, self.fingerprint)
+        self.lengths = own["lengths"]
         metadata = dict(builder.info.metadata or {})
-        classes = schema.num_classes(self._step_features, self._action_keys)
-        actions = schema.action_spec(self.name, index, metadata.get("action"), num_actions or classes)
-        observations = {key: ArraySpec(f.shape, np.dtype(f.np_dtype).name) for key, f in self._observations.items()}
-        frame_shape = (*shape, self._image.shape[-1] or 3)
+        num_actions = num_actions or schema.num_classes(columns.features, columns.action_keys)
+        is_sized = num_actions or metadata.get("action") or not columns.action_keys
+        if self._frames.is_measured or (own["low"].ndim == 0 and not is_sized):
+            others = [open_columns(name) for name, n in _sizes(builder).items() if n and name != split]
+            own |= self._ranges(own, others, max_damaged)
+        if len(own["damaged"]):  # other windows, so to a run these are other data
+            self.fingerprint = fingerprints.without(self.fingerprint, own["damaged"].tolist())
+        if self._frames.note:
+            logging.getLogger(__name__).warning("%s: %s.", self.name, self._frames.note)
+        actions = schema.action_spec(self.name, own, metadata.get("action"), num_actions)
+        observations = {key: ArraySpec(f.shape, np.dtype(f.np_dtype).name) for key, f in columns.observations.items()}
+        frame_shape = (*shape, self._frames.shape[-1])
         self.spec = VideoSpec(frame_shape, actions, metadata.get("record", {}), observations=observations)
         arrays = [ArraySpec(frame_shape, "uint8"), *observations.values()]
         decoded = int(self.lengths.sum()) * sum(int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize for x in arrays)
         self._cache: dict[int, dict[str, np.ndarray]] | None = {} if decoded <= cache_bytes else None
+
+    def _ranges(self, own: dict[str, np.ndarray], others: list[Columns], max_damaged: int) -> dict[str, np.ndarray]:
+        """The index entries that all splits decide together, so that they agree; also decides the scale of frames."""
+        fingerprint, frames = self.fingerprint, self._frames
+        damages = [DamagedRecords(each.records, max_damaged) for each in others]
+        ranges = index.merged(
+            [own, *(index.find(each, frames, damage, fingerprint) for each, damage in zip(others, damages))]
+        )
+        if frames.is_measured:
+            self._frames = frames.scaled(*ranges["values"], bool(ranges["whole"]), self.name)
+        return ranges if own["low"].ndim == 0 else {}
 
     @property
     def damaged(self) -> dict[int, str]:
@@ -164,62 +178,28 @@ class Episodes:
 
     def _values(self, path: str, convert: Callable[[Any], Any]) -> list[Any]:
         """A field of every example, converted; None where it cannot be read."""
-        return fields.read(self._records, self._features, path, convert, self._damage.add)
-
-    def _columns(self, episode: int) -> dict[str, np.ndarray | None]:
-        """The fields that clips are made of, by path, for all steps of an episode; images as they are on disk."""
-        record = self._records[episode]
-        skip = tfds.decode.SkipDecoding()
-        try:
-            decoders = {"steps": skip} if self._is_rlds else {self._image_key: skip}
-            example = self._features.deserialize_example_np(record, decoders=decoders)
-            if self._is_rlds:
-                steps = example["steps"]
-            else:
-                steps = {self._image_key: np.array([example[self._image_key]], dtype=object)}
-            keys = (self._image_key, *self._action_keys, *self._observations, "reward", "is_terminal")
-            columns = {key: schema.column(self._step_features, steps, key) for key in keys}
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise DamagedRecord(str(error)[:120]) from error
-        lengths = {key: len(values) for key, values in columns.items() if values is not None}
-        if len(set(lengths.values())) > 1:
-            raise DamagedRecord(f"its fields differ in length: {lengths}")
-        return columns
+        return fields.read(self._columns.records, self._features, path, convert, self._damage.add)
 
     def _decode(self, episode: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        columns = self._columns(episode)
-        images = columns[self._image_key]
-        length = len(images)
+        own = self._columns
+        columns = own.read(episode)
+        stored = columns[own.image_key]
+        length = len(stored)
         if length != self.lengths[episode]:
             raise DamagedRecord(f"it has {length} steps, and had {self.lengths[episode]} when the data were indexed")
         place = np.arange(start, stop)
-        observations = {key: self._observation(key, columns[key][start:stop]) for key in self._observations}
+        observations = {key: self._observation(key, columns[key][start:stop]) for key in own.observations}
         return observations | {
-            "frames": np.stack([self._frame(image) for image in images[start:stop]]),
-            "actions": self._actions(columns)[start:stop].astype(self.spec.actions.dtype),
-            "rewards": _or_zeros(columns["reward"], length, np.float32)[start:stop],
+            "frames": np.stack([self._frame(image) for image in stored[start:stop]]),
+            "actions": own.actions(columns)[start:stop].astype(self.spec.actions.dtype),
+            "rewards": own.rewards(columns)[start:stop],
             "is_first": place == 0,
             "is_last": place == length - 1,
-            "is_terminal": _or_zeros(columns["is_terminal"], length, np.bool_)[start:stop],
+            "is_terminal": _or_false(columns["is_terminal"], length)[start:stop],
         }
 
-    def _actions(self, columns: dict[str, np.ndarray | None]) -> np.ndarray:
-        """Actions of a whole episode: int [time] or float32 [time, dim]; zeros where the data have none."""
-        length, found = len(columns[self._image_key]), [columns[key] for key in self._action_keys]
-        for key, values in zip(self._action_keys, found):
-            if values is None:
-                there = schema.paths(self._step_features)
-                raise config_error("config.data.action_key", key, f"name arrays in the steps of {self.name}: {there}")
-        if not found:
-            return np.zeros(length, np.int32)
-        if len(found) == 1 and found[0].ndim == 1 and np.issubdtype(found[0].dtype, np.integer):
-            return found[0]
-        return np.concatenate([np.asarray(v, np.float32).reshape(length, -1) for v in found], axis=1)
-
-    def _frame(self, image: bytes | np.ndarray) -> np.ndarray:
-        frame = images.decoded(image, self._image.shape[-1])
+    def _frame(self, stored: bytes | np.ndarray) -> np.ndarray:
+        frame = self._frames.decode(stored)
         if self._size:
             frame = images.shrunk(frame, self._size)
         if frame.shape[:2] != self.spec.frame_shape[:2]:
@@ -228,75 +208,18 @@ class Episodes:
 
     def _observation(self, key: str, values: np.ndarray) -> np.ndarray:
         """The values [time, ...] of a further observation."""
-        feature = self._observations[key]
+        feature = self._columns.observations[key]
         if isinstance(feature, tfds.features.Image):
-            values = np.stack([images.decoded(image, feature.shape[-1]) for image in values])
+            values = np.stack([images.as_declared(image, feature) for image in values])
         try:
             return np.asarray(values, feature.np_dtype).reshape(len(values), *feature.shape)
         except ValueError as error:
             raise DamagedRecord(f"{key} has shape {values.shape[1:]} instead of {feature.shape}") from error
 
-    def _index(self, split: str) -> dict[str, np.ndarray]:
-        """Lengths of all episodes and the range of actions; finding them reads everything, so they are kept."""
-        root = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "world_models" / "index"
-        slug = "".join(c if c.isalnum() else "_" for c in f"{split}-{','.join(self._action_keys)}")
-        path = root / f"{self.fingerprint}-{slug}.npz"
-        index = _load_index(path)
-        if index is not None and all(self._is_damaged(int(episode)) for episode in index["damaged"]):
-            return index
-        self.damaged.clear()  # damaged files were repaired
-        index = self._scan(split)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{os.getpid()}-{path.name}")
-            np.savez(temporary, **index)
-            temporary.replace(path)
-        except OSError:
-            pass  # a cache that cannot be written costs time, nothing else
-        return index
 
-    def _is_damaged(self, episode: int) -> bool:
-        try:
-            self._columns(episode)
-        except DamagedRecord as error:
-            self._damage.add(episode, error)
-            return True
-        return False
-
-    def _scan(self, split: str) -> dict[str, np.ndarray]:
-        """The index: lengths, range of actions, damaged records. Of single images the first and last are looked at."""
-        count = len(self._records)
-        lengths, low, high = np.ones(count, np.int64), [], []
-        for episode in range(count) if self._is_rlds else (0, count - 1):
-            try:
-                columns = self._columns(episode)
-            except DamagedRecord as error:
-                self._damage.add(episode, error)
-                lengths[episode] = 0
-                continue
-            lengths[episode] = len(columns[self._image_key])
-            if lengths[episode]:
-                actions = self._actions(columns)
-                low.append(actions.min(axis=0))
-                high.append(actions.max(axis=0))
-        if not lengths.any():
-            first = next(iter(self.damaged.values()), "all episodes are empty")
-            raise UserError(f"No record of split {split!r} in {self.name} can be read ({first}): record it again.")
-        return {
-            "lengths": lengths,
-            "low": np.min(low or [0], axis=0),
-            "high": np.max(high or [0], axis=0),
-            "damaged": np.array(sorted(self.damaged), np.int64),
-        }
+def _sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
+    return {name: split.num_examples for name, split in builder.info.splits.items()}
 
 
-def _load_index(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(path) as saved:
-            return {"damaged": np.zeros(0, np.int64), **saved}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def _or_zeros(values: np.ndarray | None, length: int, dtype) -> np.ndarray:
-    return np.zeros(length, dtype) if values is None else np.asarray(values, dtype).reshape(length)
+def _or_false(values: np.ndarray | None, length: int) -> np.ndarray:
+    return np.zeros(length, np.bool_) if values is None else np.asarray(values, np.bool_).reshape(length)

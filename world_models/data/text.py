@@ -11,7 +11,7 @@ import numpy as np
 from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.core.specs import TextSpec
 from world_models.core.types import TextBatch
-from world_models.data import fields, records, rlds, schema
+from world_models.data import builders, fields, fingerprints, records, rlds, schema
 from world_models.data.clips import window_starts
 from world_models.data.dataset import Dataset
 from world_models.data.tokenizers import Tokenizer, pad
@@ -132,7 +132,7 @@ def _fingerprint(files: Sequence[pathlib.Path]) -> str:
 
 
 def _read_records(dataset: str, split: str, text_key: str, max_damaged: int) -> Documents:
-    builder = records.find_builder(dataset)
+    builder = builders.find_builder(dataset)
     name, features = str(builder.data_path), builder.info.features
     source = records.open_records(builder, split)
     path, to_text = schema.find_text(features, text_key, name)
@@ -144,8 +144,8 @@ def _read_records(dataset: str, split: str, text_key: str, max_damaged: int) -> 
     texts = [text for text in found if text is not None]
     if not texts:
         raise UserError(f"No record of split {split!r} in {name} can be read: copy or make the data set again.")
-    whole = records.fingerprint(builder)
-    fingerprint = records.fingerprint_without(whole, sorted(damaged.found)) if damaged.found else whole
+    whole = fingerprints.of_dataset(builder)
+    fingerprint = fingerprints.without(whole, sorted(damaged.found)) if damaged.found else whole
     return Documents(name, fingerprint, texts, damaged.found)
 
 

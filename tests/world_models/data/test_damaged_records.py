@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import itertools
+import os
 import pathlib
 import re
 import shutil
@@ -15,13 +16,13 @@ from tensorflow_datasets.proto import tf_example_pb2
 from test_stored_episodes import Digits
 
 from world_models.core.errors import ConfigError, UserError
-from world_models.data import clips, records, rlds, stream
+from world_models.data import clips, index, records, rlds, stream
 from world_models.data.episodes import Episode, encode
 from world_models.data.stored_episodes import Episodes
 
 SIZE, SHARDS, A_SHARD = 32, 3, 8
 LENGTHS = [7 + i % 3 for i in range(SHARDS * A_SHARD)]
-BAD = 12  # record 4 of shard 1; the fingerprint does not see the bytes there
+BAD = 12  # record 4 of shard 1
 
 
 def _write(folder: pathlib.Path, wrong: bytes = b"") -> pathlib.Path:
@@ -29,19 +30,26 @@ def _write(folder: pathlib.Path, wrong: bytes = b"") -> pathlib.Path:
     rng = np.random.default_rng(0)
     files = []
     folder.mkdir()
-    for index, length in enumerate(LENGTHS):
+    for number, length in enumerate(LENGTHS):
         images = [encode(f, (SIZE, SIZE)) for f in rng.integers(0, 256, (length, SIZE, SIZE, 3), dtype=np.uint8)]
-        if wrong and index == BAD:
+        if wrong and number == BAD:
             images[5] = wrong
         rewards = np.arange(length, dtype=np.float32)
-        episode = Episode(images, rng.integers(0, 2, length), rewards, True, index)
-        files.append((index, folder / f"{index}.episode"))
+        episode = Episode(images, rng.integers(0, 2, length), rewards, True, number)
+        files.append((number, folder / f"{number}.episode"))
         episode.save(files[-1][1])
     action = {"kind": "discrete", "size": 2, "low": [], "high": []}
     description = rlds.Description((SIZE, SIZE), action, "noise", "random", {}, {})
     builder = rlds.Recording(description=description, splits={"train": files}, data_dir=folder)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=SHARDS))
-    return pathlib.Path(builder.data_path)
+    return _old(pathlib.Path(builder.data_path))
+
+
+def _old(data: pathlib.Path) -> pathlib.Path:
+    """Files that were written long ago, so that their digests are kept."""
+    for path in data.iterdir():
+        os.utime(path, (1e9, 1e9))
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +62,7 @@ def noise(tmp_path_factory):
 def data(request, noise, tmp_path):
     """A copy to damage, in both formats."""
     copy = tmp_path / "data"
-    return pathlib.Path(shutil.copytree(noise, copy) if request.param == "array_record" else as_tfrecord(noise, copy))
+    return _old(shutil.copytree(noise, copy) if request.param == "array_record" else as_tfrecord(noise, copy))
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +76,7 @@ def _shard(data: pathlib.Path, number: int) -> pathlib.Path:
 
 
 def _spoil(data: pathlib.Path, episode: int) -> None:
-    """Flips bytes of a record, in a frame, where only checksums tell."""
+    """Flips bytes of a record, in a frame, as a failing disk does: size and time of the file stay."""
     path = _shard(data, episode // A_SHARD)
     record = records.open_records(tfds.builder_from_directory(data), "train")[episode]
     content = bytearray(path.read_bytes())
@@ -76,6 +84,7 @@ def _spoil(data: pathlib.Path, episode: int) -> None:
     for i in range(begin, begin + 30):
         content[i] ^= 0xFF
     path.write_bytes(content)
+    os.utime(path, (1e9, 1e9))
 
 
 def _stream(data, steps=20, *, batch_size=8, max_damaged=1, cache_bytes=0, clip_length=4, across=False, **options):
@@ -114,7 +123,7 @@ def test_damage_found_by_the_first_scan_is_remembered_and_mends(data, noise, mon
     assert list(episodes.damaged) == [BAD]
 
     with monkeypatch.context() as patch:  # the second opening finds the index, and still tells
-        patch.setattr(Episodes, "_scan", None)
+        patch.setattr(index, "_scan", None)
         again = Episodes(str(data), "train", max_damaged=1)
         assert (again.damaged, again.lengths.tolist()) == (episodes.damaged, expected)
         with pytest.raises(UserError, match="Record 4 "):
@@ -251,8 +260,8 @@ def test_an_episode_whose_fields_differ_in_length_is_damaged(noise, tmp_path):
 
 def test_an_episode_of_another_length_than_indexed_is_damaged(data):
     episodes = Episodes(str(data), "train", max_damaged=1)
-    other = episodes._records[BAD + 1]  # as if the files had been exchanged under a running process
-    episodes._records._read = lambda index: other
+    other = episodes._columns.records[BAD + 1]  # as if the files had been exchanged under a running process
+    episodes._columns.records._read = lambda index: other
     with pytest.raises(records.DamagedRecord, match=f"it has {LENGTHS[BAD + 1]} steps, and had {LENGTHS[BAD]} when"):
         episodes.read(BAD, 0, 4)
 
