@@ -46,6 +46,14 @@ def check_least(block: str, options: Any, name: str, least: float) -> None:
         raise config_error(f"{block}.{name}", getattr(options, name), f"be at least {least}")
 
 
+def check_within_episodes(across_episodes: bool) -> None:
+    """Raises ConfigError if clips may run over the end of an episode, for models that learn what actions lead to."""
+    if across_episodes:
+        raise config_error(
+            "config.data.across_episodes", True, "be False: no action leads from one episode to the next"
+        )
+
+
 def check_patches(patch: int, frame_shape: Sequence[int], field: str = "config.model.patch") -> None:
     """Raises ConfigError if a patch size does not divide frames of shape (height, width, channel)."""
     height, width, _ = frame_shape

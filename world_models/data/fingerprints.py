@@ -20,7 +20,7 @@ _THREADS = 8
 def of_dataset(builder: tfds.core.DatasetBuilder) -> str:
     """A digest of a data set: features, actions, what recorded it, and every record of every split.
 
-    Names of files, package versions and the number of recording processes do not count. The digest of a file is kept
+    Names of files and package versions do not count. The digest of a file is kept
     with its size and time of modification, so that only new or changed files are read.
 
     Raises:
@@ -32,11 +32,10 @@ def of_dataset(builder: tfds.core.DatasetBuilder) -> str:
     about = [folder / "features.json", *sorted(folder.glob("*.labels.txt"))]
     digests = _digests([*about, *(path for paths in shards.values() for path in paths)])
     metadata = dict(builder.info.metadata or {})
-    recorded = {key: value for key, value in dict(metadata.get("record") or {}).items() if key != "num_workers"}
     whole = {
         "about": [(path.name, digests.get(path)) for path in about],
         "action": metadata.get("action"),
-        "record": recorded,
+        "record": metadata.get("record"),
         "splits": {
             name: [(int(n), digests.get(path)) for n, path in zip(splits[name].shard_lengths, paths)]
             for name, paths in shards.items()

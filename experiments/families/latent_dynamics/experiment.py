@@ -17,6 +17,7 @@ from experiments.families.checks import (
     check_patches,
     check_pixels,
     check_transformer,
+    check_within_episodes,
 )
 from experiments.families.latent_dynamics.options import LatentDynamicsConfig
 from experiments.runs.config import read
@@ -157,9 +158,7 @@ def _check(options: LatentDynamicsOptions, config: LatentDynamicsConfig, spec: V
         valid = "be above 0 for one level, or config.model.decoder.channels not empty: nothing is left to train"
         raise config_error(f"{blocks[0]}.weight", 0, valid)
     _check_length(options, config, blocks)
-    if config.data.across_episodes:
-        valid = "be False: no action leads from one episode to the next"
-        raise config_error("config.data.across_episodes", True, valid)
+    check_within_episodes(config.data.across_episodes)
     if config.train.accumulate != 1:
         valid = "be 1: variance, covariance and SIGReg are statistics of the whole batch"
         raise config_error("config.train.accumulate", config.train.accumulate, valid)

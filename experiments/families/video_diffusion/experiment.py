@@ -17,6 +17,7 @@ from experiments.families.checks import (
     check_patches,
     check_pixels,
     check_transformer,
+    check_within_episodes,
 )
 from experiments.families.video_diffusion.options import DIFFUSION, SAMPLER, VideoDiffusionConfig
 from experiments.runs.config import read
@@ -105,6 +106,7 @@ def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: V
     if options.condition % (2 * len(offsets)):
         valid = f"be an even multiple of {len(offsets)}, the frames in config.model.context_offsets={offsets}"
         raise config_error("config.model.condition", options.condition, valid)
+    check_within_episodes(config.data.across_episodes)
     check_heads(options.heads)
     check_pixels(options.pixels, spec.frame_shape[-1])
     check_one_of("config.model", options, target=("frame", "change"), dtype=("float32", "bfloat16"))

@@ -335,6 +335,7 @@ def transformer(**fields):
         ("train.batch_size", 6, "train.batch_size"),
         ("experiment", "video_transformer", "experiment"),
         ("data.clip_length", 100, "data.clip_length"),
+        ("data.across_episodes", True, "data.across_episodes"),
     ],
 )
 def test_config_that_cannot_run_raises_before_anything_is_written(tiny_config, tmp_path, field, value, named):

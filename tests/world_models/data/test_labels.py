@@ -113,7 +113,7 @@ def test_damaged_records_have_no_label(still, tmp_path):
     strict = Episodes(str(data), "train", image_key="image")
     path = next(data.glob("*array_record*"))
     content = bytearray(path.read_bytes())
-    begin = content.index(opened._records[3][600:630])
+    begin = content.index(opened._columns.records[3][600:630])
     content[begin : begin + 30] = bytes(30)
     path.write_bytes(content)
     expected = [-1 if i == 3 else label for i, label in enumerate(LABELS)]
