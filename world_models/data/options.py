@@ -248,14 +248,14 @@ class ClipDataOptions(DataOptions):
       image_key: path of the frames inside a step, or inside an example of an image data set.
       action_key: path of the action inside a step; several paths, comma-separated, are concatenated.
       image_size: (height, width) that frames are resized to; () leaves them.
-      num_actions: size of a discrete action space that the data set does not declare; 0 for the largest seen + 1.
+      num_actions: number of discrete actions where the data set does not declare it; 0: largest of all splits + 1.
       observation_keys: paths of further fields of a step, for `Clip.observations`.
       text_key: path of a text in an example or a step, for `Clip.text`; empty for none.
       text_length: tokens of that text.
       tokenizer: "characters", of the texts in the training split.
       clip_length: frames of a training clip.
       stride: frames between the starts of neighbouring clips.
-      across_episodes: whether clips may run over the end of an episode into the next.
+      across_episodes: whether clips may run over the end of an episode into the next; not for models of actions.
     """
 
     image_key: str = "observation/image"

@@ -55,13 +55,14 @@ class Episodes:
           image_key: path of the frames inside a step (or inside an example, for image data sets).
           action_key: path of the action inside a step; several paths, comma-separated, are concatenated.
           image_size: (height, width) to resize frames to, or None.
-          num_actions: size of a discrete action space that the data set does not declare (0: largest seen + 1).
+          num_actions: number of discrete actions where the data set does not declare it; 0: largest of all splits + 1.
           observation_keys: paths of further fields of a step to read: tensors, or images, which are not resized.
           cache_bytes: memory that decoded frames may take.
           max_damaged: how many records of the split may be damaged.
 
         Raises:
-          UserError: if the data are missing, empty, half-written, of another schema or more damaged than that.
+          UserError: if the data are missing, empty, half-written, of another schema or more damaged than that, or if
+            numbers are not finite or frames could mean several things (see `Columns.check_numbers` and `Frames`).
         """
         builder = builders.find_builder(dataset)
         self.name = str(builder.data_path)
@@ -89,7 +90,7 @@ class Episodes:
         if len(own["damaged"]):  # other windows, so to a run these are other data
             self.fingerprint = fingerprints.without(self.fingerprint, own["damaged"].tolist())
         if self._frames.note:
-            logging.getLogger(__name__).warning("%s: %s.", self.name, self._frames.note)
+            _tell(self.name, self._frames.note)
         actions = schema.action_spec(self.name, own, metadata.get("action"), num_actions)
         observations = {key: ArraySpec(f.shape, np.dtype(f.np_dtype).name) for key, f in columns.observations.items()}
         frame_shape = (*shape, self._frames.shape[-1])
@@ -215,6 +216,12 @@ class Episodes:
             return np.asarray(values, feature.np_dtype).reshape(len(values), *feature.shape)
         except ValueError as error:
             raise DamagedRecord(f"{key} has shape {values.shape[1:]} instead of {feature.shape}") from error
+
+
+@functools.cache
+def _tell(name: str, note: str) -> None:
+    """Says once in a process what is done to the frames of a data set."""
+    logging.getLogger(__name__).warning("%s: %s.", name, note)
 
 
 def _sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
