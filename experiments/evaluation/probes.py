@@ -78,7 +78,7 @@ class Labelled:
 
     def __init__(self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int):
         """`options` is `config.eval.probes`: label_key, num_train and num_test (0 for all)."""
-        self.num_classes = train.episodes.num_classes(options.label_key)
+        self.num_classes = max(windows.episodes.num_classes(options.label_key) for windows in (train, test))
         self._parts = ((train, options.num_train), (test, options.num_test))
         self._labels = tuple(windows.episodes.labels(options.label_key) for windows in (train, test))
         self._seed = seed
