@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -158,13 +159,17 @@ def _other_actions(folder: pathlib.Path, videos: Sequence[pathlib.Path]) -> list
     for file in sorted(p for p in folder.iterdir() if p.suffix.lower() in ACTIONS and not p.name.startswith(".")):
         if file in used:
             continue
-        name = file.stem.lower()
-        near = next((stem for stem in stems if stem.lower() in name or name in stem.lower()), None)
+        near = next((stem for stem in stems if _words(stem) in _words(file.stem)), None)
         near = near or next(iter(difflib.get_close_matches(file.stem, stems, 1, 0.8)), None)
         if near:
             raise UserError(f"{file} belongs to no video: is it {near}.npy or {near}.csv? Rename it or move it away.")
         others.append(file.name)
     return others
+
+
+def _words(name: str) -> str:
+    """A name in lower case, its words between underscores."""
+    return "_" + re.sub("[^a-z0-9]+", "_", name.lower()) + "_"
 
 
 def _action_files(path: pathlib.Path) -> list[pathlib.Path]:
