@@ -26,18 +26,13 @@ class Frame(NamedTuple):
     image: np.ndarray
 
 
-def stored_size(path: pathlib.Path) -> tuple[int, int]:
-    """(height, width) of the frames of a file, from its header.
+def shown_size(path: pathlib.Path) -> tuple[int, int]:
+    """(height, width) of the first frame of a file, the way up that a player shows it.
 
     Raises:
       UserError: if it is no video.
     """
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            return stream.height, stream.width
-    except (av.error.FFmpegError, IndexError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a video ({error}): {REMEDY}.") from error
+    return next(decode(path)).image.shape[:2]
 
 
 def decode(path: pathlib.Path) -> Iterator[Frame]:
@@ -62,14 +57,16 @@ def decode(path: pathlib.Path) -> Iterator[Frame]:
                     count += 1
             says = (container.duration or 0) / av.time_base
             end -= min((container.start_time or 0) / av.time_base, 0)
-            frame_time = 1 / float(video.average_rate) if video.average_rate else 0.0
+            slack = 0.5 / float(video.average_rate) if video.average_rate else 0.0
+            if len(container.streams) > 1:  # the stated length may count the padding of the last packets of sound
+                slack = max(4 * slack, 0.05)
     except (av.error.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{path} cannot be read as a video ({error}): {REMEDY}.") from error
     if count == 0:
         raise UserError(f"{path} holds no frame that can be decoded: {REMEDY}.")
     if damaged:
         raise UserError(f"{path} holds {damaged} damaged frames or packets: {REMEDY}.")
-    if end < says - max(2 * frame_time, 0.05) or _gif_is_cut(path):
+    if end < says - slack or _gif_is_cut(path):
         raise UserError(f"{path} is cut short after {count} frames ({end:.2f} of {says:.2f} s): {REMEDY}.")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import pathlib
 import re
@@ -12,7 +13,7 @@ import numpy as np
 
 from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.data.episodes import Episode, check_fit, describe_fit, encode
-from world_models.data.video_files import Frame, at_rate, constant, decode, stored_size
+from world_models.data.video_files import Frame, at_rate, constant, decode, shown_size
 
 SUFFIXES = (".mp4", ".gif", ".webm", ".mkv", ".avi", ".mov")
 ACTIONS = (".npy", ".csv")
@@ -67,22 +68,16 @@ class VideoSource:
             bare = self._files[with_actions.index(False)]
             raise UserError(f"{bare} has no action file, others in the folder do: add {bare.stem}.npy or .csv.")
         self.action = _describe([table for table in tables if table is not None], self.folder)
-        sizes = [stored_size(path) for path in self._files[:: -(-len(self._files) // LOOKED_AT)]]
+        sizes = [shown_size(path) for path in self._files[:: -(-len(self._files) // LOOKED_AT)]]
         self.summary = describe_fit(sizes, self.image_size, self.fit)
         self.summary += f" Not used: {', '.join(ignored)}." if ignored else ""
 
     def key(self, unit: int) -> str:
-        """Name of a video's files: a digest of its name, its size, its first and last 64 KiB, and its actions."""
+        """Name of a video's files: a digest of its name, its content and its actions."""
         path = self._files[unit]
-        size = path.stat().st_size
-        digest = hashlib.sha256(f"{path.name}:{size}\n".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(1 << 16))
-            file.seek(max(0, size - (1 << 16)))
-            digest.update(file.read())
-        for actions in _action_files(path):
-            digest.update(actions.read_bytes())
-        return digest.hexdigest()[:24]
+        files = [path, *_action_files(path)]
+        digests = [_digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return hashlib.sha256("\n".join([path.name, *digests]).encode()).hexdigest()[:24]
 
     def metadata(self, unit: int) -> dict[str, Any]:
         """What is stored with each episode of a video."""
@@ -119,6 +114,14 @@ class VideoSource:
             )
         if images:
             yield _episode(images, rows, actions)
+
+
+@functools.cache
+def _digest(path: pathlib.Path, size: int, modified: int) -> str:
+    """SHA-256 of a file's content; read again only when its size or time of change differs."""
+    del size, modified
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _episode(images: list[bytes], rows: list[int], actions: np.ndarray | None) -> Episode:
