@@ -29,6 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
             environment="ALE/Breakout-v5",
             environment_kwargs={"repeat_action_probability": 0.0, "frameskip": 4},
             observation="observation",
+            fit="stretch",  # 210x160 pixels to a square, as published
             policy="sticky",
             repeat_probability=0.8,
             num_episodes=500,

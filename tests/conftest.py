@@ -113,13 +113,13 @@ def write_dataset(
         for length in split_lengths:
             frames, actions = square_world(length, index, size)
             rewards = np.arange(length, dtype=np.float32)
-            episode = Episode([encode(f, (size, size)) for f in frames], actions_of(actions), rewards, True, index)
+            episode = Episode([encode(f, (size, size)) for f in frames], actions_of(actions), rewards, True)
             path = scratch / str(index)
             episode.save(path)
-            splits[name].append((index, path))
+            splits[name].append(rlds.Stored(index, path, {}))
             index += 1
     action = action or {"kind": "discrete", "size": 2, "low": [], "high": []}
-    description = rlds.Description((size, size), action, "square", "random", {}, {})
+    description = rlds.Description((size, size), action, "A square that moves.", {}, {})
     output = folder / "data"
     rlds.write(output, folder / "scratch", description, splits)
     return output

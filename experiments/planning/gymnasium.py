@@ -41,6 +41,7 @@ def recorded_source(run: "LoadedRun") -> GymnasiumSource:
         )
     known = {field.name for field in dataclasses.fields(GymnasiumRecording)}  # older recordings have others besides
     record = {name: value for name, value in record.items() if name in known}
+    record = {"fit": "stretch"} | record  # what all did before there was a choice
     record = run.config.record.to_dict() | record | {"image_size": run.spec.frame_shape[:2]}
     source = make_source(ml_collections.ConfigDict(record))
     environment = source.make()

@@ -16,9 +16,13 @@ from ml_collections import config_flags
 
 from world_models.core.errors import ConfigError, UserError
 from world_models.core.options import MapOf, config_fields, from_dict, schema_of
+from world_models.data.options import RECORDING
 
 MAY_CHANGE = ("eval", "runtime", "record", "train.num_steps")
 """What may differ when a run is resumed: blocks without a part in the weights, and how long to train."""
+
+ANY_SOURCE = ("image_size", "fit", "max_episode_steps", "num_workers", "splits", "seed")
+"""Fields of `config.record` that keep what the config file says when a command line names another source."""
 
 
 def load_module(path: pathlib.Path) -> types.ModuleType:
@@ -55,6 +59,7 @@ def override(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
       ConfigError: for a field that the config does not have, naming the nearest.
       UserError: for a value of another type.
     """
+    _change_source(config, words)
     known = list(_flat(config))
     for word in words:
         field = word.lstrip("-").partition("=")[0].removeprefix("config.")
@@ -71,6 +76,23 @@ def override(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
         raise UserError(str(error).strip().splitlines()[-1]) from error
     finally:
         sys.argv = before
+
+
+def _change_source(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
+    """Where a word sets `config.record.source`, gives the block the fields of that source, in place."""
+    chosen = [word.partition("=")[2] for word in words if word.startswith("--config.record.source=")]
+    record = config.get("record")
+    if not chosen or not record or chosen[-1] == record.source or chosen[-1] not in RECORDING.types:
+        return
+    block: dict[str, Any] = {"source": chosen[-1]}
+    for field in config_fields(RECORDING.types[chosen[-1]]):
+        if field.name in ANY_SOURCE and field.name in record:
+            block[field.name] = record[field.name]
+        elif field.default_factory is not dataclasses.MISSING:
+            block[field.name] = field.default_factory()
+        else:
+            block[field.name] = "" if field.default is dataclasses.MISSING else field.default
+    config.record = ml_collections.ConfigDict(block)
 
 
 def _get(config: Any, field: str) -> Any:

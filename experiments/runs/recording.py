@@ -20,12 +20,13 @@ from experiments.runs.files import read_json, write_json
 from experiments.runs.progress import Progress
 from experiments.runs.workdir import differences
 from world_models.core.errors import ConfigError, UserError, config_error, is_disk_full
-from world_models.core.options import from_dict
+from world_models.core.options import from_dict, to_dict
 from world_models.data import sources
 from world_models.data.episodes import Episode, Source
 from world_models.data.options import RECORDING, GymnasiumRecording, VideosRecording
 
 NOT_PART_OF_THE_DATA = ("num_workers",)
+NOT_PART_OF_AN_EPISODE = ("splits", "skip")  # may change while a recording is unfinished
 GRACE = 5.0  # seconds from asking a worker to end until it is killed
 
 
@@ -51,8 +52,8 @@ def record(config: ml_collections.ConfigDict, output: pathlib.Path) -> pathlib.P
             "config.record", "config.record is empty: this config takes its data from config.data.dataset."
         )
     options = read_options(config.record)
-    resolved = {k: v for k, v in config.record.to_dict().items() if k not in NOT_PART_OF_THE_DATA}
-    resolved = json.loads(json.dumps(resolved))
+    block = to_dict(options, RECORDING)
+    resolved = json.loads(json.dumps({k: v for k, v in block.items() if k not in NOT_PART_OF_THE_DATA}))
     if output.exists():
         found = _recorded(output / "metadata.json").get("record", {})
         _check_same(found, resolved, f"{output} holds another recording", "choose another --workdir")
@@ -61,13 +62,15 @@ def record(config: ml_collections.ConfigDict, output: pathlib.Path) -> pathlib.P
     partial = output.with_name(output.name + ".partial")
     if partial.exists():
         remedy = f"delete {partial} or choose another --workdir"
-        _check_same(_recorded(partial / "record.json"), resolved, f"{partial} was begun with another config", remedy)
+        begun, now = (_of_episodes(found) for found in (_recorded(partial / "record.json"), resolved))
+        _check_same(begun, now, f"{partial} was begun with another config", remedy)
     if hasattr(options, "splits"):
         _check_splits(options.splits)
     if not isinstance(options, GymnasiumRecording | VideosRecording):
-        _make_at_once(config.record, resolved, partial, output)
+        _make_at_once(block, resolved, partial, output)
         return output
     source = make_source(config.record)
+    print(source.summary)
     from world_models.data import rlds  # imports TFDS, which the workers do not need
 
     rlds.split_episodes(range(source.num_units), options.splits, options.seed)  # raises before anything is recorded
@@ -100,7 +103,16 @@ def make_source(block: Mapping[str, Any]) -> Source:
         from world_models.data.videos import VideoSource
 
         _check_least(options, frame_stride=1, max_episode_steps=0)
-        return VideoSource(options.videos, options.image_size, options.frame_stride, options.max_episode_steps)
+        _check_least(options, fps=0)
+        return VideoSource(
+            folder=options.videos,
+            skip=options.skip,
+            image_size=options.image_size,
+            fit=options.fit,
+            fps=options.fps,
+            frame_stride=options.frame_stride,
+            max_episode_steps=options.max_episode_steps,
+        )
     if not isinstance(options, GymnasiumRecording):
         raise config_error("config.record.source", block["source"], "be 'gymnasium' or 'videos' here")
     if options.observation not in ("render", "observation"):
@@ -113,7 +125,9 @@ def make_source(block: Mapping[str, Any]) -> Source:
         kwargs=dict(options.environment_kwargs),
         modules=options.modules,
         observation=options.observation,
+        observation_key=options.observation_key,
         image_size=options.image_size,
+        fit=options.fit,
         action_repeat=options.action_repeat,
         policy=options.policy,
         repeat_probability=options.repeat_probability,
@@ -121,6 +135,7 @@ def make_source(block: Mapping[str, Any]) -> Source:
         max_episode_steps=options.max_episode_steps,
         skip_steps=options.skip_steps,
         base_seed=options.seed,
+        reuse_environment=options.reuse_environment,
     )
 
 
@@ -144,6 +159,10 @@ def _check_same(found: dict[str, Any], resolved: dict[str, Any], problem: str, r
         raise UserError(f"{problem} ({fields}): {remedy}.")
 
 
+def _of_episodes(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in NOT_PART_OF_AN_EPISODE}
+
+
 def _recorded(path: pathlib.Path) -> dict[str, Any]:
     """The notes of a finished or begun recording."""
     return read_json(path, f"{path.parent} is no recording of this program; move it away")
@@ -164,7 +183,8 @@ def _explaining(partial: pathlib.Path, interrupted: str) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        done = len(_finished(partial / "episodes"))
+        episodes = partial / "episodes"
+        done = len([p for p in episodes.iterdir() if _is_unit(p)]) if episodes.is_dir() else 0
         kept = f"{done} finished recordings are kept there; " if done else ""
         raise UserError(
             f"No space left on the disk of {partial}: {kept}free some space and run the same command again."
@@ -174,10 +194,11 @@ def _explaining(partial: pathlib.Path, interrupted: str) -> Iterator[None]:
 
 
 def _make_at_once(
-    block: ml_collections.ConfigDict, resolved: dict[str, Any], partial: pathlib.Path, output: pathlib.Path
+    block: Mapping[str, Any], resolved: dict[str, Any], partial: pathlib.Path, output: pathlib.Path
 ) -> None:
     """Makes a data set of `world_models.data.sources`, in this process."""
     collection = sources.open_source(block)
+    print(collection.summary or f"Frames are made at {'x'.join(map(str, block['image_size']))}.")
     from world_models.data.sources.collection import write
 
     progress = Progress(sum(split.size for split in collection.splits.values()), unit="example")
@@ -196,19 +217,19 @@ def _make_at_once(
     shutil.rmtree(partial)
 
 
-def _finished(folder: pathlib.Path) -> list[int]:
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+def _is_unit(path: pathlib.Path) -> bool:
+    return path.is_dir() and path.suffix != ".tmp"
 
 
 def _make_all(source: Source, folder: pathlib.Path, num_workers: int) -> None:
     """Makes all missing units, in worker processes."""
     for leftover in folder.glob("*.tmp"):
         shutil.rmtree(leftover)
-    done = _finished(folder)
-    missing = sorted(set(range(source.num_units)) - set(done))
+    missing = [unit for unit in range(source.num_units) if not (folder / source.key(unit)).is_dir()]
+    done = source.num_units - len(missing)
     if not missing:
         return
-    progress = Progress(source.num_units, len(done), unit="episode")
+    progress = Progress(source.num_units, done, unit="episode")
     frames, start = 0, time.monotonic()
     pool = concurrent.futures.ProcessPoolExecutor(
         min(num_workers, len(missing)),
@@ -220,8 +241,8 @@ def _make_all(source: Source, folder: pathlib.Path, num_workers: int) -> None:
         jobs = {pool.submit(_make_unit, unit): unit for unit in missing}
         for job in concurrent.futures.as_completed(jobs):
             frames += _result(job, source, jobs[job])
-            done.append(jobs[job])
-            progress.show(len(done), f"{frames / (time.monotonic() - start):.0f} frames/s")
+            done += 1
+            progress.show(done, f"{frames / (time.monotonic() - start):.0f} frames/s")
         pool.shutdown()
     except BaseException:
         workers = multiprocessing.active_children()
@@ -274,9 +295,11 @@ def _make_unit(unit: int) -> int:
     source, folder = _worker["source"], _worker["folder"]
     try:
         return _save_unit(source, unit, folder)
-    except UserError:
+    except ConfigError:
         raise
-    except Exception as error:
+    except UserError as error:
+        raise UserError(str(error)) from None  # a class of its own may need other arguments to be sent back
+    except (Exception, SystemExit) as error:
         if is_disk_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         failed = f"{source.describe(unit)} failed with {type(error).__name__}: {error}"
@@ -285,14 +308,15 @@ def _make_unit(unit: int) -> int:
 
 def _save_unit(source: Source, unit: int, folder: pathlib.Path) -> int:
     """Saves the episodes of one unit, whose folder appears when all are on disk; returns the number of frames."""
-    temporary = folder / f"{unit}.tmp"
+    key = source.key(unit)
+    temporary = folder / f"{key}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     frames = 0
     for index, episode in enumerate(source.episodes(unit)):
         episode.save(temporary / f"{index:06}")
         frames += len(episode.images)
-    temporary.rename(folder / str(unit))
+    temporary.rename(folder / key)
     return frames
 
 
@@ -309,21 +333,22 @@ def _finish(
     files = [
         (unit, path)
         for unit in range(source.num_units)
-        for path in sorted((partial / "episodes" / str(unit)).glob("[0-9]*"))
+        for path in sorted((partial / "episodes" / source.key(unit)).glob("[0-9]*"))
     ]
     dealt = rlds.split_episodes([unit for unit, _ in files], options.splits, options.seed)
-    splits = {name: [(i, files[i][1]) for i in chosen] for name, chosen in dealt.items()}
-    simulated = isinstance(options, GymnasiumRecording)
-    description = rlds.Description(
-        image_size=options.image_size,
-        action=source.action,
-        environment=options.environment if simulated else options.videos,
-        policy=options.policy if simulated else "",
-        record=resolved,
-        versions=rlds.versions(options.environment if simulated else ""),
-    )
+    stored = lambda i: rlds.Stored(i, files[i][1], source.metadata(files[i][0]))
+    splits = {name: [stored(i) for i in chosen] for name, chosen in dealt.items()}
+    if isinstance(options, GymnasiumRecording):
+        from world_models.environments.gymnasium import known_module
+
+        text = f"Episodes of {options.environment} under the policy {options.policy}."
+        modules = ["gymnasium", known_module(options.environment)[0] or "", *options.modules]
+    else:
+        text, modules = "Episodes of video files.", ["av"]
+    versions = rlds.versions(modules)
+    description = rlds.Description(options.image_size, source.action, text, resolved, versions)
     rlds.write(output, partial / "scratch", description, splits)
     for name, chosen in splits.items():
-        frames = sum(len(Episode.load(path).images) for _, path in chosen)
+        frames = sum(len(Episode.load(each.path).images) for each in chosen)
         print(f"{name:12}{len(chosen):6} episodes {frames:8} frames")
     shutil.rmtree(partial)

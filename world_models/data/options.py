@@ -11,6 +11,10 @@ def _splits(train: float, validation: float, test: float) -> Any:
     return dataclasses.field(default_factory=lambda: {name: share for name, share in shares.items() if share})
 
 
+FIT = "crop"
+"""What all sources do by default with images whose proportions are not those of `image_size`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class GymnasiumRecording:
     """Episodes of a Gymnasium environment.
@@ -20,13 +24,18 @@ class GymnasiumRecording:
       environment_kwargs: for `gymnasium.make`.
       modules: modules to import first, which register it.
       observation: "render" records rendered frames, "observation" the environment's own image observations.
+      observation_key: path of the image in observations that are dictionaries, such as "camera/front"; empty for none.
       image_size: (height, width) of the recorded frames.
-      action_repeat: environment steps for which each action is held.
+      fit: what is done with frames of other proportions: "crop" cuts off the sides, "pad" adds black ones, "stretch"
+        distorts.
+      action_repeat: environment steps for which each action is held. A step that a time limit cuts short is left out.
       policy: "random", "sticky" (repeats its action with `repeat_probability`), or "package.module:function".
       repeat_probability: of the policy "sticky".
       num_episodes: how many.
       max_episode_steps: recorded steps after which an episode is cut.
       skip_steps: recorded steps at the beginning of an episode that are played and not kept.
+      reuse_environment: whether a worker keeps one environment for all its episodes instead of making a new one for
+        each: faster where starting it is slow, and right only if a reset forgets everything.
       num_workers: processes that record; 0 for one a core.
       splits: share of the episodes by split; they add up to 1.
       seed: of the first episode; each has its own.
@@ -36,13 +45,16 @@ class GymnasiumRecording:
     environment_kwargs: dict = dataclasses.field(default_factory=dict)
     modules: tuple[str, ...] = ()
     observation: str = "render"
+    observation_key: str = ""
     image_size: tuple[int, int] = (64, 64)
+    fit: str = FIT
     action_repeat: int = 1
     policy: str = "random"
     repeat_probability: float = 0.0
     num_episodes: int = 400
     max_episode_steps: int = 1000
     skip_steps: int = 0
+    reuse_environment: bool = False
     num_workers: int = 0
     splits: dict = _splits(0.9, 0.05, 0.05)
     seed: int = 0
@@ -54,14 +66,21 @@ class VideosRecording:
 
     Attributes:
       videos: the folder.
+      skip: names of files in it to leave out, such as ("broken.mp4",).
       image_size: (height, width) of the recorded frames.
+      fit: as of `GymnasiumRecording`.
+      fps: frames a second: of each moment the frame that was shown then; 0 takes the frames as they come, which must
+        be at a constant rate.
       frame_stride: one frame in so many is kept.
       max_episode_steps: a longer video becomes several episodes; 0 for no limit.
       num_workers, splits, seed: as of `GymnasiumRecording`.
     """
 
     videos: str
+    skip: tuple[str, ...] = ()
     image_size: tuple[int, int] = (64, 64)
+    fit: str = FIT
+    fps: float = 0.0
     frame_stride: int = 1
     max_episode_steps: int = 0
     num_workers: int = 0
@@ -75,11 +94,13 @@ class DigitsRecording:
 
     Attributes:
       image_size: (height, width); 28x28 is the original.
+      fit: as of `GymnasiumRecording`.
       num_episodes: images a split; 0 for all.
       seed: of the choice.
     """
 
     image_size: tuple[int, int] = (28, 28)
+    fit: str = FIT
     num_episodes: int = 0
     seed: int = 0
 
@@ -94,11 +115,12 @@ class EmojiRecording:
     """Pictures of emoji with their groups as labels, from a package.
 
     Attributes:
-      image_size, num_episodes, seed: as of `DigitsRecording`.
+      image_size, fit, num_episodes, seed: as of `DigitsRecording`.
       splits: share of the images by split.
     """
 
     image_size: tuple[int, int] = (64, 64)
+    fit: str = FIT
     num_episodes: int = 0
     splits: dict = _splits(0.9, 0.0, 0.1)
     seed: int = 0
@@ -110,11 +132,12 @@ class ImagesRecording:
 
     Attributes:
       images: the folder.
-      image_size, num_episodes, splits, seed: as of `EmojiRecording`.
+      image_size, fit, num_episodes, splits, seed: as of `EmojiRecording`.
     """
 
     images: str
     image_size: tuple[int, int] = (64, 64)
+    fit: str = FIT
     num_episodes: int = 0
     splits: dict = _splits(0.9, 0.0, 0.1)
     seed: int = 0

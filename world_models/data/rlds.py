@@ -9,9 +9,11 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
 
 from world_models.core.errors import config_error
 from world_models.data.episodes import Episode
@@ -26,21 +28,36 @@ class Description:
     Attributes:
       image_size: (height, width) of the frames.
       action: `{"kind": "discrete" | "continuous", "size": n, "low": [...], "high": [...]}`.
-      environment, policy: names, for the metadata of every episode.
+      text: what the episodes are, in a sentence.
       record: the resolved `config.record`, as JSON.
       versions: package name -> version.
     """
 
     image_size: tuple[int, int]
     action: dict
-    environment: str
-    policy: str
+    text: str
     record: dict
     versions: dict[str, str]
 
 
-def features(image_size: tuple[int, int], action: dict) -> tfds.features.FeaturesDict:
-    """The RLDS features of a recording: nested `steps` and `episode_metadata`."""
+class Stored(NamedTuple):
+    """An episode that waits to be written.
+
+    Attributes:
+      index: its number in the recording.
+      path: its file; see `Episode.save`.
+      metadata: integers and texts about it, of the same names for all episodes.
+    """
+
+    index: int
+    path: pathlib.Path
+    metadata: dict[str, int | str]
+
+
+def features(
+    image_size: tuple[int, int], action: dict, metadata: Mapping[str, int | str]
+) -> tfds.features.FeaturesDict:
+    """The RLDS features of a recording: nested `steps` and `episode_metadata`, which `metadata` is a sample of."""
     if action["kind"] == "discrete":
         action_feature = tfds.features.ClassLabel(num_classes=action["size"])
     else:
@@ -55,14 +72,9 @@ def features(image_size: tuple[int, int], action: dict) -> tfds.features.Feature
         "is_last": np.bool_,
         "is_terminal": np.bool_,
     }
-    metadata = {
-        "index": np.int64,
-        "seed": np.int64,
-        "environment": tfds.features.Text(),
-        "policy": tfds.features.Text(),
-        "versions": tfds.features.Text(),
-    }
-    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(steps), "episode_metadata": metadata})
+    kinds = {name: tfds.features.Text() if isinstance(value, str) else np.int64 for name, value in metadata.items()}
+    about = {"index": np.int64, **kinds, "versions": tfds.features.Text()}
+    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(steps), "episode_metadata": about})
 
 
 def steps(episode: Episode) -> dict:
@@ -85,18 +97,19 @@ class Recording(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, description: Description, splits: dict[str, Sequence[tuple[int, pathlib.Path]]], **kwargs):
-        """`splits` holds, for every split, the index and the file of each of its episodes."""
+    def __init__(self, *, description: Description, splits: dict[str, Sequence[Stored]], **kwargs):
+        """`splits` holds the episodes of every split."""
         self._description, self._splits = description, splits
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         description = self._description
+        sample = next(iter(self._splits.values()))[0]
         metadata = {"action": description.action, "record": description.record, "versions": description.versions}
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"Episodes of {description.environment} under the policy {description.policy}.",
-            features=features(description.image_size, description.action),
+            description=description.text,
+            features=features(description.image_size, description.action, sample.metadata),
             metadata=tfds.core.MetadataDict(metadata),
             disable_shuffling=True,
         )
@@ -105,28 +118,19 @@ class Recording(tfds.core.GeneratorBasedBuilder):
         del dl_manager
         return {name: self._generate_examples(files) for name, files in self._splits.items()}
 
-    def _generate_examples(self, files: Sequence[tuple[int, pathlib.Path]]) -> Iterator[tuple[int, dict]]:
-        description = self._description
-        for index, path in files:
-            episode = Episode.load(path)
-            metadata = {
-                "index": index,
-                "seed": episode.seed,
-                "environment": description.environment,
-                "policy": description.policy,
-                "versions": json.dumps(description.versions),
-            }
-            yield index, {"steps": steps(episode), "episode_metadata": metadata}
+    def _generate_examples(self, files: Sequence[Stored]) -> Iterator[tuple[int, dict]]:
+        versions = json.dumps(self._description.versions)
+        for stored in files:
+            metadata = {"index": stored.index, **stored.metadata, "versions": versions}
+            yield stored.index, {"steps": steps(Episode.load(stored.path)), "episode_metadata": metadata}
 
 
-def versions(environment: str) -> dict[str, str]:
-    """Versions of the packages that made the data: the simulator's where the environment's id names it."""
-    from world_models.environments.gymnasium import KNOWN
-
-    module = next((known[0] for prefix, known in KNOWN.items() if environment.startswith(prefix)), None)
-    names = ["world-models", *(["gymnasium"] if environment else []), *([module] if module else [])]
+def versions(modules: Sequence[str]) -> dict[str, str]:
+    """Versions of this package and of the installed packages that modules belong to."""
+    packages = importlib.metadata.packages_distributions()
+    names = [name for module in modules for name in packages.get(module.partition(".")[0], ())]
     found = {}
-    for name in names:
+    for name in dict.fromkeys(["world-models", *names]):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
@@ -169,7 +173,7 @@ def write(
     output: pathlib.Path,
     scratch: pathlib.Path,
     description: Description,
-    splits: dict[str, Sequence[tuple[int, pathlib.Path]]],
+    splits: dict[str, Sequence[Stored]],
 ) -> None:
     """Writes a data set under `scratch` and moves it to `output` in one rename, once all of it is on disk.
 
@@ -177,7 +181,7 @@ def write(
       output: the directory to make; its parent exists and it does not.
       scratch: a directory on the same file system, emptied first.
       description: what the data set says about itself.
-      splits: for every split, the index and the file of each of its episodes.
+      splits: the episodes of every split; none is empty.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     builder = Recording(description=description, splits=splits, data_dir=scratch)
@@ -193,7 +197,7 @@ def publish(builder: tfds.core.DatasetBuilder, output: pathlib.Path, check: Call
       check: opens the directory that was written as a reader would, and raises OSError if something is missing.
     """
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
+    with _reproducible(), contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
         builder.download_and_prepare()
     check(builder.data_path)
     for path in sorted(pathlib.Path(builder.data_path).iterdir()):
@@ -201,6 +205,22 @@ def publish(builder: tfds.core.DatasetBuilder, output: pathlib.Path, check: Call
     _sync(pathlib.Path(builder.data_path))
     os.rename(builder.data_path, output)
     _sync(output.parent)
+
+
+@contextlib.contextmanager
+def _reproducible() -> Iterator[None]:
+    """Makes TFDS write equal examples as equal bytes; by default each process draws an order of an example's fields."""
+    serializer = example_serializer.ExampleSerializer
+    before = serializer.serialize_example
+
+    def serialize_example(self: example_serializer.ExampleSerializer, example: dict) -> bytes:
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+    serializer.serialize_example = serialize_example
+    try:
+        yield
+    finally:
+        serializer.serialize_example = before
 
 
 def _check(path: os.PathLike, splits: dict[str, Sequence]) -> None:
@@ -211,8 +231,8 @@ def _check(path: os.PathLike, splits: dict[str, Sequence]) -> None:
         if len(source) != len(files):
             raise OSError(f"{path}: split {name} holds {len(source)} episodes instead of {len(files)}")
         index = source[len(files) - 1]["episode_metadata"]["index"]
-        if index != files[-1][0]:
-            raise OSError(f"{path}: the last episode of split {name} is number {index} instead of {files[-1][0]}")
+        if index != files[-1].index:
+            raise OSError(f"{path}: the last episode of split {name} is number {index} instead of {files[-1].index}")
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -22,8 +22,7 @@ def write_episodes(
     splits: Mapping[str, float] | None = None,
     num_actions: int = 0,
     bounds: tuple[Sequence[float], Sequence[float]] | None = None,
-    environment: str = "",
-    policy: str = "",
+    text: str = "Episodes written from Python.",
     seed: int = 0,
 ) -> pathlib.Path:
     """Writes a data set that `config.data.dataset` can name. It appears only once all of it is on disk.
@@ -39,7 +38,7 @@ def write_episodes(
       splits: share of the episodes by split: "train", "validation", "test".
       num_actions: of a discrete action space; 0 for the largest + 1.
       bounds: (low, high) of continuous actions; None for those of the data.
-      environment, policy: what made the episodes, for the metadata.
+      text: what the episodes are, in a sentence, for the metadata.
       seed: of the choice of episodes for the splits.
 
     Returns:
@@ -59,26 +58,26 @@ def write_episodes(
     try:
         files, shape, size = [], None, 1
         for number, fields in enumerate(episodes):
-            episode, found = _episode(fields, number, seed)
+            episode, found = _episode(fields, number)
             shape = shape or found
             if found != shape:
                 raise UserError(f"Episode {number} has {_words(found)}, and the ones before {_words(shape)}.")
             if not shape[1]:
                 size = max(size, int(episode.actions.max()) + 1)
-            files.append((number, scratch / f"{number}.episode"))
-            episode.save(files[-1][1])
+            files.append(rlds.Stored(number, scratch / f"{number}.episode", {}))
+            episode.save(files[-1].path)
         if not files:
             raise UserError("There are no episodes to write.")
         action = _action(shape[1], size, num_actions, bounds)
         dealt = rlds.split_episodes(range(len(files)), shares, seed, field="splits")
-        description = rlds.Description(shape[0][:2], action, environment, policy, {}, rlds.versions(environment))
+        description = rlds.Description(shape[0][:2], action, text, {}, rlds.versions())
         rlds.write(output, scratch / "data", description, {k: [files[i] for i in v] for k, v in dealt.items()})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return output
 
 
-def _episode(fields: Mapping[str, Any], number: int, seed: int) -> tuple[Episode, tuple[tuple[int, ...], int]]:
+def _episode(fields: Mapping[str, Any], number: int) -> tuple[Episode, tuple[tuple[int, ...], int]]:
     """An episode, and (shape of a frame, numbers in a continuous action; 0 for discrete ones)."""
     unknown = set(fields) - {"frames", "actions", "rewards", "terminal"}
     if unknown or "frames" not in fields:
@@ -103,7 +102,7 @@ def _episode(fields: Mapping[str, Any], number: int, seed: int) -> tuple[Episode
         raise UserError(f"Episode {number} has rewards {list(rewards.shape)}: one number a step.")
     actions = actions.astype(np.int64 if is_discrete else np.float32)
     images = [encode(np.repeat(frame, 3 // frame.shape[-1], axis=-1), frame.shape[:2]) for frame in frames]
-    episode = Episode(images, actions, rewards.astype(np.float32), bool(fields.get("terminal", False)), seed)
+    episode = Episode(images, actions, rewards.astype(np.float32), bool(fields.get("terminal", False)))
     return episode, (frames.shape[1:], 0 if is_discrete else actions.shape[1])
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from world_models.core.errors import UserError
-from world_models.data.episodes import resized
 from world_models.environments.gymnasium import GymnasiumSource
 
 IsReached = Callable[[Any, Any], bool]
@@ -94,17 +93,17 @@ def _one(source: GymnasiumSource, environment: Any, unit: int, start: int, offse
     observed, act = source.begin(environment, unit)
 
     def moment() -> Moment:
-        frame = resized(source.pixels(environment, observed), source.image_size)
-        return Moment(frame.copy(), copy.deepcopy(observed))
+        return Moment(source.frame(environment, observed), copy.deepcopy(observed))
 
     actions, first = [], source.skip_steps + start
     last = first + offset
     for step in range(last):
         if step == first:
             begin = moment()
-        actions.append(act(observed))
-        observed, _, _, ended, _ = source.hold(environment, actions[-1])
-        if ended and step + 1 < last:
+        actions.append(copy.deepcopy(act(observed)))
+        held = source.hold(environment, actions[-1])
+        observed = held.observed
+        if not held.whole or ((held.terminated or held.truncated) and step + 1 < last):
             return None
     return Task(unit, actions[:first], begin, moment())
 
@@ -128,7 +127,7 @@ class ReplayedTask:
         """
         observed = self._source.reset(self._environment, self._task.unit)
         for action in self._task.actions:
-            observed, *_ = self._source.hold(self._environment, action)
+            observed = self._source.hold(self._environment, action).observed
         start = self._task.start
         if not (np.array_equal(self.frame(observed), start.frame) and _same(observed, start.observed)):
             raise UserError(
@@ -139,13 +138,13 @@ class ReplayedTask:
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """As Gymnasium's, with the action held as in the recording."""
-        observed, reward, terminated, ended, info = self._source.hold(self._environment, action)
-        found = {**info, "reached": bool(self._reached(observed, self._task.goal.observed))}
-        return observed, reward, terminated, ended and not terminated, found
+        held = self._source.hold(self._environment, action)
+        found = {**copy.deepcopy(held.info), "reached": bool(self._reached(held.observed, self._task.goal.observed))}
+        return held.observed, held.reward, held.terminated, held.truncated and not held.terminated, found
 
     def frame(self, observed: Any) -> np.ndarray:
         """The frame for a model, uint8 [h, w, 3]."""
-        return resized(self._source.pixels(self._environment, observed), self._source.image_size).copy()
+        return self._source.frame(self._environment, observed)
 
 
 def _same(one: Any, other: Any) -> bool:

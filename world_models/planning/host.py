@@ -1,5 +1,6 @@
 """Episodes of worlds that are not written in JAX, such as Gymnasium's: a loop on the host around one jitted `act`."""
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ class HostEpisode(NamedTuple):
 
 def rendered(environment: Any, observed: Any) -> np.ndarray:
     """What the environment renders, uint8 [h, w, 3]; it must be made with `render_mode="rgb_array"`."""
-    return np.asarray(environment.render())
+    return np.array(environment.render())  # a copy: some draw each frame into the same array
 
 
 class Player:
@@ -92,7 +93,7 @@ class Player:
             observed, reward, terminated, truncated, info = environment.step(given)
             frames.append(look(environment, observed))
             rewards.append(float(reward))
-            infos.append(info)
+            infos.append(copy.deepcopy(info))  # some fill the same dictionary at each step
             if terminated or truncated:
                 break
         plan_infos = jax.tree.map(lambda *x: np.stack(x), *plan_infos)

@@ -38,18 +38,17 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng, action = np.random.default_rng(0), action or DISCRETE
-    splits: dict[str, list[tuple[int, pathlib.Path]]] = {}
+    splits: dict[str, list[rlds.Stored]] = {}
     index = 0
     for split, count in (("train", episodes), ("validation", held_out), ("test", held_out)):
         for _ in range(count):
             images = [encode(frame, image_size) for frame in _frames(rng, image_size, length)]
             path = folder / f"{index}"
-            Episode(images, _actions(rng, action, length), np.zeros(length, np.float32), False, index).save(path)
-            splits.setdefault(split, []).append((index, path))
+            Episode(images, _actions(rng, action, length), np.zeros(length, np.float32), False).save(path)
+            splits.setdefault(split, []).append(rlds.Stored(index, path, {}))
             index += 1
-    rlds.write(
-        folder / "data", folder / "scratch", rlds.Description(image_size, action, "blobs", "none", {}, {}), splits
-    )
+    description = rlds.Description(image_size, action, "Moving blobs.", {}, {})
+    rlds.write(folder / "data", folder / "scratch", description, splits)
     return folder / "data"
 
 

@@ -3,7 +3,7 @@
     python -m experiments.tools.benchmarks record --config=configs/demo.py [--episodes=6]
 
 The bare simulator steps, and renders where the config records rendered frames; recording also resizes, encodes and
-writes. One worker each, in turns; start-up is not counted.
+writes. One worker each, in turns; both count the start of the simulator, which is made anew for each episode.
 """
 
 import pathlib
@@ -20,14 +20,15 @@ from world_models.environments.gymnasium import GymnasiumSource
 
 def simulate(source: GymnasiumSource, unit: int) -> tuple[int, float]:
     """(frames, seconds) of an episode that is not recorded; the same seed and actions as the recorded one."""
-    environment = source._env = source._env or source.make()
     start = time.perf_counter()
-    observed, act = source.begin(environment, unit)
-    frames, ended = 0, False
-    while not ended and frames < source.skip_steps + source.max_episode_steps - 1:
-        source.pixels(environment, observed)
-        observed, _, _, ended, _ = source.hold(environment, act(observed))
-        frames += 1
+    with source.opened() as environment:
+        observed, act = source.begin(environment, unit)
+        frames, ended = 0, False
+        while not ended and frames < source.skip_steps + source.max_episode_steps - 1:
+            source.pixels(environment, observed)
+            held = source.hold(environment, act(observed))
+            observed, ended = held.observed, held.terminated or held.truncated
+            frames += held.whole
     return frames - source.skip_steps, time.perf_counter() - start
 
 

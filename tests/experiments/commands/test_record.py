@@ -282,7 +282,7 @@ def test_a_data_set_that_cannot_be_read_back_never_appears(config, tmp_path, mon
     ("fields", "message"),
     [
         ({"environment": "CarRacig-v3"}, r"config.record.environment='CarRacig-v3' is unknown; near it: CarRacing-v3"),
-        ({"environment": "Nonsense-v0", "modules": ("no_such",)}, r"needs 'no_such': pip install"),
+        ({"environment": "Nonsense-v0", "modules": ("no_such",)}, r"config.record.modules: importing 'no_such' failed"),
         ({"environment": "MiniGrid-Empty-8x8-v0"}, r"needs 'minigrid': pip install -e '.\[minigrid\]'"),
         ({"environment": "Blind-v0"}, r"observation='observation' of 'Blind-v0' is no image: try 'render'"),
         ({"environment_kwargs": {"space": "dict"}}, r"actions of space Dict.* Discrete, Box and MultiBinary work"),

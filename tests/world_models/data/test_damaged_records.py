@@ -35,11 +35,11 @@ def _write(folder: pathlib.Path, wrong: bytes = b"") -> pathlib.Path:
         if wrong and number == BAD:
             images[5] = wrong
         rewards = np.arange(length, dtype=np.float32)
-        episode = Episode(images, rng.integers(0, 2, length), rewards, True, number)
-        files.append((number, folder / f"{number}.episode"))
-        episode.save(files[-1][1])
+        episode = Episode(images, rng.integers(0, 2, length), rewards, True)
+        files.append(rlds.Stored(number, folder / f"{number}.episode", {}))
+        episode.save(files[-1].path)
     action = {"kind": "discrete", "size": 2, "low": [], "high": []}
-    description = rlds.Description((SIZE, SIZE), action, "noise", "random", {}, {})
+    description = rlds.Description((SIZE, SIZE), action, "Noise.", {}, {})
     builder = rlds.Recording(description=description, splits={"train": files}, data_dir=folder)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=SHARDS))
     return _old(pathlib.Path(builder.data_path))

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from experiments.runs.recording import record
 from world_models.core.errors import ConfigError, UserError
+from world_models.data import sources
 from world_models.data.sources import __main__ as command
 from world_models.data.sources import digits, moving_digits, packages, pictures
 
@@ -319,8 +320,12 @@ def test_what_was_interrupted_leaves_nothing_and_starts_anew(installed, tmp_path
 def test_missing_fields_and_sources_are_named(installed, tmp_path):
     config = options("moving_digits")
     del config.record.speed
-    with pytest.raises(UserError, match=r"config.record.speed is missing: the source 'moving_digits' needs seed"):
+    with pytest.raises(ConfigError, match=r"config.record.speed is missing: the source 'moving_digits' needs seed"):
+        sources.open_source(config.record)
+    del config.record.source
+    with pytest.raises(ConfigError) as error:
         record(config, tmp_path / "out")
+    assert error.value.field == "config.record.source"
     with pytest.raises(UserError, match=r"'emoji' is not installed \(emoji-datasource-google.*`make data`"):
         record(options("emoji"), tmp_path / "out")
 

@@ -4,19 +4,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from world_models.core.errors import ConfigError, config_error
+from world_models.data.episodes import check_fit
 
 if TYPE_CHECKING:  # TFDS takes seconds to import, and worker processes of a recording look in here
     from world_models.data.sources.collection import Collection
 
-_STILL = ("seed", "image_size", "num_episodes")
-_WORLD = (*_STILL, "splits", "num_frames")
+_MADE = ("seed", "image_size", "num_episodes")
+_STILL = (*_MADE, "fit")
+_WORLD = (*_MADE, "splits", "num_frames")
 # What `config.record` must hold for each source, besides its name.
 FIELDS = {
     "fashion_mnist": _STILL,
     "mnist": _STILL,
     "emoji": (*_STILL, "splits"),
     "images": (*_STILL, "splits", "images"),
-    "moving_digits": (*_STILL, "splits", "num_frames", "num_objects", "speed", "digits"),
+    "moving_digits": (*_MADE, "splits", "num_frames", "num_objects", "speed", "digits"),
     "two_rooms": (*_WORLD, "cross_rate", "wall"),
     "four_rooms": (*_WORLD, "expert_share"),
     "point_maze": (*_WORLD, "maze", "policy", "noise", "action_repeat"),
@@ -53,16 +55,18 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
     seed, limit = options["seed"], options["num_episodes"]
     _check_least(options, "seed", 0)
     _check_least(options, "num_episodes", 1 if name in ("moving_digits", *_WORLDS) else 0)
+    if "fit" in FIELDS[name]:
+        check_fit(options["fit"])
     if name in ("fashion_mnist", "mnist"):
         from world_models.data.sources import digits
 
-        return digits.collection(name, size, limit, seed)
+        return digits.collection(name, size, options["fit"], limit, seed)
     if name in ("emoji", "images"):
         from world_models.data.sources import pictures
 
         if name == "emoji":
-            return pictures.emoji(size, limit, dict(options["splits"]), seed)
-        return pictures.folder(options["images"], size, limit, dict(options["splits"]), seed)
+            return pictures.emoji(size, options["fit"], limit, dict(options["splits"]), seed)
+        return pictures.folder(options["images"], size, options["fit"], limit, dict(options["splits"]), seed)
     if name in _WORLDS:
         from world_models.data.sources import worlds
 

@@ -36,6 +36,7 @@ class Collection:
       splits: split name -> its examples.
       licence: of the data.
       source: where the data come from: package, author, paper.
+      summary: a sentence about the source's images and what is done to them; empty where they are made at their size.
       metadata: what else the data set says of itself, such as its action space; JSON.
     """
 
@@ -45,6 +46,7 @@ class Collection:
     splits: dict[str, Split]
     licence: str
     source: str
+    summary: str = ""
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from world_models.core.errors import UserError
-from world_models.data.episodes import encode
+from world_models.data.episodes import describe_fit, encode
 from world_models.data.sources import packages
 from world_models.data.sources.collection import Collection, Split
 
@@ -123,12 +123,13 @@ def read(name: str, seed: int) -> dict[str, Arrays]:
     return read_mnist(packages.MNIST.locate(), seed)
 
 
-def collection(name: str, image_size: tuple[int, int], limit: int, seed: int) -> Collection:
+def collection(name: str, image_size: tuple[int, int], fit: str, limit: int, seed: int) -> Collection:
     """Fashion-MNIST or MNIST as a data set of {"image", "label"}, splits train and test.
 
     Args:
       name: "fashion_mnist" or "mnist".
-      image_size: (height, width) to resize to.
+      image_size: (height, width) of the data set.
+      fit: how 28x28 images get there; see `world_models.data.episodes.fitted`.
       limit: the first so many images of each split; 0 for all.
       seed: deals MNIST to splits.
     """
@@ -138,7 +139,7 @@ def collection(name: str, image_size: tuple[int, int], limit: int, seed: int) ->
     def split(images: np.ndarray, labels: np.ndarray) -> Split:
         return Split(
             min(limit or len(labels), len(labels)),
-            lambda i: {"image": encode(images[i], image_size), "label": int(labels[i])},
+            lambda i: {"image": encode(images[i], image_size, fit), "label": int(labels[i])},
         )
 
     return Collection(
@@ -151,4 +152,5 @@ def collection(name: str, image_size: tuple[int, int], limit: int, seed: int) ->
         splits={split_name: split(*arrays) for split_name, arrays in read(name, seed).items()},
         licence=package.licence,
         source=package.source,
+        summary=describe_fit([(28, 28)], image_size, fit),
     )

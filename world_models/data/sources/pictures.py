@@ -11,11 +11,12 @@ import tensorflow_datasets as tfds
 
 from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.data import rlds
-from world_models.data.episodes import encode
+from world_models.data.episodes import describe_fit, encode
 from world_models.data.sources import packages
 from world_models.data.sources.collection import Collection, Split
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+LOOKED_AT = 50  # files of a folder whose sizes are said
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 # Code points that make a variant of an emoji, not another one: joiners, presentation, sex, direction, skin tones.
 _VARIANT = {0x200D, 0xFE0F, 0x2640, 0x2642, 0x27A1, *range(0x1F3FB, 0x1F400)}
@@ -64,15 +65,6 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The largest part [h, w, channel] round the centre of an image that has the proportions of `size`."""
-    height, width = image.shape[:2]
-    scale = min(height / size[0], width / size[1])
-    h, w = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    top, left = (height - h) // 2, (width - w) // 2
-    return image[top : top + h, left : left + w]
-
-
 def _features(image_size: tuple[int, int], classes: Sequence[str]) -> dict[str, Any]:
     return {
         "image": tfds.features.Image(shape=(*image_size, 3), encoding_format="png"),
@@ -80,19 +72,37 @@ def _features(image_size: tuple[int, int], classes: Sequence[str]) -> dict[str, 
     }
 
 
-def _encoded(path: pathlib.Path, image_size: tuple[int, int]) -> bytes:
-    return encode(np.ascontiguousarray(crop(read_image(path), image_size)), image_size)
+def _below(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    """Files and folders below a folder, sorted, without those that a system hides there, such as `._photo.jpg`."""
+    found = (p for p in folder.glob(pattern) if not any(x.startswith(".") for x in p.relative_to(folder).parts))
+    return sorted(found)
 
 
-def folder(path: str, image_size: tuple[int, int], limit: int, fractions: dict[str, float], seed: int) -> Collection:
+def _images_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The image files of all class folders.
+
+    Raises:
+      ConfigError: for a link that leads nowhere.
+    """
+    found = [p for p in _below(folder, "*/**/*") if p.suffix.lower() in SUFFIXES and not p.is_dir()]
+    broken = next((p for p in found if not p.exists()), None)
+    if broken is not None:
+        raise ConfigError("config.record.images", f"config.record.images: {broken} is a link to nothing: remove it.")
+    return found
+
+
+def folder(
+    path: str, image_size: tuple[int, int], fit: str, limit: int, fractions: dict[str, float], seed: int
+) -> Collection:
     """A folder of class folders of png and jpg files as a data set of {"image", "label"}.
 
     A folder that holds nothing but train, val(idation) and test, with class folders in each, is split as it is; else
-    `fractions` say how. Images are cropped round their centre and resized, and lie in an order drawn from `seed`.
+    `fractions` say how. Images lie in an order drawn from `seed`.
 
     Args:
       path: the folder.
       image_size: (height, width).
+      fit: how images of other sizes get there; see `world_models.data.episodes.fitted`.
       limit: at most so many images in each split; 0 for all.
       fractions: split name -> share.
       seed: of split and order.
@@ -101,12 +111,12 @@ def folder(path: str, image_size: tuple[int, int], limit: int, fractions: dict[s
       UserError: if there is no such folder, or no image in it.
     """
     top = pathlib.Path(path).expanduser()
-    below = sorted(p for p in top.iterdir() if p.is_dir()) if path and top.is_dir() else []
+    below = [p for p in _below(top, "*") if p.is_dir()] if path and top.is_dir() else []
     if not below:
         raise config_error("config.record.images", path, "be a folder that holds a folder of images for each class")
     is_split = len({SPLIT_FOLDERS.get(p.name, "") for p in below} - {""}) == len(below)
     tops = {SPLIT_FOLDERS[p.name]: p for p in below} if is_split else {"": top}
-    files = {name: sorted(p for p in t.glob("*/**/*") if p.suffix.lower() in SUFFIXES) for name, t in tops.items()}
+    files = {name: _images_in(t) for name, t in tops.items()}
     empty = next((tops[name] for name, found in files.items() if not found), None)
     if empty is not None:
         raise ConfigError(
@@ -122,9 +132,11 @@ def folder(path: str, image_size: tuple[int, int], limit: int, fractions: dict[s
 
     def split(name: str) -> Split:
         found = _shuffled(files[name], seed)[: limit or None]
-        example = lambda i: {"image": _encoded(found[i], image_size), "label": class_of(found[i], name)}
+        example = lambda i: {"image": encode(read_image(found[i]), image_size, fit), "label": class_of(found[i], name)}
         return Split(len(found), example)
 
+    everything = [file for found in files.values() for file in found]
+    some = everything[:: -(-len(everything) // LOOKED_AT)]
     return Collection(
         name="images",
         description=f"Images of {len(classes)} classes from a folder.",
@@ -132,6 +144,7 @@ def folder(path: str, image_size: tuple[int, int], limit: int, fractions: dict[s
         splits={name: split(name) for name in files},
         licence="unknown: the user's own files",
         source=f"folder {top}",
+        summary=describe_fit([read_image(file).shape[:2] for file in some], image_size, fit),
     )
 
 
@@ -178,11 +191,12 @@ def _read_emoji(place: pathlib.Path) -> list[dict[str, str]]:
     return found
 
 
-def emoji(image_size: tuple[int, int], limit: int, fractions: dict[str, float], seed: int) -> Collection:
+def emoji(image_size: tuple[int, int], fit: str, limit: int, fractions: dict[str, float], seed: int) -> Collection:
     """Emoji on white as a data set of {"image", "label", "caption"}; variants of one emoji stay in one split.
 
     Args:
       image_size: (height, width); the files are 64x64.
+      fit: see `folder`.
       limit: at most so many images in each split; 0 for all.
       fractions: split name -> share of the base emoji.
       seed: of split and order.
@@ -200,7 +214,7 @@ def emoji(image_size: tuple[int, int], limit: int, fractions: dict[str, float], 
         mine = [found[i] for i in _shuffled(chosen, seed)[: limit or None]]
 
         def example(i: int) -> dict[str, Any]:
-            image = _encoded(place / "img/google/64" / mine[i]["file"], image_size)
+            image = encode(read_image(place / "img/google/64" / mine[i]["file"]), image_size, fit)
             return {"image": image, "label": mine[i]["category"], "caption": mine[i]["caption"]}
 
         return Split(len(mine), example)
@@ -212,4 +226,5 @@ def emoji(image_size: tuple[int, int], limit: int, fractions: dict[str, float], 
         splits={name: split(chosen) for name, chosen in dealt.items()},
         licence=packages.EMOJI.licence,
         source=packages.EMOJI.source,
+        summary=describe_fit([(64, 64)], image_size, fit),
     )
