@@ -150,10 +150,13 @@ class PlannerLevel(Search):
     Attributes:
       replan, prior_weight, cost, cost_space, near, warm_start: as of `world_models.planning.hierarchy.Level`.
       prior: whether a search starts from the mean and spread of the actions that the level saw in training.
+      bounded: whether actions stay in the environment's box (macro-actions in [−1, 1]); without it there is `max_norm`
+        alone, and `std` is in the environment's units.
     """
 
     replan: int = 1
     prior: bool = False
+    bounded: bool = True
     prior_weight: float = 0.0
     cost: str = "last"
     cost_space: str = "above"
