@@ -121,6 +121,7 @@ def make_source(block: Mapping[str, Any]) -> Source:
         max_episode_steps=options.max_episode_steps,
         skip_steps=options.skip_steps,
         base_seed=options.seed,
+        reset_options=dict(options.reset_options),
     )
 
 

@@ -21,6 +21,7 @@ class GymnasiumRecording:
       modules: modules to import first, which register it.
       observation: "render" records rendered frames, "observation" the environment's own image observations.
       image_size: (height, width) of the recorded frames.
+      reset_options: `options` of every `reset`, such as a fixed goal or layout; empty for none.
       action_repeat: environment steps for which each action is held.
       policy: "random", "sticky" (repeats its action with `repeat_probability`), or "package.module:function".
       repeat_probability: of the policy "sticky".
@@ -37,6 +38,7 @@ class GymnasiumRecording:
     modules: tuple[str, ...] = ()
     observation: str = "render"
     image_size: tuple[int, int] = (64, 64)
+    reset_options: dict = dataclasses.field(default_factory=dict)
     action_repeat: int = 1
     policy: str = "random"
     repeat_probability: float = 0.0

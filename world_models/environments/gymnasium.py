@@ -102,6 +102,7 @@ class GymnasiumSource:
       max_episode_steps: recorded steps after which an episode is cut.
       skip_steps: steps of the policy before recording begins, for title screens and zooms.
       base_seed: seed of the whole recording.
+      reset_options: `options` of every reset; empty for none.
     """
 
     environment: str
@@ -116,6 +117,7 @@ class GymnasiumSource:
     max_episode_steps: int
     skip_steps: int
     base_seed: int
+    reset_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         """Checks everything that can be checked before work begins."""
@@ -123,13 +125,18 @@ class GymnasiumSource:
         make_policy(self.policy, self.repeat_probability)
         environment = self.make()
         self.action = describe_actions(environment.action_space, self.environment)
-        observed, _ = environment.reset(seed=0)
+        observed, _ = environment.reset(seed=0, **self._options)
         self.pixels(environment, observed)
         environment.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the live environment."""
         return {**self.__dict__, "_env": None}
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Arguments of a reset; nothing without options, so that environments need not know them."""
+        return {"options": dict(self.reset_options)} if self.reset_options else {}
 
     def make(self) -> Any:
         """The environment."""
@@ -165,7 +172,7 @@ class GymnasiumSource:
         seed = self.seed(unit)
         random.seed(seed)
         np.random.seed(seed)
-        return environment.reset(seed=seed)[0]
+        return environment.reset(seed=seed, **self._options)[0]
 
     def begin(self, environment: Any, unit: int) -> tuple[Any, Act]:
         """Resets an environment for an episode: what it observes, and the policy."""
