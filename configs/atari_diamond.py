@@ -1,9 +1,19 @@
 """DIAMOND's world model of an Atari game at its published size (Alonso et al. 2024, arXiv 2405.12399).
 
 Model: 4,405,955 parameters for 4 actions at 64x64; EDM with offset noise 0.3, 3 Euler steps; the optimizer, noise
-levels and network of the paper. Two things differ on purpose: sampling starts from σ_max·N(0, 1), which gives samples
-their full spread (config.sampler.initial_noise = "unit" is what the released code does), and the data are a fixed
-recording instead of an agent's growing memory.
+levels and network of the released code. With its weights (`python -m experiments.tools.weights import Breakout.pt DIR`)
+the network and, without quantization, the sampler give the same numbers. What differs from the released code:
+- sampling starts from σ_max·N(0, 1), which gives samples their full spread (config.eval.sampler.initial_noise="unit" is
+  what the released code does);
+- denoised frames are rounded to 256 levels, where the released code truncates;
+- kernels begin with LeCun's normal initialization and biases with 0, where PyTorch's uniform one and, in downsampling,
+  an orthogonal one are used;
+- computation is in bfloat16, and a moving average of the weights is evaluated; there it is float32 and no average;
+- windows lie within episodes, where the released code pads windows that begin before an episode;
+- the data are a fixed recording of a sticky random policy instead of an agent's growing memory, all parts of which are
+  drawn alike; there newer experience is drawn more often;
+- an observation is the last of the 4 skipped frames, without the maximum over the last two; episodes do not end at a
+  lost life and do not begin with up to 30 idle steps.
 Data: Breakout under a sticky random policy, frame skip 4 by the environment itself, no sticky actions.
 Cost: made for a GPU; not yet run to the end by us. On two CPU cores it is slow beyond use.
 Number to expect: not run.

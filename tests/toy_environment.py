@@ -33,7 +33,7 @@ class Toy(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self._seed, self._t, self._last = seed or 0, 0, 0
+        self._seed, self._t, self._last = seed or 0, (options or {}).get("begin", 0), 0
         return self._frame(), {}
 
     def step(self, action):

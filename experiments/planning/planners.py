@@ -1,6 +1,7 @@
 """How the levels of a model plan, from `config.eval.search` and `config.eval.plan`."""
 
 import dataclasses
+import math
 
 import ml_collections
 
@@ -30,6 +31,7 @@ def make_settings(config: ml_collections.ConfigDict, model: PlanningModel) -> tu
         low, high = (model.actions.low, model.actions.high) if i == 0 else (-1.0, 1.0)
         try:
             level = from_dict(PlannerLevel, config.eval.search[name].to_dict(), block)
+            low, high = (low, high) if level.bounded else (-math.inf, math.inf)
             level = dataclasses.replace(level, dim=model.planning_levels[i].action_size, low=low, high=high)
         except ConfigError:
             raise

@@ -296,9 +296,9 @@ def _embedded_ends(model: PlanningModel, levels: int, world: World, task: Task) 
 
 def _straight_line(world: World, position: Array, goal: Array, key: Array) -> Array:
     """The longest action in the direction of the goal, or shorter if it would pass it."""
-    high = jnp.asarray(world.spec.high)
     line = goal - position
-    return line / jnp.maximum(jnp.max(jnp.abs(line) / high), 1.0)
+    bound = jnp.where(line > 0, jnp.asarray(world.spec.high), jnp.asarray(world.spec.low))
+    return line / jnp.maximum(jnp.max(line / bound), 1.0)
 
 
 def _random(world: World, position: Array, goal: Array, key: Array) -> Array:

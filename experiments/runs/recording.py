@@ -136,6 +136,7 @@ def make_source(block: Mapping[str, Any]) -> Source:
         skip_steps=options.skip_steps,
         base_seed=options.seed,
         reuse_environment=options.reuse_environment,
+        reset_options=dict(options.reset_options),
     )
 
 

@@ -1,8 +1,12 @@
-"""Weights of masked autoencoders from and to Hugging Face's files: `python -m experiments.tools.weights`."""
+"""Weights of other projects from and to their files: `python -m experiments.tools.weights`.
+
+Masked autoencoders in Hugging Face's layout, in both directions, and the denoisers of DIAMOND's checkpoints, to here.
+"""
 
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 import jax
 from flax import nnx
@@ -11,25 +15,43 @@ from experiments.runs.loading import load
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core.errors import UserError
 from world_models.models.masked_autoencoder import hugging_face
+from world_models.models.video_diffusion import diamond
 
 
 def import_weights(source: pathlib.Path, target: pathlib.Path) -> list[str]:
-    """Writes weights that have a config.json beside them as a checkpoint in the new folder `target`.
+    """Writes weights as a checkpoint in the new folder `target`.
+
+    Args:
+      source: weights of a masked autoencoder with their config.json beside them, or a .pt file of DIAMOND's.
+      target: the new folder.
 
     Returns:
-      Sentences on weights that were not read.
+      Sentences on weights that were not read, and on the model that the others are for.
 
     Raises:
       UserError: if the weights cannot be read, or the folder is there already.
     """
     if target.exists():
         raise UserError(f"{target} exists: name a new folder for the checkpoint.")
-    found = hugging_face.read(source, hugging_face.described(source))
-    there = [(path, x) for path, x in nnx.to_flat_state(found.params) if isinstance(x, jax.Array)]
+    constants: Any = {}
+    if source.suffix in diamond.SUFFIXES:
+        denoiser = diamond.read(source)
+        there, constants, options = nnx.to_flat_state(denoiser.params), denoiser.constants, denoiser.options
+        said = [
+            *denoiser.left_out,
+            f"A model of {denoiser.actions.size} actions and frames of {denoiser.channels} channels, with "
+            f"config.model.network.channels={options.network.channels}, "
+            f"config.model.network.blocks={options.network.blocks}, config.model.condition={options.condition} and "
+            f"config.model.context_offsets={options.context_offsets}",
+        ]
+    else:
+        found = hugging_face.read(source, hugging_face.described(source))
+        there = [(path, x) for path, x in nnx.to_flat_state(found.params) if isinstance(x, jax.Array)]
+        said = found.left_out
     saver = Checkpoints(target)
-    saver.save(0, {"weights": {"ema": nnx.from_flat_state(there), "constants": {}}}, {})
+    saver.save(0, {"weights": {"ema": nnx.from_flat_state(list(there)), "constants": constants}}, {})
     saver.close()
-    return found.left_out
+    return said
 
 
 def export_weights(workdir: pathlib.Path, target: pathlib.Path) -> None:
@@ -47,7 +69,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="experiments.tools.weights", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     one = commands.add_parser("import", help="Weights to a checkpoint, for --config.init_from.checkpoints.")
-    one.add_argument("source", type=pathlib.Path, help="Folder with model.safetensors and config.json.")
+    one.add_argument(
+        "source", type=pathlib.Path, help="Folder with model.safetensors and config.json, or DIAMOND's .pt file."
+    )
     one.add_argument("target", type=pathlib.Path, help="New folder of checkpoints.")
     one = commands.add_parser("export", help="A trained run to a folder for `from_pretrained`.")
     one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")

@@ -29,6 +29,7 @@ class GymnasiumRecording:
       fit: what is done with frames of other proportions: "crop" cuts off the sides, "pad" adds black ones, "stretch"
         distorts.
       action_repeat: environment steps for which each action is held. A step that a time limit cuts short is left out.
+      reset_options: `options` of every `reset`, such as a fixed goal or layout; empty for none.
       policy: "random", "sticky" (repeats its action with `repeat_probability`), or "package.module:function".
       repeat_probability: of the policy "sticky".
       num_episodes: how many.
@@ -48,6 +49,7 @@ class GymnasiumRecording:
     observation_key: str = ""
     image_size: tuple[int, int] = (64, 64)
     fit: str = FIT
+    reset_options: dict = dataclasses.field(default_factory=dict)
     action_repeat: int = 1
     policy: str = "random"
     repeat_probability: float = 0.0

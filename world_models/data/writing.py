@@ -70,7 +70,7 @@ def write_episodes(
             raise UserError("There are no episodes to write.")
         action = _action(shape[1], size, num_actions, bounds)
         dealt = rlds.split_episodes(range(len(files)), shares, seed, field="splits")
-        description = rlds.Description(shape[0][:2], action, text, {}, rlds.versions())
+        description = rlds.Description(shape[0][:2], action, text, {}, rlds.versions(()))
         rlds.write(output, scratch / "data", description, {k: [files[i] for i in v] for k, v in dealt.items()})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -151,6 +151,7 @@ class GymnasiumSource:
       skip_steps: steps of the policy before recording begins, for title screens and zooms.
       base_seed: seed of the whole recording.
       reuse_environment: whether a worker plays all its episodes in one environment, instead of a new one for each.
+      reset_options: `options` of every reset; empty for none.
     """
 
     environment: str
@@ -168,6 +169,7 @@ class GymnasiumSource:
     skip_steps: int
     base_seed: int
     reuse_environment: bool
+    reset_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         """Checks everything that can be checked before work begins: makes, resets and looks, and asks the policy."""
@@ -190,6 +192,11 @@ class GymnasiumSource:
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the live environment."""
         return {**self.__dict__, "_env": None}
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Arguments of a reset; nothing without options, so that environments need not know them."""
+        return {"options": dict(self.reset_options)} if self.reset_options else {}
 
     def make(self) -> Any:
         """The environment."""
@@ -257,7 +264,7 @@ class GymnasiumSource:
         seed = self.seed(unit)
         random.seed(seed)
         np.random.seed(seed)
-        found = environment.reset(seed=seed)
+        found = environment.reset(seed=seed, **self._options)
         if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
             raise TypeError("reset(seed=...) must return (observation, info), as Gymnasium's does")
         return found[0]

@@ -48,7 +48,10 @@ class AdaptiveGroupNorm(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
-    """Multi-head attention over all positions of a feature map, added to its input; zero at initialization."""
+    """Multi-head attention over all positions of a feature map, added to its normalized input, as DIAMOND's code does.
+
+    The attention is zero at initialization, so that the module is then a group norm alone.
+    """
 
     def __init__(self, channels: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.norm = _group_norm(channels, affine=True, dtype=dtype, rngs=rngs)
@@ -58,7 +61,8 @@ class SelfAttention(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """[batch, h, w, channels] -> the same."""
         batch, height, width, channels = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(batch, height * width, 3, channels // HEAD_DIM, HEAD_DIM)
+        x = self.norm(x)
+        qkv = self.qkv(x).reshape(batch, height * width, 3, channels // HEAD_DIM, HEAD_DIM)
         attended = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         return x + self.out(attended.reshape(batch, height, width, channels))
 

@@ -15,7 +15,7 @@ from world_models.core.errors import UserError
 from world_models.core.types import Array
 from world_models.planning import costs
 from world_models.planning.options import Search
-from world_models.planning.sampling import Step
+from world_models.planning.sampling import Step, first_distribution
 from world_models.planning.search import Plan, shift, solve
 
 
@@ -37,7 +37,7 @@ class Level:
       stride: ticks of the level below in one tick; 1 at level 1, whose ticks are environment steps.
       replan: environment steps from one plan to the next; between, the plan is followed.
       prior: mean and standard deviation, float32 [dim] each, of the actions that the model knows: where searches start
-        from instead of 0 and `search.std`.
+        from instead of the centre of the box and `search.std`.
       prior_weight: of the prior's negative log-likelihood in the cost.
       cost: "last" or "sum", see `costs.to_goal`.
       cost_space: where predicted states meet the subgoal of the level above: "above" lifts them (H-JEPA), "own" takes
@@ -242,7 +242,7 @@ class HierarchicalPlanner:
           ticks_left: int32 [], later ticks do not count.
           key: of the search.
         """
-        level, (mean, std) = self.levels[i], _start(self.levels[i])
+        level, (mean, std) = self.levels[i], first_distribution(self.levels[i].search, self.levels[i].prior)
         if level.warm_start:
             mean, _ = shift(level.search, before, level.replan // self.ticks[i])
         if i + 1 == len(self.levels):
@@ -266,16 +266,9 @@ class HierarchicalPlanner:
         return tuple(found)
 
 
-def _start(level: Level) -> tuple[Array, Array]:
-    """Mean and standard deviation [horizon, dim] that a search without a warm start begins with."""
-    shape = (level.search.horizon, level.search.dim)
-    mean, std = (0.0, level.search.std) if level.prior is None else level.prior
-    return tuple(jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape) for x in (mean, std))
-
-
 def _empty(level: Level, shapes: Any) -> Plan:
     """A plan to start warm from: the mean of the first search."""
     horizon = level.search.horizon
     states = jax.tree.map(lambda x: jnp.zeros((horizon, *x.shape), x.dtype), shapes)
-    mean, std = _start(level)
+    mean, std = first_distribution(level.search, level.prior)
     return Plan(mean, states, jnp.float32(0), jnp.zeros(level.search.iterations), std, jnp.int32(0))

@@ -10,6 +10,7 @@ import scipy.linalg
 
 from world_models.core.sharding import split_batch
 from world_models.core.types import Array
+from world_models.planning.options import Search
 
 # (states with leading [samples], actions float32 [samples, dim], key) -> the states after the step; where a model needs
 # more than states to go on from, that in both places: see `rollout`.
@@ -44,14 +45,34 @@ def coloured_noise(key: Array, shape: tuple[int, int, int], colour: float) -> Ar
     return jnp.einsum("ht,std->shd", mixing, white, precision="highest")
 
 
-def project(actions: Array, low: Any, high: Any, max_norm: float) -> Array:
-    """Clips actions [..., dim] to the box [low, high], then scales those longer than `max_norm` (0: none) to it."""
+def project(search: Search, actions: Array) -> Array:
+    """Actions [..., dim] within the bounds of a search: clipped to its box, then no longer than its `max_norm`.
+
+    Actions that are too long are moved straight towards the shortest one of the box (0, where the box holds that), and
+    so stay in the box.
+    """
+    low, high = search.box
     actions = jnp.clip(actions, jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32))
-    if not max_norm:
+    if not search.max_norm:
         return actions
-    square = jnp.sum(actions**2, axis=-1, keepdims=True)
-    # The square root is of a safe number: at 0 its gradient would be infinite.
-    return actions * max_norm / jnp.sqrt(jnp.maximum(square, max_norm**2))
+    nearest = jnp.asarray(search.nearest, jnp.float32)
+    away = actions - nearest
+    long = jnp.sum(actions**2, axis=-1, keepdims=True) > search.max_norm**2
+    # |nearest + share * away| = max_norm is a quadratic equation for the share.
+    square = jnp.where(long, jnp.sum(away**2, axis=-1, keepdims=True), 1)
+    slope = jnp.sum(nearest * away, axis=-1, keepdims=True)
+    rest = float(np.sum(search.nearest**2)) - search.max_norm**2  # at most 0
+    share = (jnp.sqrt(jnp.maximum(slope**2 - square * min(rest, 0), 0)) - slope) / square
+    return jnp.where(long, nearest + share * away, actions)
+
+
+def first_distribution(search: Search, prior: tuple[Any, Any] | None = None) -> tuple[Array, Array]:
+    """Mean and standard deviation, float32 [horizon, dim] each, that a search without a warm start begins with.
+
+    They are the centre of its box and its `std`, or those of `prior`, [dim] each, in the environment's units.
+    """
+    found = (search.centre, search.absolute(search.std)) if prior is None else prior
+    return tuple(jnp.broadcast_to(jnp.asarray(x, jnp.float32), (search.horizon, search.dim)) for x in found)
 
 
 def rollout(step: Step, state: Any, actions: Array, key: Array, latent: Callable[[Any], Any] = lambda x: x) -> Any:

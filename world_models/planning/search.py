@@ -71,12 +71,13 @@ def solve(
       cost: of futures; see `world_models.planning.costs` for the common ones.
       state: where the plan starts, a pytree without a batch axis.
       key: the same key gives the same plan.
-      start: mean and standard deviation that the search starts from (see `shift`); None is 0 and `search.std`.
+      start: mean and standard deviation in the environment's units that the search starts from (see `shift`); None is
+        the centre of the box and `search.std`, see `sampling.first_distribution`.
       steps_left: actions that may still be done: later ones weigh 0 in the cost. None: no end in sight.
       latent: makes states of what `step` goes on from, see `sampling.rollout`; the cost and the plan have these.
     """
     shape = (search.horizon, search.dim)
-    mean, std = (jnp.zeros(shape), search.std) if start is None else start
+    mean, std = sampling.first_distribution(search) if start is None else start
     mean, std = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape) for x in (mean, std))
     weights = cost_terms.step_weights(search.horizon, steps_left)
 
@@ -100,7 +101,7 @@ def shift(search: Search, plan: Plan, steps: Array | int = 1) -> Distribution:
     which converged, would find nothing new.
     """
     later = jnp.minimum(jnp.arange(search.horizon) + steps, search.horizon - 1)
-    return plan.actions[later], jnp.broadcast_to(jnp.asarray(search.std, jnp.float32), plan.std.shape)
+    return plan.actions[later], sampling.first_distribution(search)[1]
 
 
 def cem(search: Search, evaluate: Callable[[Array, Array], Array], start: Distribution, key: Array) -> Found:
@@ -127,12 +128,14 @@ def mppi(search: Search, evaluate: Callable[[Array, Array], Array], start: Distr
 def gradient(search: Search, evaluate: Callable[[Array, Array], Array], start: Distribution, key: Array) -> Found:
     """AdamW down the cost, through the model, from `samples` starts; the best sequence met is the plan.
 
-    A sequence is projected onto the bounds after each step; since AdamW scales each number's step by itself, it may
-    settle beside the best point of a `max_norm` that binds. Gradients that are not finite count as 0.
+    Its steps are in units of `search.scale`, since AdamW's are of about `learning_rate` whatever the slope. A sequence
+    is projected onto the bounds after each step; since AdamW scales each number's step by itself, it may settle beside
+    the best point of a `max_norm` that binds. Gradients that are not finite count as 0.
     """
     optimizer = optax.adamw(search.learning_rate, weight_decay=search.weight_decay)
     draw_key, key = jax.random.split(key)
     actions = _samples(search, *start, draw_key)
+    centre, scale = (jnp.asarray(x, jnp.float32) for x in (search.centre, search.scale))
 
     def total(actions, key):
         costs = evaluate(actions, key)
@@ -143,8 +146,10 @@ def gradient(search: Search, evaluate: Callable[[Array, Array], Array], start: D
         slopes, costs = jax.grad(total, has_aux=True)(actions, jax.random.fold_in(key, i))
         costs, bad = sampling.finite(costs)
         best = _better(best, actions, costs)
-        updates, moments = optimizer.update(jnp.where(jnp.isfinite(slopes), slopes, 0), moments, actions)
-        actions = _project(search, optax.apply_updates(actions, updates))
+        slopes = jnp.where(jnp.isfinite(slopes), slopes, 0) * scale
+        units = (actions - centre) / jnp.where(scale > 0, scale, 1)
+        updates, moments = optimizer.update(slopes, moments, units)
+        actions = sampling.project(search, actions + updates * scale)
         return (actions, moments, best, not_finite + bad), best[1]
 
     first = (actions, optimizer.init(actions), (actions[0], jnp.float32(jnp.inf)), jnp.int32(0))
@@ -169,13 +174,13 @@ def _refine(search, evaluate, start, key, weigh, keep=0) -> Found:
         _, order = jax.lax.top_k(-costs, search.elites)
         elites, weights = actions[order], weigh(costs[order])
         mean, std = sampling.refit(elites, weights, mean, std, search.momentum)
-        std = jnp.clip(std, search.min_std, search.max_std)
+        std = jnp.clip(std, search.absolute(search.min_std), search.absolute(search.max_std))
         best = _better(best, actions, costs)
         return (mean, std, elites, weights, best, not_finite + bad), best[1]
 
     mean, std = start
     elites = jnp.zeros((search.elites, *mean.shape))
-    best = (_project(search, mean), jnp.float32(jnp.inf))
+    best = (sampling.project(search, mean), jnp.float32(jnp.inf))
     first = (mean, std, elites, jnp.zeros(search.elites), best, jnp.int32(0))
     last, history = jax.lax.scan(iteration, first, jnp.arange(search.iterations))
     mean, std, elites, weights, best, not_finite = last
@@ -184,18 +189,14 @@ def _refine(search, evaluate, start, key, weigh, keep=0) -> Found:
     elif search.choose == "sample":
         actions = elites[jax.random.categorical(choice_key, jnp.log(weights))]
     else:
-        actions = _project(search, mean)
+        actions = sampling.project(search, mean)
     return Found(actions, history, std, not_finite)
 
 
 def _samples(search: Search, mean: Array, std: Array, key: Array) -> Array:
     """Action sequences [samples, horizon, dim] within the bounds, the mean first."""
     noise = sampling.coloured_noise(key, (search.samples, *mean.shape), search.colour)
-    return split_batch(_project(search, (mean + std * noise).at[0].set(mean)))
-
-
-def _project(search: Search, actions: Array) -> Array:
-    return sampling.project(actions, search.low, search.high, search.max_norm)
+    return split_batch(sampling.project(search, (mean + std * noise).at[0].set(mean)))
 
 
 def _better(best: tuple[Array, Array], actions: Array, costs: Array) -> tuple[Array, Array]:

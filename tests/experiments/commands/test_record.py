@@ -126,6 +126,12 @@ def test_recording_begins_after_the_skipped_steps(config, tmp_path):
         record(changed(config, skip_steps=7), tmp_path / "none")
 
 
+def test_options_are_given_to_every_reset(config, tmp_path):
+    config.record.reset_options = {"begin": 2}
+    for episode in itertools.chain(*contents(record(config, tmp_path / "data")).values()):
+        np.testing.assert_array_equal(episode["frames"][:, 0, 0, 0], np.arange(2, 8))
+
+
 def test_frames_are_rendered_on_request(config, tmp_path):
     output = record(changed(config, observation="render"), tmp_path / "data")
     first = Episodes(str(output), "train").read(0, 0, 3)["frames"][:, 0, 0]

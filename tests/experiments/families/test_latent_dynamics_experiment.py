@@ -11,6 +11,7 @@ from conftest import set_field
 from flax import nnx
 
 from configs import lewm
+from configs.tables.two_rooms import PUBLISHED_MPPI
 from configs.two_rooms import get_config
 from experiments.evaluation.measure import measure
 from experiments.families.latent_dynamics.experiment import Experiment
@@ -117,6 +118,21 @@ def test_a_standard_deviation_may_differ_by_action(std, valid):
     with pytest.raises(ConfigError, match="tuple of dim=2") as caught:
         make_settings(config, model)
     assert caught.value.field == "config.eval.search.bottom"
+
+
+def test_a_search_may_leave_the_environments_bounds():
+    config, actions = lewm.get_config("debug"), ActionSpec("continuous", 2, (-2.0, -1.0), (2.0, 3.0))
+    model = nnx.jit(lambda: Experiment(config, dataclasses.replace(SPEC, actions=actions)).init(nnx.Rngs(0)))()
+    (level,) = make_settings(config, model)
+    np.testing.assert_array_equal(level.search.box, [[-2, -1], [2, 3]])
+    np.testing.assert_allclose(level.search.absolute(1.0), 2)
+    overrides = {**PUBLISHED_MPPI, "eval.search.bottom.horizon": 4}
+    for name, value in overrides.items():
+        set_field(config, name, value)
+    (level,) = make_settings(config, model)
+    np.testing.assert_array_equal(level.search.box, [[-np.inf] * 2, [np.inf] * 2])
+    np.testing.assert_array_equal(level.search.absolute(level.search.std), 2)
+    assert (level.search.max_norm, level.search.temperature) == (0, 200)
 
 
 def test_plans_go_on_from_the_latents_that_a_predictor_looks_back_on():

@@ -1,6 +1,7 @@
 """Weights in Hugging Face's layout: the same loss and gradients as their models, and files that do not fit."""
 
 import dataclasses
+import json
 import sys
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from world_models.core.errors import UserError
+from world_models.core.errors import ConfigError, UserError
 from world_models.models.masked_autoencoder import hugging_face, targets
 from world_models.models.masked_autoencoder.hugging_face_layout import canonical, to_tensors
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
@@ -335,6 +336,46 @@ def test_models_that_hugging_face_has_not_are_refused(change, tmp_path):
     with pytest.raises(UserError, match=f"{next(iter(change))}=.* has no layout at Hugging Face"):
         hugging_face.write(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "shape", "field"),
+    [
+        (IMAGE, {"target": "pca", "pca_components": 3}, (1, 16, 16, 3), "config.model.target"),
+        (IMAGE, {"target": "channel_normalized"}, (1, 16, 16, 3), "config.model.target"),
+        (IMAGE, {"pixels": PixelOptions(color="opponent")}, (1, 16, 16, 3), "config.model.pixels.color"),
+        (IMAGE, {}, (1, 16, 24, 3), "config.data.image_size"),
+        (VIDEO, {"target": "patch_normalized"}, CLIP, "config.model.target"),
+        (VIDEO, {"target": "pixels"}, CLIP, "config.model.target"),
+    ],
+)
+def test_models_that_would_mean_something_else_there_are_refused(base, change, shape, field, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        hugging_face.write(build(dataclasses.replace(base, **change), shape), tmp_path / "out")
+    assert caught.value.field == field
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("options", "shape"), [(IMAGE, (1, 16, 16, 3)), (VIDEO, (4, 16, 24, 3))])
+def test_the_normalization_of_frames_is_written_and_compared(options, shape, tmp_path):
+    options = dataclasses.replace(options, pixels=PixelOptions((0.1, 0.2, 0.3), (0.5,)))
+    hugging_face.write(build(options, shape), tmp_path / "out")
+    assert hugging_face.read(tmp_path / "out", build(options, shape)).left_out == []
+    other = dataclasses.replace(options, pixels=PixelOptions(), target="pixels")
+    said = hugging_face.read(tmp_path / "out", build(other, shape)).left_out
+    assert ["norm_pix_loss" in said[0], "image_mean=[0.1, 0.2, 0.3]" in said[1], len(said)] == [True, True, 2]
+    transformers = pytest.importorskip("transformers", reason=REASON)
+    torch = pytest.importorskip("torch", reason=REASON)
+    kind = {1: "ViTMAEForPreTraining", 4: "VideoMAEForPreTraining"}[shape[0]]
+    _, said = getattr(transformers, kind).from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(said.values()), said
+    image = np.random.default_rng(0).integers(0, 256, shape[1:]).astype(np.uint8)
+    content = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    assert content["size"] == {"height": shape[1], "width": shape[2]}
+    processor = transformers.ViTImageProcessor.from_pretrained(tmp_path / "out")
+    found = processor(torch.from_numpy(image).permute(2, 0, 1), return_tensors="pt")["pixel_values"][0]
+    expected = (image / 255 - np.array([0.1, 0.2, 0.3])) / 0.5
+    np.testing.assert_allclose(found.permute(1, 2, 0), expected, atol=1e-5)
 
 
 def test_the_missing_package_is_named(monkeypatch, tmp_path):

@@ -215,3 +215,40 @@ def test_a_gymnasium_environment_is_played_as_the_compiled_world_is(played):
     np.testing.assert_array_equal(short.actions, found.actions[:first])
     assert (len(short.frames), short.plan_infos[0].shape) == (first + 1, (first, 1))
     assert host._act._cache_size() == 1  # of both players
+
+
+def test_a_player_is_the_policy_of_a_loop_over_environments_with_their_own_clocks(played):
+    """Three environments, of which the second is reset in the middle, against each of them alone."""
+    player = Player(SquareModel(), SETTINGS)
+    keys = jax.random.split(jax.random.key(7), 3)
+    goals = np.stack([WORLD.render(Place(goal)) for goal in TASKS.goal[:3]])
+    starts = [np.asarray(start) for start in TASKS.start[:3]]
+
+    def follow(place, state, steps):
+        """Actions of one environment alone."""
+        found = []
+        for _ in range(steps):
+            action, state, _ = player.act(state, np.asarray(WORLD.render(place)))
+            found.append(action)
+            place = WORLD.step(place, action, None)
+        return np.stack(found)
+
+    alone = [follow(Place(starts[i]), player.start(goals[i], keys[i], 9), 5) for i in range(3)]
+    again = follow(Place(starts[1]), player.start(goals[1], jax.random.fold_in(keys[1], 0), 9), 3)
+    places, state, found = [Place(start) for start in starts], player.start(goals, keys, 9), []
+    for step in range(5):
+        is_first = np.array([False, step == 2, False])
+        if step == 2:
+            places[1] = Place(starts[1])
+        frames = np.stack([WORLD.render(place) for place in places])
+        actions, state, (costs, _) = player.act(state, frames, is_first)
+        found.append(actions)
+        places = [WORLD.step(place, action, None) for place, action in zip(places, actions)]
+    found = np.stack(found, axis=1)
+    assert costs.shape == (3, 1)
+    for i in (0, 2):
+        np.testing.assert_allclose(found[i], alone[i], atol=1e-5)
+    np.testing.assert_allclose(found[1, :2], alone[1][:2], atol=1e-5)
+    np.testing.assert_allclose(found[1, 2:], again, atol=1e-5)
+    assert not np.allclose(found[1, 2:4], alone[1][2:4])
+    np.testing.assert_array_equal(state.clock, [5, 3, 5])

@@ -131,6 +131,58 @@ def test_bounds_hold_and_the_best_within_them_is_found(method):
     assert np.linalg.norm(plan.actions[0]) <= 1.5 + 1e-5
 
 
+@pytest.mark.parametrize("method", ["cem", "icem", "mppi", "gradient"])
+def test_boxes_of_any_place_and_size_are_searched(method):
+    kind = {"method": method, "choose": "best", "iterations": 60, "learning_rate": 0.05}
+    bounds = {"low": (10.0, 0.0, -2e-3, 5.0), "high": (20.0, 512.0, -1e-3, 5.0)}
+    goal, extent = np.array([15.5, 300.0, -1.2e-3, 5.0]), np.array([10.0, 512.0, 1e-3, 1.0])
+    search = Search(4, horizon=2, samples=256, elites=32, temperature=0.1, **kind, **bounds)
+    away = lambda states, actions, weights: jnp.sum(((actions - goal) / extent) ** 2, axis=(1, 2))
+    plan = jax.jit(lambda key: solve(search, lambda s, a, key: s + a, away, jnp.zeros(4), key))(jax.random.key(0))
+    np.testing.assert_allclose(plan.actions / extent, np.tile(goal / extent, (2, 1)), atol=0.02)
+    np.testing.assert_array_equal(plan.actions[:, 3], 5)
+    assert plan.not_finite == 0
+
+
+def test_a_search_that_is_shifted_and_scaled_finds_the_same_plan():
+    def found(low, high, method):
+        search = Search(2, method, 3, samples=32, iterations=5, elites=8, std=0.7, min_std=0.1, low=low, high=high,
+                        choose="best", learning_rate=0.2)  # fmt: skip
+        middle, half = (jnp.asarray(x, jnp.float32) for x in ((high + low) / 2, (high - low) / 2))
+        away = lambda states, actions, weights: jnp.sum(((actions - middle) / half - 0.3) ** 2, axis=(1, 2))
+        plan = jax.jit(lambda key: solve(search, lambda s, a, key: s, away, jnp.zeros(1), key))(jax.random.key(4))
+        return (plan.actions - middle) / half, plan.std / half
+
+    for method in ("cem", "mppi", "gradient"):
+        for got, expected in zip(found(96.0, 160.0, method), found(-1.0, 1.0, method)):
+            np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=method)
+
+
+def test_bounds_that_mean_nothing_leave_an_action_its_unit():
+    search = Search(4, low=(-1e10, -3.4e38, 2.0, -np.inf), high=(1e10, 3.4e38, np.inf, -3.0), std=0.5)
+    np.testing.assert_array_equal(search.centre, [0, 0, 2, -3])
+    np.testing.assert_array_equal(search.scale, 1)
+    np.testing.assert_array_equal(search.absolute(search.max_std), np.inf)
+    assert all(np.isfinite(x).all() for x in sampling.first_distribution(search))
+    constant = Search(2, low=(0.0, 7.0), high=(1.0, 7.0))
+    np.testing.assert_array_equal(constant.absolute(constant.max_std), [np.inf, 0])
+
+
+def test_actions_that_are_too_long_are_shortened_within_their_box():
+    rng = np.random.default_rng(5)
+    actions = rng.uniform(-3, 3, (200, 2)).astype(np.float32)
+    for low, high in (((-1.0, -1.0), (1.0, 1.0)), ((0.5, -0.2), (1.0, 1.0))):
+        search = Search(2, low=low, high=high, max_norm=0.8)
+        found = np.asarray(sampling.project(search, actions), np.float64)
+        assert np.all(found >= np.array(low) - 1e-6)
+        assert np.all(found <= np.array(high) + 1e-6)
+        lengths, clipped = np.linalg.norm(found, axis=-1), np.clip(actions, np.float32(low), np.float32(high))
+        inside = np.linalg.norm(clipped, axis=-1) <= 0.8
+        np.testing.assert_array_equal(found[inside], clipped[inside])
+        np.testing.assert_allclose(lengths[~inside], 0.8, atol=1e-5)
+        assert 0 < inside.sum() < 200
+
+
 @pytest.mark.parametrize("method", ["cem", "mppi", "gradient"])
 def test_costs_that_are_not_finite_are_counted_and_avoided(method):
     search = Search(1, method, 1, samples=64, iterations=6, elites=16, choose="best", learning_rate=1e-9)
@@ -170,7 +222,10 @@ def test_zero_budgets_are_refused_by_name(name):
         ("elites", {"samples": 20, "elites": 20, "method": "icem"}),
         ("method", {"method": "newton"}),
         ("choose", {"method": "gradient"}),
-        ("low", {"low": 1.0, "high": 1.0}),
+        ("low", {"low": 1.0, "high": 0.9}),
+        ("low", {"low": float("nan")}),
+        ("low", {"low": float("inf")}),
+        ("max_norm", {"low": (3.0, 4.0), "high": 5.0, "max_norm": 4.9}),
         ("std", {"std": (1.0, 1.0, 1.0)}),
         ("momentum", {"momentum": 1.0}),
     ],

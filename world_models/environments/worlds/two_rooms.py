@@ -7,7 +7,7 @@ Published properties that are kept:
 - In data, a step that would touch a border, the wall or a door post leaves the dot where it is. In the evaluation it
   puts the dot where the path meets the wall, plus noise of 0.5 away from it.
 - The evaluation does not limit how long a step is. Steps of the data are 0.2 to 1.8 long; the bounds of
-  `ActionSpec` are 2.45, the radius of the published planner.
+  `ActionSpec` are 2.45, the radius of the published CEM; the published MPPI has no bound.
 - A share `cross_rate` of the trajectories is *built* to lead through the door. Fewer cross it: a start that the
   construction puts outside of the rooms is moved inside, which moves the whole path, and steps that meet the wall are
   not made. Others cross by chance. So the share asked for and the share measured are two numbers. Some of the starts

@@ -8,7 +8,8 @@ Three differences are not visible in a file:
 - VideoMAE's keys have no bias, ours have. It has no effect, since the softmax is invariant to adding the same number to
   all scores of a query. It is zero after `read`, and `write` leaves it out.
 - Frames must be normalized by the mean and standard deviation that the weights were trained with:
-  `MaskedAutoencoderOptions.pixels`; those of ImageNet for the public weights.
+  `MaskedAutoencoderOptions.pixels`; those of ImageNet for the public weights. `write` puts them into
+  preprocessor_config.json, and `read` says where that has others.
 """
 
 import json
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
 from world_models.models.masked_autoencoder.hugging_face_layout import (
     BASE,
     POSITIONS,
@@ -34,10 +35,11 @@ from world_models.models.masked_autoencoder.options import MaskedAutoencoderOpti
 from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import EPSILON, sincos_positions
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 SHOWN = 5  # tensors that an error names before it counts the rest
 _CLASSES = {"vit_mae": "ViTMAEForPreTraining", "videomae": "VideoMAEForPreTraining"}
 _TARGETS = {"vit_mae": "patch_normalized", "videomae": "channel_normalized"}
+_PROCESSORS = {"vit_mae": "ViTImageProcessor", "videomae": "VideoMAEImageProcessor"}
 # Fields that shapes of tensors do not show; weights would be wrong without an error.
 _CHECKED = ("model_type", "num_attention_heads", "decoder_num_attention_heads", "hidden_act")
 _GRID = ("image_size", "num_frames")
@@ -79,6 +81,7 @@ def read(path: str | pathlib.Path, model: MaskedAutoencoder, *, decoder: bool = 
         tensors = {name: x for name, x in tensors.items() if not (name.startswith("decoder.") or name in in_decoder)}
         expected = [tensor for tensor in expected if tensor.name not in in_decoder]
     left_out += _check_config(file.parent / CONFIG, model, decoder)
+    left_out += _check_preprocessor(file.parent / PREPROCESSOR, model)
     tables = {side: tensors.pop(name) for side, name in POSITIONS.items() if name in tensors}
     _check_tensors(file, tensors, {tensor.name: tensor.shape for tensor in expected})
     left_out += _check_positions(file, tables, model)
@@ -132,12 +135,15 @@ def described(path: str | pathlib.Path) -> MaskedAutoencoder:
 def write(model: MaskedAutoencoder, path: str | pathlib.Path) -> None:
     """Writes a model into a new folder that `transformers` opens with `from_pretrained`.
 
-    It holds model.safetensors, under the names of the public checkpoints, and config.json.
+    It holds model.safetensors, under the names of the public checkpoints, config.json, and preprocessor_config.json
+    with the size, mean and standard deviation of frames.
 
     Raises:
-      UserError: if the folder is there already, or Hugging Face has no such model: see `architecture`.
+      UserError: if the folder is there already, or Hugging Face has no such model (see `architecture`) or one whose
+        predictions mean something else.
     """
     folder = pathlib.Path(path)
+    _check_meaning(model)
     config, tensors = _make_config(model), to_tensors(nnx.state(model, nnx.Param), model)
     if folder.exists():
         raise UserError(f"{folder} is there already: name a new folder for the weights.")
@@ -145,9 +151,58 @@ def write(model: MaskedAutoencoder, path: str | pathlib.Path) -> None:
     library = _safetensors()
     partial = folder.with_name(f"{folder.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    for name, content in ((CONFIG, config), (PREPROCESSOR, _make_preprocessor(model))):
+        (partial / name).write_text(json.dumps(content, indent=2) + "\n")
     library.save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
     partial.rename(folder)
+
+
+def _check_meaning(model: MaskedAutoencoder) -> None:
+    """Raises UserError for what Hugging Face's models can hold but would take for something else."""
+    kind, options = architecture(model), model.options
+    targets = (_TARGETS[kind], *(("pixels",) if kind == "vit_mae" else ()))
+    if options.target not in targets:
+        # VideoMAE's plain pixels are in 0..1 where ours are normalized by `pixels`.
+        raise config_error("config.model.target", options.target, f"be {' or '.join(targets)} in a {_CLASSES[kind]}")
+    if options.pixels.color != "rgb":
+        raise config_error("config.model.pixels.color", options.pixels.color, f"be 'rgb' in a {_CLASSES[kind]}")
+    height, width = (count * options.patch for count in model.grid[1:])
+    if kind == "vit_mae" and height != width:
+        raise config_error(
+            "config.data.image_size", (height, width), f"be square in a {_CLASSES[kind]}, whose positions are"
+        )
+
+
+def _make_preprocessor(model: MaskedAutoencoder) -> dict[str, Any]:
+    """The contents of preprocessor_config.json: how images become the model's floats."""
+    height, width = (count * model.options.patch for count in model.grid[1:])
+    return {
+        "image_processor_type": _PROCESSORS[architecture(model)],
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "do_center_crop": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        **_statistics(model),
+    }
+
+
+def _statistics(model: MaskedAutoencoder) -> dict[str, list[float]]:
+    """Mean and standard deviation of each channel in 0..1, by their names in preprocessor_config.json."""
+    pixels = model.options.pixels
+    return {f"image_{name}": np.resize(getattr(pixels, name), model.channels).tolist() for name in ("mean", "std")}
+
+
+def _check_preprocessor(path: pathlib.Path, model: MaskedAutoencoder) -> list[str]:
+    """Sentences about frames that were normalized in another way than this model's."""
+    theirs = _read_config(path) if path.exists() else {}
+    own = _statistics(model)
+    return [
+        f"{name}={theirs[name]} in {path}: set config.model.pixels so, here it is {own[name]}"
+        for name in own
+        if name in theirs and not (np.shape(theirs[name]) == (model.channels,) and np.allclose(theirs[name], own[name]))
+    ]
 
 
 def _positions(model: MaskedAutoencoder) -> dict[str, np.ndarray]:
@@ -229,11 +284,7 @@ def _safetensors() -> Any:
 
 
 def _make_config(model: MaskedAutoencoder) -> dict[str, Any]:
-    """The contents of config.json.
-
-    Hugging Face's only targets are plain and normalized pixels, `norm_pix_loss`, and its VideoMAE's plain pixels are
-    in 0..1 where ours are normalized by `MaskedAutoencoderOptions.pixels`.
-    """
+    """The contents of config.json. Hugging Face's only targets are plain and normalized pixels, `norm_pix_loss`."""
     options, kind = model.options, architecture(model)
     encoder, decoder = options.encoder, options.decoder
     height, width = (count * options.patch for count in model.grid[1:])
@@ -284,7 +335,13 @@ def _check_config(path: pathlib.Path, model: MaskedAutoencoder, decoder: bool) -
         said = ", ".join(f"{name}={theirs[name]!r} where this model has {own[name]!r}" for name in names)
         raise UserError(f"{path} has {said}.")
     grid = [f"{name}={theirs[name]} there, {own[name]} here" for name in _GRID if name in differ]
-    return [f"positions are this model's: {', '.join(grid)}"] if grid else []
+    said = [f"positions are this model's: {', '.join(grid)}"] if grid else []
+    if decoder and "norm_pix_loss" in differ:
+        said.append(
+            f"the decoder predicts another target: norm_pix_loss={theirs['norm_pix_loss']} in {path}, "
+            f"config.model.target={model.options.target!r} here"
+        )
+    return said
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
