@@ -12,6 +12,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from world_models.checkpointing import checksums
 from world_models.core.errors import UserError, is_disk_full
+from world_models.core.paths import local_path
 
 
 class _Best(policies.PreservationPolicy):
@@ -43,9 +44,9 @@ class Checkpoints:
           read_only: for reading weights; nothing is created, moved or deleted.
 
         Raises:
-          UserError: if there are checkpoints, but none is whole.
+          UserError: if there are checkpoints, but none is whole; or the path has a scheme or special characters.
         """
-        self.folder = folder
+        self.folder = local_path(folder, "folder")
         self._read_only = read_only
         self._verified: int | None = None
         if not read_only:
