@@ -26,5 +26,5 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> pathlib.Path:
     config = common.load_config(args, overrides)
     output = local_path(workdir.dataset_of(config, args.workdir), "config.data.dataset")
     busy = f"{output}: another process is recording it; wait for it or stop it"
-    with file_lock(output.with_name(f"{output.name}.lock"), busy):
+    with file_lock(output.with_name(f"{output.name}.lock"), busy, "recording"):
         return record(config, output)

@@ -18,7 +18,7 @@ UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # by the file syst
 
 
 @contextlib.contextmanager
-def file_lock(path: pathlib.Path, busy: str = "") -> Iterator[None]:
+def file_lock(path: pathlib.Path, busy: str = "", doing: str = "writing") -> Iterator[None]:
     """Holds a lock on a file, alone among all processes; the lock ends with the block or with its process.
 
     The file says who holds it. It, and folders that are made for it, go when the block ends, unless something else is
@@ -27,6 +27,7 @@ def file_lock(path: pathlib.Path, busy: str = "") -> Iterator[None]:
     Args:
       path: the file.
       busy: what to raise if another process holds the lock, which is named after it; empty waits for it.
+      doing: what this process does meanwhile, for the others.
 
     Raises:
       UserError: `busy`.
@@ -36,7 +37,7 @@ def file_lock(path: pathlib.Path, busy: str = "") -> Iterator[None]:
     file = _locked(path, busy)
     try:
         file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, {doing}")
         file.flush()
         yield
     finally:
@@ -51,14 +52,11 @@ def file_lock(path: pathlib.Path, busy: str = "") -> Iterator[None]:
 def exclusive(folder: pathlib.Path, doing: str = "writing") -> contextlib.AbstractContextManager[None]:
     """The lock of the one process that writes to a folder, as `file_lock`.
 
-    Args:
-      folder: made where it is missing.
-      doing: what its holder does there, for the sentence that another process gets.
-
     Raises:
-      UserError: on entering it, if another process holds it; the sentence names that process and its host.
+      UserError: on entering it, if another process holds it: which, on which host, and what it does there.
     """
-    return file_lock(folder / NAME, f"--workdir={folder}: another process is {doing} there; wait for it or stop it")
+    busy = f"--workdir={folder}: another process is writing there; wait for it or stop it"
+    return file_lock(folder / NAME, busy, doing)
 
 
 def _locked(path: pathlib.Path, busy: str) -> IO[str]:
@@ -77,7 +75,7 @@ def _locked(path: pathlib.Path, busy: str) -> IO[str]:
             if busy:
                 file.close()
                 raise UserError(f"{busy} ({holder}).") from error
-            print(f"waiting for {holder}, which holds {path}", file=sys.stderr, flush=True)
+            print(f"waiting for another process ({holder}), which holds {path}", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in UNSUPPORTED:

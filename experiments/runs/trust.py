@@ -12,7 +12,7 @@ from typing import Any
 from world_models.core.errors import ConfigError, UserError
 from world_models.environments.gymnasium import KNOWN
 
-PACKAGES = ("experiments", "world_models", *sorted({module for module, _ in KNOWN.values()}))
+PACKAGES = ("configs", "experiments", "world_models", *sorted({module for module, _ in KNOWN.values()}))
 """Packages that any config may name."""
 FIELDS = ("experiment", "record.environment", "record.modules", "record.policy", "eval.plan.reached")
 """Fields of a config that name modules."""

@@ -5,11 +5,10 @@ import sys
 
 import ml_collections
 
-from experiments.runs import runtime, trust
+from experiments.runs import lock, runtime, trust
 from experiments.runs import workdir as workdirs
 from experiments.runs.files import read_json, write_json
 from experiments.runs.loading import load
-from experiments.runs.lock import file_lock
 from experiments.tables import members as plan
 from experiments.training.loop import train
 from world_models.checkpointing import checksums
@@ -33,9 +32,9 @@ def run_job(path: pathlib.Path) -> None:
     runtime.setup(configs[0]["runtime"]["xla_flags"])
     if job.get("pretraining"):
         first = pathlib.Path(job["pretraining"]["run"])
-        with file_lock(first / "lock"):  # several jobs may be initialised from it
+        with lock.file_lock(first / lock.NAME, doing="training"):  # several jobs may be initialised from it
             _train(ml_collections.ConfigDict(job["pretraining"]["config"]), first)
-    with file_lock(folder / "lock"):  # so may rows of another table
+    with lock.file_lock(folder / lock.NAME, doing="training and measuring"):  # so may rows of another table
         for result in job["results"]:
             config = ml_collections.ConfigDict(result["config"])
             _train(config, folder)

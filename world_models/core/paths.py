@@ -7,8 +7,8 @@ import re
 from world_models.core.errors import ConfigError, UserError
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # pathlib makes one slash of two
-SPECIAL = "*?[]\\"
-"""Checkpoints beneath such names could not be read: Orbax takes *, ? and [] for patterns, TensorStore \\ for /."""
+SPECIAL = "*?[\\"
+"""Checkpoints beneath such names could not be read: Orbax takes *, ? and [ for patterns, TensorStore \\ for /."""
 
 
 def is_url(path: str | os.PathLike) -> bool:

@@ -20,11 +20,12 @@ TICK = 1.0
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL, in which a training saves
 
 # A child runs this before its command. It asks Linux for a SIGTERM when its parent dies, so that jobs do not outlive a
-# launcher that was killed, and sets its cores, by which XLA sizes its thread pool. A preexec_fn would run between fork
-# and exec, which is not safe in a process with threads, such as JAX's.
+# launcher that was killed, and leaves a process behind that kills it and its children where it has not ended some time
+# after that. It also sets its cores, by which XLA sizes its thread pool. A preexec_fn would run between fork and exec,
+# which is not safe in a process with threads, such as JAX's.
 _PREPARE = """
-import os, signal, sys
-parent, cores, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+import os, signal, sys, time
+parent, grace, cores, command = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]
 if sys.platform == "linux":
     import ctypes
     ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
@@ -32,6 +33,19 @@ if sys.platform == "linux":
         sys.exit(1)
     if cores:
         os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+    child = os.getpid()
+    if not os.fork():
+        os.closerange(0, 3)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        died = 0.0
+        while os.getppid() == child and (not died or time.monotonic() - died < grace):
+            if not died and not os.path.exists(f"/proc/{parent}"):
+                died = time.monotonic()
+            time.sleep(min(0.5, grace))
+        if os.getppid() == child:
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
 try:
     os.execvp(command[0], command)
 except OSError as error:
@@ -164,8 +178,12 @@ def _start(job: Job, cores: Sequence[int]) -> subprocess.Popen:
 
 
 def as_child(command: Sequence[str], cores: Sequence[int]) -> list[str]:
-    """The command that runs `command` on some cores, all if empty; on Linux it gets SIGTERM when this process dies."""
-    return [sys.executable, "-c", _PREPARE, str(os.getpid()), ",".join(map(str, cores)), *command]
+    """The command that runs `command` on some cores, all if empty.
+
+    On Linux it gets SIGTERM when this process dies, and SIGKILL `GRACE` seconds later, with all of its session, which
+    it must lead.
+    """
+    return [sys.executable, "-c", _PREPARE, str(os.getpid()), str(GRACE), ",".join(map(str, cores)), *command]
 
 
 def shares(count: int) -> list[list[int]]:

@@ -193,6 +193,15 @@ TRAIN = ["train", "--config=configs/demo.py", "--workdir=/tmp/none"]
         (["train", "--config=configs/demo.py"], ["--workdir"]),
         (["train", "--config=configs/demo.py", "--workdir="], ["--workdir"]),
         (["train", "--config=configs/demo.py", "--workdir=gs://a/b"], ["--workdir", "gs://a/b"]),
+        (["train", "--config=configs/demo.py", "--workdir=s3:/a/b"], ["--workdir", "s3:/a/b"]),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a\nb"], ["--workdir", "'\\n'"]),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a[1]"], ["--workdir", "'['"]),
+        (["record", "--config=configs/demo.py", "--workdir=/tmp/none/a\\b"], ["--workdir", "'\\\\\\\\'"]),
+        (["table", "drift", "--workdir=/tmp/none/a*"], ["--workdir", "'*'"]),
+        (
+            ["record", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.data.dataset=gs://a/b"],
+            ["config.data.dataset", "gs://a/b"],
+        ),
         (["train", "--config=configs/none.py", "--workdir=/tmp/none"], ["configs/none.py", "configs/atari_diamond.py"]),
         (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], ["'huge'", "'debug'"]),
         ([*TRAIN, "--config.train.num_step=1"], ["train.num_step:", "config.train.num_steps"]),
@@ -220,12 +229,13 @@ def test_bad_command_lines_end_with_one_sentence_that_names_the_flag(capsys, wor
     assert all(name in err for name in names), err
     assert len(err.strip().splitlines()) == 1
     assert not os.path.exists("/tmp/none")
+    assert not os.path.exists("gs:")
 
 
 def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(tmp_path, square_data, capsys):
     words = ["train", "--config=configs/demo.py:debug", f"--workdir={tmp_path}", f"--config.data.dataset={square_data}"]
-    script = "import sys, time; from experiments.runs.workdir import only_writer; import pathlib\n"
-    script += "with only_writer(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    script = "import sys, time; from experiments.runs.lock import exclusive; import pathlib\n"
+    script += "with exclusive(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, cwd=ROOT)
     other.stdout.readline()
     status, _, err = run(capsys, *words)
