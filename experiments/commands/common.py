@@ -53,7 +53,10 @@ def no_overrides(overrides: Sequence[str], command: str) -> None:
 
 def folder(text: str) -> pathlib.Path:
     """A local folder, as the type of the flag --workdir."""
-    return local_path(text, "--workdir")
+    try:
+        return local_path(text, "--workdir")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--workdir=").removesuffix(".")) from error
 
 
 def add_workdir(parser: argparse.ArgumentParser) -> None:

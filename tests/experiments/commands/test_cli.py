@@ -196,7 +196,7 @@ TRAIN = ["train", "--config=configs/demo.py", "--workdir=/tmp/none"]
         (["train", "--config=configs/demo.py", "--workdir=s3:/a/b"], ["--workdir", "s3:/a/b"]),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a\nb"], ["--workdir", "'\\n'"]),
         (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a[1]"], ["--workdir", "'['"]),
-        (["record", "--config=configs/demo.py", "--workdir=/tmp/none/a\\b"], ["--workdir", "'\\\\\\\\'"]),
+        (["record", "--config=configs/demo.py", "--workdir=/tmp/none/a\\b"], ["--workdir", "'\\\\'"]),
         (["table", "drift", "--workdir=/tmp/none/a*"], ["--workdir", "'*'"]),
         (
             ["record", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.data.dataset=gs://a/b"],
