@@ -110,9 +110,10 @@ def open_run(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
     """The run of --workdir at --step, with overrides of its config, ready to compute."""
     from experiments.runs import config as configs
     from experiments.runs import multihost, runtime, trust, workdir
-    from experiments.runs.files import check_writable
+    from experiments.runs.files import check_writable, read_json
 
     config = workdir.load_config(args.workdir)
+    read_json(args.workdir / "provenance.json", "restore it from a copy", ["revision"])  # now, not after computing
     configs.override(config, overrides)
     check_writable(args.workdir)
     # A workdir may be somebody else's: its flags of XLA are used only if this command line repeats them.

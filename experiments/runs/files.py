@@ -116,8 +116,17 @@ def _exchange(one: pathlib.Path, other: pathlib.Path) -> None:
     aside.rename(one)
 
 
-def check_writable(folder: pathlib.Path) -> None:
-    """Raises OSError if no file can be written to a folder, before time is spent on what is to go there."""
+def check_writable(folder: pathlib.Path, size: int = 0) -> None:
+    """Checks that files can be written to a folder, before time is spent on what is to go there.
+
+    Args:
+      folder: made where it is missing.
+      size: bytes that will be needed at least.
+
+    Raises:
+      OSError: if nothing can be written.
+      UserError: if there are fewer bytes free, on a file system that counts them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".{os.getpid()}.writable"
     try:
@@ -126,3 +135,9 @@ def check_writable(folder: pathlib.Path) -> None:
         raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         probe.unlink(missing_ok=True)
+    disk = shutil.disk_usage(folder)
+    if disk.total and disk.free < size:
+        raise UserError(
+            f"{folder} needs at least {size / 2**20:,.1f} MiB, and {disk.free / 2**20:,.1f} MiB are free on its disk: "
+            "free some or choose another --workdir."
+        )

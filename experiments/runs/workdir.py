@@ -35,7 +35,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
     """Makes `workdir` the folder of this config, or checks that it is; only checks unless `write`.
 
     Raises:
-      UserError: if the folder belongs to a run of another config, or its config is damaged or gone. Nothing is changed
+      UserError: if the folder belongs to a run of another config, or its files are damaged or gone. Nothing is changed
         then.
     """
     path = workdir / "config.json"
@@ -46,6 +46,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
         if fatal:
             fields = "; ".join(f"config.{name} is {new!r}, there it is {old!r}" for name, old, new in fatal[:8])
             raise UserError(f"{workdir} belongs to another config ({fields}): choose another --workdir or undo that.")
+    _launches(workdir)  # raises if they are damaged
     if write:
         write_json(path, resolved)
 
@@ -105,9 +106,15 @@ def provenance(**extra: Any) -> dict[str, Any]:
 
 def add_launch(workdir: pathlib.Path, entry: dict[str, Any]) -> None:
     """Adds a launch to `provenance.json`, whose top level is the latest and whose `launches` holds all."""
+    write_json(workdir / "provenance.json", {**entry, "launches": [*_launches(workdir), entry]})
+
+
+def _launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
     path = workdir / "provenance.json"
     launches = read_json(path, "move it away", ("launches",))["launches"] if path.exists() else []
-    write_json(path, {**entry, "launches": [*launches, entry]})
+    if not isinstance(launches, list):
+        raise UserError(f"{path} is damaged ('launches' is no list): move it away.")
+    return launches
 
 
 def dataset_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:

@@ -1,6 +1,7 @@
 """Checkpoints of everything that must survive a restart (Orbax), written in the background and checked when opened."""
 
 import functools
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -149,9 +150,12 @@ class Checkpoints:
         return {name: restored[name] for name in abstract}, restored["position"]
 
     def close(self) -> None:
-        """Waits and lets go of the folder."""
-        self._manager.close()
-        self._copies = None
+        """Waits and lets go of the folder. Raises UserError if the disk is full."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+            self._copies = None
 
     def _find_newest(self, *, move_aside: bool = False) -> None:
         self._verified = checksums.from_main(lambda: checksums.newest_whole(self.folder, move_aside=move_aside))
@@ -163,10 +167,12 @@ class Checkpoints:
     def _explain(self, error: BaseException, step: int | None) -> None:
         self._copies = None  # the failed write may hold on to them
         if is_disk_full(error):
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would repeat the error for each array
             which = "a checkpoint" if step is None else f"checkpoint {step}"
+            newest = "none yet" if self.latest is None else f"step {self.latest}"
             raise UserError(
-                f"No space left while writing {which} to {self.folder}; the newest complete one is step "
-                f"{self.latest}: free some space and run the same command to resume from it."
+                f"No space left while writing {which} to {self.folder}; the newest complete one is {newest}: free some "
+                "space and run the same command to resume from it."
             ) from error
 
 

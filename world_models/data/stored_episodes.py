@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from world_models.core.errors import UserError, config_error
 from world_models.core.specs import ArraySpec, VideoSpec
 from world_models.data import fields, images, records, schema
+from world_models.data import metadata as metadata_file
 from world_models.data.records import DamagedRecord, DamagedRecords
 
 
@@ -85,7 +86,7 @@ class Episodes:
         self.lengths = index["lengths"]
         if len(index["damaged"]):  # other windows, so to a run these are other data
             self.fingerprint = records.fingerprint_without(self.fingerprint, index["damaged"].tolist())
-        metadata = dict(builder.info.metadata or {})
+        metadata = metadata_file.read(builder)
         classes = schema.num_classes(self._step_features, self._action_keys)
         actions = schema.action_spec(self.name, index, metadata.get("action"), num_actions or classes)
         observations = {key: ArraySpec(f.shape, np.dtype(f.np_dtype).name) for key, f in self._observations.items()}
