@@ -27,8 +27,6 @@ from world_models.core.paths import local_path
 from world_models.data import stream
 from world_models.data.dataset import Dataset
 
-COMPRESSED = 0.8  # of the bytes of a state, what a checkpoint takes on disk at the least
-
 
 @dataclasses.dataclass
 class Run:
@@ -65,7 +63,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     init, shapes, merge, optimizer = create_state(experiment, config, mesh)
     workdirs.claim(workdir, config, write=False)
     if main:
-        check_writable(workdir, int(COMPRESSED * parallel.state_bytes(shapes)[0]))
+        check_writable(workdir, checkpoints.least_size(shapes))
     origin = {"seed": config.seed, "data": dataset.name, "data_fingerprint": dataset.fingerprint}
     iterator = iter(
         stream.batches(

@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import math
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 from world_models.checkpointing import checksums
 from world_models.core.errors import UserError, is_disk_full
 from world_models.core.paths import local_path
+
+COMPRESSED = 0.8  # of the bytes of its arrays, what a checkpoint takes on disk at the least
 
 
 class _Best(policies.PreservationPolicy):
@@ -102,6 +106,8 @@ class Checkpoints:
         if step == self.latest:
             return
         self.wait()
+        if checksums.from_main(lambda: shutil.disk_usage(self.folder).free) < least_size(trees):
+            raise self._no_space(f"checkpoint {step}")
         self._saving = step
         if jax.default_backend() == "cpu":
             # Orbax writes these from where they are, and a step that they are donated to would wait for the end of the
@@ -169,11 +175,20 @@ class Checkpoints:
         if is_disk_full(error):
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would repeat the error for each array
             which = "a checkpoint" if step is None else f"checkpoint {step}"
-            newest = "none yet" if self.latest is None else f"step {self.latest}"
-            raise UserError(
-                f"No space left while writing {which} to {self.folder}; the newest complete one is {newest}: free some "
-                "space and run the same command to resume from it."
-            ) from error
+            raise self._no_space(which) from error
+
+    def _no_space(self, which: str) -> UserError:
+        newest = "none yet" if self.latest is None else f"step {self.latest}"
+        return UserError(
+            f"No space left while writing {which} to {self.folder}; the newest complete one is {newest}: free some "
+            "space and run the same command to resume from it."
+        )
+
+
+def least_size(trees: Any) -> int:
+    """Bytes on disk that a checkpoint of trees of arrays, or of their shapes, needs at the least."""
+    sizes = (math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(trees))
+    return int(COMPRESSED * sum(sizes))
 
 
 @functools.partial(jax.jit, donate_argnums=0, keep_unused=True)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from experiments.reports import report as write_report
 from experiments.runs import loading, runtime
 from experiments.runs.config import load_file, override
 from experiments.tables import definition
+from experiments.training import setup
 from world_models.core.errors import ConfigError, UserError
 from world_models.core.imagination import imagine
 
@@ -258,6 +260,29 @@ def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(
     assert "config.json is damaged" in run(capsys, *words, "--config.train.num_steps=3")[2]
     (tmp_path / "config.json").unlink()
     assert "config.json is missing" in run(capsys, *words, "--config.train.num_steps=3")[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (["eval"], '{"revision'),
+        (["imagine"], "[]"),
+        (["train", "--config=configs/demo.py:debug", "--config.train.num_steps=3"], '{"launches": 3}'),
+    ],
+)
+def test_damage_is_named_before_anything_is_computed(
+    workdir, square_data, tmp_path, monkeypatch, capsys, command, text
+):
+    folder = tmp_path / "run"
+    shutil.copytree(workdir, folder)
+    (folder / "provenance.json").write_text(text)
+    monkeypatch.setattr(setup, "_compile", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(loading, "load", mock.Mock(side_effect=AssertionError))
+    words = [*command, f"--config.data.dataset={square_data}"]
+    status, _, err = run(capsys, *words, f"--workdir={folder}")
+    assert status == 1
+    assert f"{folder / 'provenance.json'} is damaged" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_a_refused_training_leaves_the_folder_to_the_corrected_command(tmp_path, square_data, capsys):

@@ -137,6 +137,13 @@ def test_a_line_cut_short_does_not_swallow_the_next(tmp_path):
         assert path.read_bytes() == after
 
 
+def test_a_disk_with_too_little_room_is_found_out(tmp_path):
+    free = files.shutil.disk_usage(tmp_path).free
+    files.check_writable(tmp_path / "new", free // 2)
+    with pytest.raises(UserError, match=str(tmp_path)):
+        files.check_writable(tmp_path, 2 * free)
+
+
 def test_a_full_disk_is_found_out_with_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match=str(tmp_path)) as error:

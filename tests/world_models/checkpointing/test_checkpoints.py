@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -288,6 +289,19 @@ def test_existing_checkpoint_is_left_alone(tmp_path):
     saver = Checkpoints(tmp_path)
     saver.save(2, trees(3), {"step": 3})
     saver.wait()
+    assert_holds(saver, 2)
+    saver.close()
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_found_out_before_any_file_is_written(tmp_path, monkeypatch):
+    saver = Checkpoints(tmp_path)
+    free = 0.8 * sum(x.nbytes for x in jax.tree.leaves(trees(2)))
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=free - 100))
+    with pytest.raises(UserError, match=r"No space left while writing checkpoint 2 .* newest complete one is none yet"):
+        saver.save(2, trees(2), {})
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    saver.save(2, trees(2), {"step": 2})
     assert_holds(saver, 2)
     saver.close()
 
