@@ -80,6 +80,7 @@ def test_commands_that_read_import_nothing_that_a_folder_names(tmp_path, tiny_co
         spec = {"kind": "trap_of_others:Spec"}
     (workdir / "config.json").write_text(json.dumps(config))
     (workdir / "data_spec.json").write_text(json.dumps(spec))
+    (workdir / "provenance.json").write_text('{"revision": ""}')
     assert launch.main(["launch.py", command, f"--workdir={workdir}"]) == 1
     err = capsys.readouterr().err
     assert "'trap_of_others'" in err
