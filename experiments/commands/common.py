@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from world_models.core.errors import UserError, is_disk_full
+from world_models.core.paths import local_path
 
 OVERRIDES = "Any field of the config is set by --config.some.field=value."
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -51,10 +52,11 @@ def no_overrides(overrides: Sequence[str], command: str) -> None:
 
 
 def folder(text: str) -> pathlib.Path:
-    """A local folder, as the type of a flag."""
-    if not text or "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no folder of this machine (a bucket can be mounted as one)")
-    return pathlib.Path(text)
+    """A local folder, as the type of the flag --workdir."""
+    try:
+        return local_path(text, "--workdir")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--workdir=").removesuffix(".")) from error
 
 
 def add_workdir(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +87,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of a command that opens a trained run."""
     add_workdir(parser)
     parser.add_argument("--step", type=int, metavar="N", help="Checkpoint to use; the newest by default.")
+    parser.add_argument(
+        "--trust",
+        default="",
+        metavar="PACKAGES",
+        help="Python packages outside this repository, comma-separated, that the run's config may import.",
+    )
     add_processes(parser)
     parser.epilog = f"{OVERRIDES} The config is that of the run."
 
@@ -101,10 +109,11 @@ def load_config(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
 def open_run(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
     """The run of --workdir at --step, with overrides of its config, ready to compute."""
     from experiments.runs import config as configs
-    from experiments.runs import multihost, runtime, workdir
-    from experiments.runs.files import check_writable
+    from experiments.runs import multihost, runtime, trust, workdir
+    from experiments.runs.files import check_writable, read_json
 
     config = workdir.load_config(args.workdir)
+    read_json(args.workdir / "provenance.json", "restore it from a copy", ["revision"])  # now, not after computing
     configs.override(config, overrides)
     check_writable(args.workdir)
     # A workdir may be somebody else's: its flags of XLA are used only if this command line repeats them.
@@ -113,7 +122,8 @@ def open_run(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
     multihost.start(args.coordinator, args.num_processes, args.process_id)
     from experiments.runs.loading import load
 
-    return load(args.workdir, args.step, config)
+    named = trust.overridden(config, overrides) | {name.strip() for name in args.trust.split(",") if name.strip()}
+    return load(args.workdir, args.step, config, trusted=named)
 
 
 def explained(error: Exception) -> str:

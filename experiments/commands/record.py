@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 from experiments.commands import common
+from world_models.core.paths import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> pathlib.Path:
     """Records; returns the directory of the data set."""
     from experiments.runs import workdir
+    from experiments.runs.lock import file_lock
     from experiments.runs.recording import record
 
     config = common.load_config(args, overrides)
-    output = pathlib.Path(workdir.dataset_of(config, args.workdir))
-    busy = f"{output}: another process is recording it; wait for it or stop it."
-    with workdir.file_lock(output.with_name(f"{output.name}.lock"), busy):
+    output = local_path(workdir.dataset_of(config, args.workdir), "config.data.dataset")
+    busy = f"{output}: another process is recording it; wait for it or stop it"
+    with file_lock(output.with_name(f"{output.name}.lock"), busy, "recording"):
         return record(config, output)

@@ -43,9 +43,11 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> pathlib.Path | No
 
     runtime.setup(config.runtime.xla_flags)
     if args.sweep:
+        from experiments.runs.lock import exclusive
         from experiments.tools.sweep import sweep
 
-        return sweep(args.config, config, args.workdir, overrides, args.parallel)
+        with exclusive(args.workdir, "running a sweep"):
+            return sweep(args.config, config, args.workdir, overrides, args.parallel)
     words = ("train", f"--config={args.config}", *overrides)
     if args.local_processes is not None:
         from experiments.tools.launchers import processes
@@ -73,6 +75,7 @@ def _launch(args: argparse.Namespace, config: Any, words: tuple[str, ...]) -> pa
 def _train(args: argparse.Namespace, config: Any) -> pathlib.Path:
     """Trains in this process, perhaps one of several."""
     from experiments.runs import multihost, workdir
+    from experiments.runs.lock import exclusive
 
     multihost.start(args.coordinator, args.num_processes, args.process_id)
     from experiments.training.loop import train
@@ -80,7 +83,7 @@ def _train(args: argparse.Namespace, config: Any) -> pathlib.Path:
     from world_models.checkpointing.checkpoints import Checkpoints
 
     # The first of several processes writes.
-    with workdir.only_writer(args.workdir) if multihost.is_main() else contextlib.nullcontext():
+    with exclusive(args.workdir, "training") if multihost.is_main() else contextlib.nullcontext():
         checkpoints = args.workdir / "checkpoints"
         if (checkpoints / str(config.train.num_steps)).is_dir():
             workdir.claim(args.workdir, config, write=False)

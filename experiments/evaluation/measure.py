@@ -3,7 +3,7 @@
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from experiments.runs import workdir as workdirs
+from experiments.runs.files import write_json
 from experiments.runs.metrics import finite_or_none
 
 if TYPE_CHECKING:
@@ -29,5 +29,5 @@ def write(run: "LoadedRun") -> pathlib.Path:
         if name.startswith("eval/"):
             print(f"{name:56} {'-' if value is None else format(value, '.6g')}")
     path = run.workdir / "eval" / f"{run.step}.json"
-    workdirs.write_json(path, found)
+    write_json(path, found)
     return path

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.planning.evaluation import PlanningEvaluation, PlanOutline, Reached, plan_outline, success_rates
 from experiments.reports import plan_pictures
+from experiments.runs import trust
 from experiments.runs.fingerprint import of_value
 from experiments.runs.progress import Progress
 from experiments.runs.recording import make_source
@@ -30,7 +31,8 @@ def recorded_source(run: "LoadedRun") -> GymnasiumSource:
     """The source that a run's data were recorded with, whatever its config says today; frames as the model has them.
 
     Raises:
-      UserError: if they come from another kind of source, or their actions are not continuous.
+      UserError: if they come from another kind of source, their actions are not continuous, or what recorded them names
+        a module that is not trusted.
     """
     record = run.spec.record
     if record.get("source") != "gymnasium":
@@ -43,6 +45,7 @@ def recorded_source(run: "LoadedRun") -> GymnasiumSource:
     record = {name: value for name, value in record.items() if name in known}
     record = {"fit": "stretch"} | record  # what all did before there was a choice
     record = run.config.record.to_dict() | record | {"image_size": run.spec.frame_shape[:2]}
+    trust.check({"record": record}, [field for field in trust.FIELDS if field.startswith("record.")], run.trusted)
     source = make_source(ml_collections.ConfigDict(record))
     environment = source.make()
     space = environment.action_space
@@ -52,9 +55,10 @@ def recorded_source(run: "LoadedRun") -> GymnasiumSource:
     return source
 
 
-def make_reached(config: ml_collections.ConfigDict) -> IsReached:
+def make_reached(run: "LoadedRun") -> IsReached:
     """The function that `config.eval.plan.reached` names."""
-    path = config.eval.plan.reached
+    trust.check(run.config, ["eval.plan.reached"], run.trusted)
+    path = run.config.eval.plan.reached
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -81,7 +85,7 @@ class GymnasiumPlanning(PlanningEvaluation):
         """Checks `config.eval.plan` and `config.eval.search`, and draws the tasks."""
         super().__init__(run)
         options = self.options
-        self.source, self.reached = recorded_source(run), make_reached(run.config)
+        self.source, self.reached = recorded_source(run), make_reached(run)
         try:
             self.tasks, self.left_out = draw(
                 self.source, self.reached, options.num_tasks, options.offset, options.num_steps, options.task_seed

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import pathlib
@@ -82,12 +83,24 @@ def fresh_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if path.exists():
+        try:
+            temporary.rename(path)  # works over an empty folder as well
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
             _exchange(temporary, path)
-        else:
-            temporary.rename(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def end_line(path: pathlib.Path) -> None:
+    """Ends the last line of a file of lines, which a crash may have cut short, so that it does not swallow the next."""
+    with open(path, "ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read())[1] != b"\n":
+            file.write(b"\n")
 
 
 def _exchange(one: pathlib.Path, other: pathlib.Path) -> None:
@@ -103,10 +116,28 @@ def _exchange(one: pathlib.Path, other: pathlib.Path) -> None:
     aside.rename(one)
 
 
-def check_writable(folder: pathlib.Path) -> None:
-    """Raises OSError if no file can be written to a folder, before time is spent on what is to go there."""
+def check_writable(folder: pathlib.Path, size: int = 0) -> None:
+    """Checks that files can be written to a folder, before time is spent on what is to go there.
+
+    Args:
+      folder: made where it is missing.
+      size: bytes that will be needed at least.
+
+    Raises:
+      OSError: if nothing can be written.
+      UserError: if there are fewer bytes free, on a file system that counts them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".{os.getpid()}.writable"
     try:
         probe.write_bytes(bytes(4096))
+    except OSError as error:  # of a full disk it names no file
+        raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         probe.unlink(missing_ok=True)
+    disk = shutil.disk_usage(folder)
+    if disk.total and disk.free < size:
+        raise UserError(
+            f"{folder} needs at least {size / 2**20:,.1f} MiB, and {disk.free / 2**20:,.1f} MiB are free on its disk: "
+            "free some or choose another --workdir."
+        )

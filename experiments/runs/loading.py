@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.evaluation.rollouts import roll_out
+from experiments.runs import trust
 from experiments.runs import workdir as workdirs
 from experiments.runs.files import read_json
 from experiments.training.data import open_windows
@@ -20,6 +22,7 @@ from world_models.checkpointing import checkpoints
 from world_models.core import sharding as parallel
 from world_models.core import specs
 from world_models.core.errors import ConfigError, UserError
+from world_models.core.paths import local_path
 from world_models.core.types import Array
 from world_models.data.dataset import Dataset
 
@@ -35,6 +38,7 @@ class LoadedRun:
       experiment: its family.
       model: with averaged weights, on all devices; jitted functions take it as it is.
       step: training steps behind the weights.
+      trusted: packages and modules outside this repository that its config may name: see `experiments.runs.trust`.
     """
 
     workdir: pathlib.Path
@@ -43,6 +47,7 @@ class LoadedRun:
     experiment: Experiment
     model: nnx.Module
     step: int
+    trusted: Collection[str] = ()
 
     def provenance(self, **extra: Any) -> dict[str, Any]:
         """Where numbers about it come from, as `workdirs.provenance`, with the revision that trained it."""
@@ -97,7 +102,11 @@ def _changed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> str:
 
 
 def load(
-    workdir: str | pathlib.Path, step: int | None = None, config: ml_collections.ConfigDict | None = None
+    workdir: str | pathlib.Path,
+    step: int | None = None,
+    config: ml_collections.ConfigDict | None = None,
+    *,
+    trusted: Collection[str] = (),
 ) -> LoadedRun:
     """Opens a trained run.
 
@@ -105,15 +114,19 @@ def load(
       workdir: its folder.
       step: which checkpoint; the newest by default.
       config: instead of the one in the folder, for other evaluation settings.
+      trusted: packages and modules outside this repository that the run may import. Others that its config names raise:
+        a folder from somebody else runs no code of theirs.
 
     Raises:
-      UserError: if there is no run or no such checkpoint.
+      UserError: if there is no run or no such checkpoint, its files are damaged, or it names a module that is not
+        trusted.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = local_path(workdir, "--workdir")
     config = config or workdirs.load_config(workdir)
     if not (workdir / "checkpoints").is_dir() or not (workdir / "data_spec.json").exists():
         raise UserError(f"--workdir={workdir} has no checkpoints yet: run launch.py train first.")
-    spec = specs.from_dict(read_json(workdir / "data_spec.json", "launch.py train writes it anew"))
+    trust.check(config, ["experiment"], trusted)
+    spec = _read_spec(workdir / "data_spec.json", trusted)
     experiment = make_experiment(config, spec)
     merge, (params, constants), names = abstract_model(experiment, config.seed)
     mesh = parallel.make_mesh((1, -1, 1))  # whatever the run was trained on
@@ -133,4 +146,16 @@ def load(
         ) from error
     saver.close()
     model = merge(trees["weights"]["ema"], trees["weights"]["constants"])
-    return LoadedRun(workdir, config, spec, experiment, model, found)
+    return LoadedRun(workdir, config, spec, experiment, model, found, trusted)
+
+
+def _read_spec(path: pathlib.Path, trusted: Collection[str]) -> specs.Spec:
+    """What training data were like."""
+    remedy = "launch.py train writes it anew"
+    found = read_json(path, remedy)
+    if str(found.get("kind", specs.VideoSpec.kind)) not in specs.KINDS:
+        trust.check_kind(found["kind"], trusted)
+    try:
+        return specs.from_dict(found)
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): {remedy}.") from error

@@ -36,7 +36,7 @@ def setup(xla_flags: str = "") -> None:
         if flag not in before:
             os.environ[name] = " ".join([*before, flag])
     disable_malloc_trim()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what libraries log as an error they raise as well
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         root = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(root / "world_models" / "xla"))

@@ -1,8 +1,6 @@
-"""The folder of a run: its config, where it came from, and who may write there."""
+"""The folder of a run: its config and where it came from."""
 
-import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -10,8 +8,7 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import ml_collections
 
@@ -19,8 +16,6 @@ from experiments.runs.config import MAY_CHANGE
 from experiments.runs.files import ROOT, plain, read_json, write_json
 from world_models.core.errors import UserError
 
-LOCK = "lock"
-"""File of a workdir that its only writer holds locked."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
@@ -40,7 +35,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
     """Makes `workdir` the folder of this config, or checks that it is; only checks unless `write`.
 
     Raises:
-      UserError: if the folder belongs to a run of another config, or its config is damaged or gone. Nothing is changed
+      UserError: if the folder belongs to a run of another config, or its files are damaged or gone. Nothing is changed
         then.
     """
     path = workdir / "config.json"
@@ -51,6 +46,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
         if fatal:
             fields = "; ".join(f"config.{name} is {new!r}, there it is {old!r}" for name, old, new in fatal[:8])
             raise UserError(f"{workdir} belongs to another config ({fields}): choose another --workdir or undo that.")
+    _launches(workdir)  # raises if they are damaged
     if write:
         write_json(path, resolved)
 
@@ -64,7 +60,7 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no run (no config.json): run launch.py train there first.")
-    return ml_collections.ConfigDict(with_tuples(read_json(path, "restore it from a copy")))
+    return ml_collections.ConfigDict(with_tuples(read_json(path, "restore it from a copy", ["experiment"])))
 
 
 def with_tuples(value: Any) -> Any:
@@ -110,65 +106,15 @@ def provenance(**extra: Any) -> dict[str, Any]:
 
 def add_launch(workdir: pathlib.Path, entry: dict[str, Any]) -> None:
     """Adds a launch to `provenance.json`, whose top level is the latest and whose `launches` holds all."""
+    write_json(workdir / "provenance.json", {**entry, "launches": [*_launches(workdir), entry]})
+
+
+def _launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
     path = workdir / "provenance.json"
     launches = read_json(path, "move it away", ("launches",))["launches"] if path.exists() else []
-    write_json(path, {**entry, "launches": [*launches, entry]})
-
-
-@contextlib.contextmanager
-def file_lock(path: pathlib.Path, busy: str = "") -> Iterator[None]:
-    """Holds a lock on a file, alone among all processes; the lock ends with the block or with its process.
-
-    The file, and folders that are made for it, go when the block ends, unless something else is in them then.
-
-    Args:
-      path: the file.
-      busy: sentence to raise if another process holds the lock; empty waits for it.
-
-    Raises:
-      UserError: `busy`.
-    """
-    missing = [folder for folder in path.parents if not folder.exists()]
-    file = _locked(path, busy)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-        with contextlib.suppress(OSError):
-            for folder in missing:
-                folder.rmdir()
-
-
-def _locked(path: pathlib.Path, busy: str) -> IO[str]:
-    """The file at a path, open and locked."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = open(path, "a")  # noqa: SIM115
-        except FileNotFoundError:  # its last holder has removed the folder meanwhile
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if busy:
-                file.close()
-                raise UserError(busy) from error
-            print(f"waiting for another process, which holds {path}", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
-                return file
-        file.close()  # its last holder has removed it meanwhile
-
-
-def only_writer(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-    """The lock of whoever trains in a workdir.
-
-    Raises:
-      UserError: on entering it, if another process holds it.
-    """
-    return file_lock(workdir / LOCK, f"--workdir={workdir}: another process is training there; wait for it or stop it.")
+    if not isinstance(launches, list):
+        raise UserError(f"{path} is damaged ('launches' is no list): move it away.")
+    return launches
 
 
 def dataset_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:

@@ -63,13 +63,16 @@ def _member(table: Table, member: plans.Member, failures: dict[str, str]) -> dic
         if result is None:
             return found | {"status": "failed" if found["error"] else "missing"}
         values = {key: _value(result, column) for key, column in table.columns.items()}
+        episodes = {key: _at(result, column.episodes) for key, column in table.columns.items() if column.episodes}
+        origin = result.get("provenance", {})
+        about = {key: str(origin.get(key, "")) for key in ("revision", "trained_at", "date", "device")}
+        curve = (result["horizon"], _at(result, table.curve)) if table.curve else None
     except UserError as error:
         return found | {"status": "failed", "error": str(error)}
-    episodes = {key: _at(result, column.episodes) for key, column in table.columns.items() if column.episodes}
-    origin = result.get("provenance", {})
-    found |= {key: str(origin.get(key, "")) for key in ("revision", "trained_at", "date", "device")}
-    curve = (result["horizon"], _at(result, table.curve)) if table.curve else None
-    return found | {"status": status, "values": values, "episodes": episodes, "curve": curve}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        text = f"{member.result} is damaged ({type(error).__name__}: {error}): delete it to have it measured again."
+        return found | {"status": "failed", "error": text}
+    return found | about | {"status": status, "values": values, "episodes": episodes, "curve": curve}
 
 
 def _origin(member: dict[str, Any]) -> str:

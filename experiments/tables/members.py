@@ -10,7 +10,9 @@ from typing import Any
 
 import ml_collections
 
+from experiments.runs.files import read_json
 from experiments.runs.fingerprint import modules_named, of_code, of_value
+from experiments.runs.lock import exclusive
 from experiments.tables import definition
 from experiments.tables.definition import Table
 from experiments.training.experiment import experiment_class
@@ -187,9 +189,16 @@ def set_aside(chosen: Sequence[Member], members: Sequence[Member]) -> None:
     """Renames the runs and results of some of all members, so that they are made again; nothing is deleted.
 
     A training that other members share stays, and only the results of the chosen ones are renamed.
+
+    Raises:
+      UserError: if another process trains or measures one of them.
     """
     shared = {run for member in members if member not in chosen for run in member.trainings}
     own = {run for member in chosen for run in member.trainings} - shared
+    for run in own:
+        if run.exists():
+            with exclusive(run, "training"):  # raises where another process trains or measures it
+                pass
     for path in [run for run in own if run.exists()] + [m.result for m in chosen if m.result.exists()]:
         if path.exists():  # a result may have gone with its run
             path.rename(path.with_name(f"{path.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}"))
@@ -212,7 +221,4 @@ def stale_result(member: Member) -> dict[str, Any] | None:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to have it measured again.") from error
+    return read_json(path, "delete it to have it measured again")

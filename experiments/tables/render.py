@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from experiments.runs.workdir import write_json
+from experiments.runs.files import replaced, write_json, write_text
 from experiments.tables import page
 from experiments.tables.cells import cells
 from experiments.tables.plot import plot
@@ -20,12 +20,12 @@ def write(folder: pathlib.Path, table: dict[str, Any]) -> pathlib.Path:
       folder: made where it is missing.
       table: what `summarize` made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "table.json", table)
-    (folder / "table.csv").write_text(as_csv(table))
-    (folder / "table.tex").write_text(as_latex(table))
-    plot(folder / "table.png", table)
-    (folder / "table.md").write_text(page.as_markdown([table], lambda _: "table.png"))
+    write_text(folder / "table.csv", as_csv(table))
+    write_text(folder / "table.tex", as_latex(table))
+    with replaced(folder / "table.png") as temporary:
+        plot(temporary, table)
+    write_text(folder / "table.md", page.as_markdown([table], lambda _: "table.png"))
     return folder / "table.md"
 
 

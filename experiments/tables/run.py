@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.runs import workdir as workdirs
 from experiments.runs.files import write_json
 from experiments.runs.fingerprint import modules_named, of_code, of_value
 from experiments.runs.jobs import Job, Runner, last_log_line
+from experiments.runs.lock import file_lock
 from experiments.runs.metrics import read_metrics
 from experiments.runs.progress import Progress
 from experiments.tables import collect, definition, render
@@ -122,7 +122,7 @@ def _data(
             continue
         if record is None:
             raise UserError(f"{workdir} has no data set for {table.name} at scale {scale} yet: run the table first.")
-        with workdirs.file_lock(path.with_name(f"{path.name}.lock")):  # another table may record it at the same time
+        with file_lock(path.with_name(f"{path.name}.lock")):  # another table may record it at the same time
             if not path.exists():
                 print(f"recording a data set of {table.name} to {path}", file=sys.stderr, flush=True)
                 record(config, path)

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.runs.files import end_line, replaced
+
 HUNG = 75  # exit status of a hung run: "temporary failure", so that a scheduler may start it again
 WARMUP = 20  # losses seen before one can be a spike
 DECAY = 0.98  # of the running mean and variance of the loss
@@ -30,7 +32,9 @@ class Incidents:
 
     def add(self, kind: str, step: int, **facts: Any) -> None:
         """Notes one: kind ("nonfinite", "spike", "damaged_record"), training step, and what is known of it."""
-        with open(self._folder / f"incidents{self._suffix}.jsonl", "a") as file:
+        path = self._folder / f"incidents{self._suffix}.jsonl"
+        end_line(path)
+        with open(path, "a") as file:
             file.write(json.dumps({"kind": kind, "step": step, **facts}) + "\n")
 
     def is_new(self, key: Any) -> bool:
@@ -45,10 +49,10 @@ class Incidents:
         Arrays are named by their path in the batch: "frames", "text.tokens"; "batch" is a batch of one array.
         """
         path = self._folder / "incidents" / f"batch_{step}{self._suffix}.npz"
-        path.parent.mkdir(exist_ok=True)
         leaves = jax.tree_util.tree_leaves_with_path(batch)
         name = lambda where: jax.tree_util.keystr(where, simple=True, separator=".") or "batch"
-        np.savez_compressed(path, **{name(where): values for where, values in leaves})
+        with replaced(path) as temporary:
+            np.savez_compressed(temporary, **{name(where): values for where, values in leaves})
         return path
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.runs import workdir as workdirs
+from experiments.runs.files import check_writable, write_json
 from experiments.runs.metrics import MetricsWriter
 from experiments.training.experiment import Evaluator, experiment_class, make_experiment
 from experiments.training.monitoring import Goodput, Incidents
@@ -22,6 +23,7 @@ from world_models.checkpointing import checkpoints
 from world_models.checkpointing.parts import restore_parts
 from world_models.core import sharding as parallel
 from world_models.core.errors import UserError
+from world_models.core.paths import local_path
 from world_models.data import stream
 from world_models.data.dataset import Dataset
 
@@ -60,6 +62,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
     experiment.check_data(dataset)
     init, shapes, merge, optimizer = create_state(experiment, config, mesh)
     workdirs.claim(workdir, config, write=False)
+    if main:
+        check_writable(workdir, checkpoints.least_size(shapes))
     origin = {"seed": config.seed, "data": dataset.name, "data_fingerprint": dataset.fingerprint}
     iterator = iter(
         stream.batches(
@@ -94,7 +98,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Run:
         step = _compile(step, shapes, dataset, options.batch_size, rows, flags[False])
     if main:  # only now: after an error before, the folder is free for the corrected command
         workdirs.claim(workdir, config)
-        workdirs.write_json(workdir / "data_spec.json", dataset.spec.to_dict())
+        write_json(workdir / "data_spec.json", dataset.spec.to_dict())
         workdirs.add_launch(workdir, workdirs.provenance(**origin))
     writers = MetricsWriter(workdir, config, from_step=int(state.step)) if main else None
     incidents = Incidents(workdir, jax.process_index())
@@ -111,7 +115,7 @@ def _started_from(options: ml_collections.ConfigDict, state: TrainState, shapes:
     if not options.checkpoints:
         return state
     step = None if options.step < 0 else options.step
-    folder = pathlib.Path(options.checkpoints)
+    folder = local_path(options.checkpoints, "config.init_from.checkpoints")
     # Parameters and constants share no name. What was trained there may be a constant here: a frozen encoder.
     found = restore_parts(folder, step, nnx.merge_state(shapes.params, shapes.constants), tuple(options.parts))
     read = dict(jax.tree_util.tree_leaves_with_path(found.arrays))

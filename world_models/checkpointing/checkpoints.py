@@ -1,7 +1,10 @@
 """Checkpoints of everything that must survive a restart (Orbax), written in the background and checked when opened."""
 
 import functools
+import logging
+import math
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +15,9 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from world_models.checkpointing import checksums
 from world_models.core.errors import UserError, is_disk_full
+from world_models.core.paths import local_path
+
+COMPRESSED = 0.8  # of the bytes of its arrays, what a checkpoint takes on disk at the least
 
 
 class _Best(policies.PreservationPolicy):
@@ -43,9 +49,9 @@ class Checkpoints:
           read_only: for reading weights; nothing is created, moved or deleted.
 
         Raises:
-          UserError: if there are checkpoints, but none is whole.
+          UserError: if there are checkpoints, but none is whole; or the path has a scheme or special characters.
         """
-        self.folder = folder
+        self.folder = local_path(folder, "folder")
         self._read_only = read_only
         self._verified: int | None = None
         if not read_only:
@@ -100,6 +106,8 @@ class Checkpoints:
         if step == self.latest:
             return
         self.wait()
+        if checksums.from_main(lambda: shutil.disk_usage(self.folder).free) < least_size(trees):
+            raise self._no_space(f"checkpoint {step}")
         self._saving = step
         if jax.default_backend() == "cpu":
             # Orbax writes these from where they are, and a step that they are donated to would wait for the end of the
@@ -148,9 +156,12 @@ class Checkpoints:
         return {name: restored[name] for name in abstract}, restored["position"]
 
     def close(self) -> None:
-        """Waits and lets go of the folder."""
-        self._manager.close()
-        self._copies = None
+        """Waits and lets go of the folder. Raises UserError if the disk is full."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+            self._copies = None
 
     def _find_newest(self, *, move_aside: bool = False) -> None:
         self._verified = checksums.from_main(lambda: checksums.newest_whole(self.folder, move_aside=move_aside))
@@ -162,11 +173,22 @@ class Checkpoints:
     def _explain(self, error: BaseException, step: int | None) -> None:
         self._copies = None  # the failed write may hold on to them
         if is_disk_full(error):
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would repeat the error for each array
             which = "a checkpoint" if step is None else f"checkpoint {step}"
-            raise UserError(
-                f"No space left while writing {which} to {self.folder}; the newest complete one is step "
-                f"{self.latest}: free some space and run the same command to resume from it."
-            ) from error
+            raise self._no_space(which) from error
+
+    def _no_space(self, which: str) -> UserError:
+        newest = "none yet" if self.latest is None else f"step {self.latest}"
+        return UserError(
+            f"No space left while writing {which} to {self.folder}; the newest complete one is {newest}: free some "
+            "space and run the same command to resume from it."
+        )
+
+
+def least_size(trees: Any) -> int:
+    """Bytes on disk that a checkpoint of trees of arrays, or of their shapes, needs at the least."""
+    sizes = (math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(trees))
+    return int(COMPRESSED * sum(sizes))
 
 
 @functools.partial(jax.jit, donate_argnums=0, keep_unused=True)

@@ -50,24 +50,30 @@ def write(folder: pathlib.Path, step: int, source: pathlib.Path) -> None:
 
 
 def damage(folder: pathlib.Path, step: int, item: str = "") -> list[str]:
-    """What is wrong with a checkpoint, a phrase for each damaged file; nothing if it is whole or has no manifest.
+    """What is wrong with a checkpoint, a phrase for each damaged file; nothing if it is whole or cannot be verified.
 
-    A checkpoint of an older version, or one whose manifest is damaged itself, counts as whole but unverified.
+    One whose manifest is missing or damaged cannot: standard error is told so.
 
     Args:
       folder: of the checkpoints.
       step: of the checkpoint.
       item: only the files of this item (all by default).
     """
-    try:
-        files = json.loads(_manifest(folder, step).read_text())["files"]
-    except (OSError, ValueError, KeyError):
+    files = _read(folder, step)
+    if files is None:
+        text = f"{_manifest(folder, step)} is missing or damaged: checkpoint {step} cannot be verified, and is used."
+        print(text, file=sys.stderr, flush=True)
         return []
     prefix = f"{item}/" if item else ""
-    wanted = {name: tuple(facts) for name, facts in files.items() if name.startswith(prefix)}
+    wanted = {name: facts for name, facts in files.items() if name.startswith(prefix)}
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda name: _compare(folder / str(step) / name, *wanted[name]), wanted)
         return [f"{name} {what}" for name, what in zip(wanted, found, strict=True) if what]
+
+
+def is_verifiable(folder: pathlib.Path, step: int) -> bool:
+    """Whether a checkpoint has a manifest that can be read, against which `damage` compares it."""
+    return _read(folder, step) is not None
 
 
 def describe(found: list[str]) -> str:
@@ -141,6 +147,15 @@ def from_main(decide: Callable[[], Any]) -> Any:
 
 def _manifest(folder: pathlib.Path, step: int) -> pathlib.Path:
     return folder / "checksums" / f"{step}.json"
+
+
+def _read(folder: pathlib.Path, step: int) -> dict[str, tuple[int, int]] | None:
+    """{file: (size in bytes, CRC-32)} as a manifest says; None if it is missing or damaged."""
+    try:
+        files = json.loads(_manifest(folder, step).read_text())["files"]
+        return {name: (int(size), int(total)) for name, (size, total) in files.items()} or None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _checksum(path: pathlib.Path) -> tuple[int, int]:

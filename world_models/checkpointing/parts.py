@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 
 from world_models.checkpointing import checksums
 from world_models.core.errors import UserError
+from world_models.core.paths import local_path
 
 SHOWN = 3  # sentences about one module before the rest are counted
 
@@ -53,7 +54,7 @@ def restore_parts(
     Raises:
       UserError: if there is no such checkpoint, it is damaged, or one of the parts gives nothing.
     """
-    step = _whole(folder, step, item)
+    step = _whole(local_path(folder, "folder"), step, item)
     place = (folder / str(step) / item).absolute()
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     saved = _arrays_there(reader, place, subtrees)

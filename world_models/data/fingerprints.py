@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from world_models.core.errors import UserError
 from world_models.data import cache
+from world_models.data import metadata as metadata_file
 
 _SETTLED = 2.0  # seconds: a file changed later than this before it was read may change again within one clock tick
 _THREADS = 8
@@ -31,7 +32,7 @@ def of_dataset(builder: tfds.core.DatasetBuilder) -> str:
     shards = {name: [pathlib.Path(str(path)) for path in split.filepaths] for name, split in splits.items()}
     about = [folder / "features.json", *sorted(folder.glob("*.labels.txt"))]
     digests = _digests([*about, *(path for paths in shards.values() for path in paths)])
-    metadata = dict(builder.info.metadata or {})
+    metadata = metadata_file.read(builder)
     whole = {
         "about": [(path.name, digests.get(path)) for path in about],
         "action": metadata.get("action"),

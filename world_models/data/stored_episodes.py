@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from world_models.core.errors import config_error
 from world_models.core.specs import ArraySpec, VideoSpec
 from world_models.data import builders, fields, fingerprints, images, index, schema
+from world_models.data import metadata as metadata_file
 from world_models.data.columns import Columns
 from world_models.data.frames import Frames
 from world_models.data.records import DamagedRecord, DamagedRecords
@@ -81,7 +82,7 @@ class Episodes:
         self.fingerprint = fingerprints.of_dataset(builder)
         own = index.find(columns, self._frames, self._damage, self.fingerprint)
         self.lengths = own["lengths"]
-        metadata = dict(builder.info.metadata or {})
+        metadata = metadata_file.read(builder)
         num_actions = num_actions or schema.num_classes(columns.features, columns.action_keys)
         is_sized = num_actions or metadata.get("action") or not columns.action_keys
         if self._frames.is_measured or (own["low"].ndim == 0 and not is_sized):

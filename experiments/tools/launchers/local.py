@@ -1,6 +1,7 @@
 """Runs jobs on this machine, some at a time."""
 
 import collections
+import math
 import os
 import signal
 import subprocess
@@ -16,14 +17,15 @@ from world_models.core.errors import UserError
 
 POLL = 0.1  # seconds between looks at the jobs
 TICK = 1.0
-GRACE = 60.0  # seconds between SIGTERM and SIGKILL, in which a training saves
+GRACE = 120.0  # seconds between SIGTERM and SIGKILL, in which a training saves
 
 # A child runs this before its command. It asks Linux for a SIGTERM when its parent dies, so that jobs do not outlive a
-# launcher that was killed, and sets its cores, by which XLA sizes its thread pool. A preexec_fn would run between fork
-# and exec, which is not safe in a process with threads, such as JAX's.
+# launcher that was killed, and leaves a process behind that kills it and its children where it has not ended some time
+# after that. It also sets its cores, by which XLA sizes its thread pool. A preexec_fn would run between fork and exec,
+# which is not safe in a process with threads, such as JAX's.
 _PREPARE = """
-import os, signal, sys
-parent, cores, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+import os, signal, sys, time
+parent, grace, cores, command = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]
 if sys.platform == "linux":
     import ctypes
     ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
@@ -31,6 +33,19 @@ if sys.platform == "linux":
         sys.exit(1)
     if cores:
         os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+    child = os.getpid()
+    if not os.fork():
+        os.closerange(0, 3)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        died = 0.0
+        while os.getppid() == child and (not died or time.monotonic() - died < grace):
+            if not died and not os.path.exists(f"/proc/{parent}"):
+                died = time.monotonic()
+            time.sleep(min(0.5, grace))
+        if os.getppid() == child:
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
 try:
     os.execvp(command[0], command)
 except OSError as error:
@@ -43,7 +58,7 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Tick | None = None) -> dict[s
     """Runs jobs, `limit` at a time; one that fails does not stop the others.
 
     Jobs inherit the environment. Where several run at a time, each keeps to its share of the cores. Ctrl-C or SIGTERM
-    asks the running jobs to end (SIGTERM) and waits for them; a second one kills them.
+    asks the running jobs to end (SIGTERM) and waits for them, for `GRACE` seconds; a second one kills them.
 
     Args:
       jobs: what to run, in this order.
@@ -97,10 +112,11 @@ def run(jobs: Sequence[Job], limit: int = 1, tick: Tick | None = None) -> dict[s
 
 
 class Signals:
-    """Counts SIGTERM and Ctrl-C instead of exiting on them."""
+    """Counts SIGTERM and Ctrl-C instead of exiting on them; `GRACE` seconds after the first counts as a second."""
 
     def __init__(self):
         self.count = self.passed_on = self.stopped = 0
+        self.deadline = math.inf  # for the jobs, after the first
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
@@ -115,13 +131,17 @@ class Signals:
 
     def _handle(self, *_: Any) -> None:
         self.count += 1
+        self.deadline = min(self.deadline, time.monotonic() + GRACE)
         text = "waiting for the jobs to save; once more to kill them" if self.count == 1 else "killing the jobs"
         print(f"\nInterrupted: {text}.", file=sys.stderr, flush=True)
 
 
 def pass_on(signals: Signals, processes: Sequence[subprocess.Popen]) -> None:
-    """Sends the processes SIGTERM after the first signal, and kills them and their children after the second."""
-    wanted = min(signals.count, 2)
+    """Sends the processes SIGTERM after the first signal, and kills them and their children after the second.
+
+    Those that have not ended `GRACE` seconds after the first are killed without a second.
+    """
+    wanted = 2 if time.monotonic() > signals.deadline else min(signals.count, 2)
     if wanted == signals.passed_on:
         return
     if not signals.passed_on:
@@ -158,8 +178,12 @@ def _start(job: Job, cores: Sequence[int]) -> subprocess.Popen:
 
 
 def as_child(command: Sequence[str], cores: Sequence[int]) -> list[str]:
-    """The command that runs `command` on some cores, all if empty; on Linux it gets SIGTERM when this process dies."""
-    return [sys.executable, "-c", _PREPARE, str(os.getpid()), ",".join(map(str, cores)), *command]
+    """The command that runs `command` on some cores, all if empty.
+
+    On Linux it gets SIGTERM when this process dies, and SIGKILL `GRACE` seconds later, with all of its session, which
+    it must lead.
+    """
+    return [sys.executable, "-c", _PREPARE, str(os.getpid()), str(GRACE), ",".join(map(str, cores)), *command]
 
 
 def shares(count: int) -> list[list[int]]:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from experiments.reports import report as write_report
 from experiments.runs import loading, runtime
 from experiments.runs.config import load_file, override
 from experiments.tables import definition
+from experiments.training import setup
 from world_models.core.errors import ConfigError, UserError
 from world_models.core.imagination import imagine
 
@@ -193,6 +195,15 @@ TRAIN = ["train", "--config=configs/demo.py", "--workdir=/tmp/none"]
         (["train", "--config=configs/demo.py"], ["--workdir"]),
         (["train", "--config=configs/demo.py", "--workdir="], ["--workdir"]),
         (["train", "--config=configs/demo.py", "--workdir=gs://a/b"], ["--workdir", "gs://a/b"]),
+        (["train", "--config=configs/demo.py", "--workdir=s3:/a/b"], ["--workdir", "s3:/a/b"]),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a\nb"], ["--workdir", "'\\n'"]),
+        (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a[1]"], ["--workdir", "'['"]),
+        (["record", "--config=configs/demo.py", "--workdir=/tmp/none/a\\b"], ["--workdir", "'\\\\'"]),
+        (["table", "drift", "--workdir=/tmp/none/a*"], ["--workdir", "'*'"]),
+        (
+            ["record", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.data.dataset=gs://a/b"],
+            ["config.data.dataset", "gs://a/b"],
+        ),
         (["train", "--config=configs/none.py", "--workdir=/tmp/none"], ["configs/none.py", "configs/atari_diamond.py"]),
         (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], ["'huge'", "'debug'"]),
         ([*TRAIN, "--config.train.num_step=1"], ["train.num_step:", "config.train.num_steps"]),
@@ -220,12 +231,13 @@ def test_bad_command_lines_end_with_one_sentence_that_names_the_flag(capsys, wor
     assert all(name in err for name in names), err
     assert len(err.strip().splitlines()) == 1
     assert not os.path.exists("/tmp/none")
+    assert not os.path.exists("gs:")
 
 
 def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(tmp_path, square_data, capsys):
     words = ["train", "--config=configs/demo.py:debug", f"--workdir={tmp_path}", f"--config.data.dataset={square_data}"]
-    script = "import sys, time; from experiments.runs.workdir import only_writer; import pathlib\n"
-    script += "with only_writer(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    script = "import sys, time; from experiments.runs.lock import exclusive; import pathlib\n"
+    script += "with exclusive(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, cwd=ROOT)
     other.stdout.readline()
     status, _, err = run(capsys, *words)
@@ -248,6 +260,29 @@ def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(
     assert "config.json is damaged" in run(capsys, *words, "--config.train.num_steps=3")[2]
     (tmp_path / "config.json").unlink()
     assert "config.json is missing" in run(capsys, *words, "--config.train.num_steps=3")[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (["eval"], '{"revision'),
+        (["imagine"], "[]"),
+        (["train", "--config=configs/demo.py:debug", "--config.train.num_steps=3"], '{"launches": 3}'),
+    ],
+)
+def test_damage_is_named_before_anything_is_computed(
+    workdir, square_data, tmp_path, monkeypatch, capsys, command, text
+):
+    folder = tmp_path / "run"
+    shutil.copytree(workdir, folder)
+    (folder / "provenance.json").write_text(text)
+    monkeypatch.setattr(setup, "_compile", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(loading, "load", mock.Mock(side_effect=AssertionError))
+    words = [*command, f"--config.data.dataset={square_data}"]
+    status, _, err = run(capsys, *words, f"--workdir={folder}")
+    assert status == 1
+    assert f"{folder / 'provenance.json'} is damaged" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_a_refused_training_leaves_the_folder_to_the_corrected_command(tmp_path, square_data, capsys):

@@ -12,11 +12,18 @@ import launch
 from configs.push_t import get_config
 from experiments.planning.gymnasium import GymnasiumPlanning
 from experiments.planning.results import make_planning
-from experiments.runs.loading import load
+from experiments.runs import loading
 from experiments.runs.recording import make_source, record
 from experiments.training.loop import train
 from world_models.core.errors import ConfigError, UserError
 from world_models.environments.replay import ReplayedTask, draw
+
+TRUST = ["--trust=toy_environment"]
+
+
+def load(workdir, **options):
+    """A run whose config names functions of this test."""
+    return loading.load(workdir, trusted=["toy_environment"], **options)
 
 
 def dots(**kwargs):
@@ -54,7 +61,7 @@ def changed(workdir, **options):
 
 
 def test_plan_counts_shows_and_keeps_what_it_did(workdir, capsys):
-    assert launch.main(["launch.py", "plan", f"--workdir={workdir}", "--config.eval.plan.num_steps=5"]) == 0
+    assert launch.main(["launch.py", "plan", f"--workdir={workdir}", "--config.eval.plan.num_steps=5", *TRUST]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == str(workdir / "plan" / "results.json")
     assert "random baseline" in out

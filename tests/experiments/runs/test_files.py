@@ -1,15 +1,19 @@
 """Files and folders that are whole or as before, and locks that end with their holder."""
 
 import contextlib
+import errno
 import os
+import pathlib
+import socket
 import subprocess
 import sys
 import threading
+from unittest import mock
 
 import pytest
 
-from experiments.runs import files, workdir
-from experiments.runs.files import ROOT, fresh_folder, read_json, replaced, write_json, write_text
+from experiments.runs import files, lock
+from experiments.runs.files import ROOT, end_line, fresh_folder, read_json, replaced, write_json, write_text
 from world_models.core.errors import UserError
 
 
@@ -60,10 +64,10 @@ def test_json_that_is_missing_or_whole(tmp_path):
 
 def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
     path = tmp_path / "run" / "lock"
-    with workdir.file_lock(path), pytest.raises(UserError, match="busy"), workdir.file_lock(path, "busy"):
+    with lock.file_lock(path), pytest.raises(UserError, match="busy"), lock.file_lock(path, "busy"):
         pass
     assert not list(tmp_path.iterdir())
-    with workdir.file_lock(path):
+    with lock.file_lock(path):
         (path.parent / "made").touch()
     assert [p.name for p in path.parent.iterdir()] == ["made"]
 
@@ -73,7 +77,7 @@ def test_locks_exclude_each_other_though_their_file_comes_and_goes(tmp_path):
 
     def work():
         for _ in range(30):
-            with workdir.file_lock(tmp_path / "lock"):
+            with lock.file_lock(tmp_path / "lock"):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
@@ -89,12 +93,63 @@ def test_locks_exclude_each_other_though_their_file_comes_and_goes(tmp_path):
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
-    code = "import os, pathlib, sys; from experiments.runs.workdir import only_writer\n"
-    code += "lock = only_writer(pathlib.Path(sys.argv[1])); lock.__enter__(); os._exit(9)"
+    code = "import os, pathlib, sys; from experiments.runs.lock import exclusive\n"
+    code += "lock = exclusive(pathlib.Path(sys.argv[1])); lock.__enter__(); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT).returncode == 9
     assert (tmp_path / "lock").exists()
-    with workdir.only_writer(tmp_path):
+    with lock.exclusive(tmp_path):
         pass
+
+
+def test_the_second_writer_is_told_who_the_first_is(tmp_path):
+    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    with (
+        lock.exclusive(tmp_path, "training"),
+        pytest.raises(UserError, match=f"another process is writing there.*{holder}, training"),
+        lock.exclusive(tmp_path, "sweeping"),
+    ):
+        pass
+
+
+def test_a_file_system_without_locks_is_said_to_have_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lock.fcntl, "flock", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    with lock.exclusive(tmp_path):
+        assert "cannot be locked (No locks available)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_that_replace_a_folder_at_once_leave_one_whole_set(tmp_path):
+    path = tmp_path / "imagine"
+    with fresh_folder(path) as folder:
+        (folder / "a").touch()
+        path.mkdir()  # the other one was faster
+        (path / "b").touch()
+    assert [p.name for p in path.iterdir()] == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["imagine"]
+
+
+def test_a_line_cut_short_does_not_swallow_the_next(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for before, after in ((None, b""), (b"", b""), (b"a\n", b"a\n"), (b"a\n{", b"a\n{\n")):
+        if before is not None:
+            path.write_bytes(before)
+        end_line(path)
+        assert path.read_bytes() == after
+
+
+def test_a_disk_with_too_little_room_is_found_out(tmp_path):
+    free = files.shutil.disk_usage(tmp_path).free
+    files.check_writable(tmp_path / "new", free // 2)
+    with pytest.raises(UserError, match=str(tmp_path)):
+        files.check_writable(tmp_path, 2 * free)
+
+
+def test_a_full_disk_is_found_out_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(pathlib.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match=str(tmp_path)) as error:
+        files.check_writable(tmp_path)
+    assert error.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -11,15 +11,25 @@ import pytest
 from conftest import write_dataset
 from toy_table import edited, made, measured, planned
 
+from experiments.runs import lock
 from experiments.runs.jobs import Runner
 from experiments.tables import collect, definition, job
 from experiments.tables import members as plan
 from experiments.tables import run as table_module
+from world_models.checkpointing import checksums
 from world_models.core.errors import UserError
 
 # What a job loads after training, with a family that measures the same numbers at once.
 CAPABILITY = types.SimpleNamespace(measure=lambda run: {"horizon": [2], "psnr": {"imagined": [1.0]}})
 MEASURED_RUN = types.SimpleNamespace(experiment=types.SimpleNamespace(capability=lambda command: CAPABILITY))
+
+
+def write_checkpoint(folder, step):
+    """A checkpoint of one file that is whole."""
+    path = folder / "checkpoints" / str(step)
+    (path / "weights").mkdir(parents=True)
+    (path / "weights" / "file").write_text("1")
+    checksums.write(path.parent, step, path)
 
 
 @pytest.mark.parametrize(
@@ -117,10 +127,10 @@ def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(
     def train(config, folder):
         trained.append(folder)
         time.sleep(0.2)
-        (folder / "checkpoints" / str(config.train.num_steps)).mkdir(parents=True)
+        write_checkpoint(folder, config.train.num_steps)
 
     monkeypatch.setattr(job, "train", train)
-    monkeypatch.setattr(job, "load", lambda folder, config: MEASURED_RUN)
+    monkeypatch.setattr(job, "load", lambda folder, step, config, trusted: MEASURED_RUN)
     (first,) = (one for one, group in jobs["toy"].items() if group[0].row == "one")
     (second,) = (one for one in jobs["other"] if one.name == first.name)
     threads = [threading.Thread(target=job.run_job, args=(pathlib.Path(one.command[-1]),)) for one in (first, second)]
@@ -136,6 +146,47 @@ def test_tables_that_share_a_training_wait_for_each_other_and_lose_nothing(
     path.write_text(path.read_text().replace(json.loads(path.read_text())["code"], "0123456789ab"))
     with pytest.raises(UserError, match="The code has changed since the table was started"):
         job.run_job(path)
+
+
+def test_a_job_measures_the_last_checkpoint_or_trains_it_again(tiny_config, tmp_path, monkeypatch, capsys):
+    tiny_config.train.num_steps = 300
+    for step in (280, 300):
+        write_checkpoint(tmp_path, step)
+    trained = []
+    monkeypatch.setattr(job, "train", lambda config, folder: trained.append(folder))
+    job._train(tiny_config, tmp_path)
+    assert not trained
+    (tmp_path / "checkpoints" / "300" / "weights" / "file").write_text("2")
+    job._train(tiny_config, tmp_path)
+    assert trained == [tmp_path]
+    assert "checkpoint 300 is damaged" in capsys.readouterr().err
+    (tmp_path / "checkpoints" / "checksums" / "300.json").unlink()
+    with pytest.raises(UserError, match=r"no readable checksums/300\.json"):
+        job._train(tiny_config, tmp_path)
+
+
+def test_a_damaged_result_or_job_is_named(tables, square_data, tmp_path):
+    found, whole = planned(tables, tmp_path, square_data, seeds=1)
+    one, two, *_ = whole.members
+    for member, text in ((one, '{"psnr": {'), (two, '{"horizon": 3, "psnr": [1]}')):
+        measured(member, 10.0)
+        member.result.write_text(text)
+    result = collect.collect(found, "smoke", whole, {})
+    for row, member in zip(result["rows"][:2], (one, two), strict=True):
+        assert row["members"][0]["status"] == "failed"
+        assert f"{member.result} is damaged" in row["members"][0]["error"]
+    (tmp_path / "job.json").write_text("{")
+    with pytest.raises(UserError, match=r"job\.json is damaged"):
+        job.run_job(tmp_path / "job.json")
+
+
+def test_force_does_not_move_what_another_process_trains(tables, square_data, tmp_path):
+    _, whole = planned(tables, tmp_path, square_data, seeds=1)
+    member = whole.members[0]
+    measured(member, 10.0)
+    with lock.exclusive(member.run), pytest.raises(UserError, match="another process"):
+        plan.set_aside([member], whole.members)
+    assert member.result.exists()
 
 
 def test_force_leaves_what_other_rows_share(tables, square_data, tmp_path):
@@ -207,7 +258,7 @@ def test_the_pretraining_of_rows_is_made_once_and_first(tables, square_data, tmp
 
     def train(config, folder):
         trained.append(folder)
-        (folder / "checkpoints" / str(config.train.num_steps)).mkdir(parents=True)
+        write_checkpoint(folder, config.train.num_steps)
 
     def run_here(jobs, folder, tick):
         for one in jobs:
@@ -215,7 +266,7 @@ def test_the_pretraining_of_rows_is_made_once_and_first(tables, square_data, tmp
         return {one.name: 0 for one in jobs}
 
     monkeypatch.setattr(job, "train", train)
-    monkeypatch.setattr(job, "load", lambda folder, config: MEASURED_RUN)
+    monkeypatch.setattr(job, "load", lambda folder, step, config, trusted: MEASURED_RUN)
     made(
         "toy",
         tmp_path,

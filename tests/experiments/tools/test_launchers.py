@@ -118,13 +118,13 @@ def test_jobs_that_ignore_sigterm_are_killed_when_the_caller_fails(tmp_path, mon
     assert time.monotonic() - begin < 30
 
 
-def launcher(folder, code):
+def launcher(folder, code, grace=60.0):
     """Another process that runs two jobs, one at a time; the first runs `code`."""
     script = """
         import pathlib, sys
         from experiments.runs.jobs import Job
         from experiments.tools.launchers import local
-        folder = pathlib.Path(sys.argv[1])
+        folder, local.GRACE = pathlib.Path(sys.argv[1]), float(sys.argv[3])
         jobs = [Job(n, (sys.executable, "-c", sys.argv[2], str(folder)), folder / (n + ".log")) for n in "ab"]
         try:
             local.run(jobs)
@@ -132,7 +132,7 @@ def launcher(folder, code):
             print(error)
             sys.exit(130)
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(folder), code]
+    command = [sys.executable, "-c", textwrap.dedent(script), str(folder), code, str(grace)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for((folder / "started").exists)
     return process
@@ -159,6 +159,40 @@ def test_a_second_signal_kills(tmp_path):
     assert process.returncode == 130
     assert "1 of 2 jobs were killed" in out
     assert not (tmp_path / "saved").exists()
+
+
+# Ignores SIGTERM, as a training that hangs does, and has a child that does too.
+DEAF = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.fork()
+with open(sys.argv[1] + "/pids", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+while not (pathlib.Path(sys.argv[1]) / "pids").read_text().count("\\n") == 2:
+    time.sleep(0.02)
+(pathlib.Path(sys.argv[1]) / "started").touch()
+time.sleep(60)
+"""
+
+
+def is_running(number):
+    stat = pathlib.Path(f"/proc/{number}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_that_ignore_sigterm_are_killed_some_time_after_a_signal_or_the_launchers_death(tmp_path, number):
+    process = launcher(tmp_path, DEAF, grace=0.5)
+    pids = (tmp_path / "pids").read_text().split()
+    assert all(map(is_running, pids))
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert ("1 of 2 jobs were killed" in out) == (number == signal.SIGTERM)
+    wait_for(lambda: not any(map(is_running, pids)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")

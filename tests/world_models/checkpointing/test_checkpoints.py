@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ import pytest
 
 from world_models.checkpointing import checkpoints, checksums
 from world_models.checkpointing.checkpoints import Checkpoints
+from world_models.checkpointing.parts import restore_parts
 from world_models.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -151,15 +153,36 @@ def test_damage_behind_the_newest_is_found_when_asked_for(tmp_path):
     saver.close()
 
 
-@pytest.mark.parametrize("manifest", [None, "torn"])
-def test_checkpoint_without_manifest_is_used(manifest, tmp_path, capsys):
+@pytest.mark.parametrize("manifest", [None, "torn", "{}", '{"files": {}}', '{"files": {"a": 3}}'])
+def test_a_checkpoint_without_manifest_is_used_with_a_warning(manifest, tmp_path, capsys):
     write(tmp_path, (2,))
     path = tmp_path / "checksums" / "2.json"
     path.unlink() if manifest is None else path.write_text(manifest)
     saver = Checkpoints(tmp_path)
     assert_holds(saver, 2)
     saver.close()
-    assert not capsys.readouterr().err
+    assert f"{path} is missing or damaged: checkpoint 2 cannot be verified" in capsys.readouterr().err
+    assert not checksums.is_verifiable(tmp_path, 2)
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?b", "a\\b", "a\nb", "gs://a"])
+def test_folders_whose_names_other_libraries_read_as_something_else_raise_before_anything_is_written(
+    tmp_path, name, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="folder="):
+        Checkpoints(pathlib.Path(name) / "x")
+    with pytest.raises(UserError, match="folder="):
+        restore_parts(pathlib.Path(name), None, {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b", "a'b", "a%20b", "a#b", "é", "a]b"])
+def test_folders_with_any_other_name_work_to_the_end(tmp_path, name):
+    write(tmp_path / name, (2,))
+    saver = Checkpoints(tmp_path / name, read_only=True)
+    assert_holds(saver, 2)
+    saver.close()
 
 
 def test_manifests_name_every_file_of_the_items_and_go_with_their_checkpoints(tmp_path):
@@ -266,6 +289,19 @@ def test_existing_checkpoint_is_left_alone(tmp_path):
     saver = Checkpoints(tmp_path)
     saver.save(2, trees(3), {"step": 3})
     saver.wait()
+    assert_holds(saver, 2)
+    saver.close()
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_found_out_before_any_file_is_written(tmp_path, monkeypatch):
+    saver = Checkpoints(tmp_path)
+    free = 0.8 * sum(x.nbytes for x in jax.tree.leaves(trees(2)))
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=free - 100))
+    with pytest.raises(UserError, match=r"No space left while writing checkpoint 2 .* newest complete one is none yet"):
+        saver.save(2, trees(2), {})
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    saver.save(2, trees(2), {"step": 2})
     assert_holds(saver, 2)
     saver.close()
 
