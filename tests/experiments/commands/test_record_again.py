@@ -97,6 +97,21 @@ def test_a_finished_video_that_was_changed_is_made_again(folder, tmp_path):
     assert lengths(tmp_path / "data") == [3, 4, 5, 9]
 
 
+def test_what_a_system_leaves_in_an_unfinished_recording_does_not_stop_it(folder, tmp_path):
+    output, partial = tmp_path / "data", tmp_path / "data.partial"
+    with pytest.raises(UserError, match="cut short"):
+        record(videos(folder, num_workers=4), output)
+    episodes = partial / "episodes"
+    finished = [path for path in episodes.iterdir() if path.is_dir() and path.suffix != ".tmp"]
+    for place in (partial, episodes, *finished):
+        (place / ".DS_Store").write_bytes(b"\0")
+        (place / "._000000").write_bytes(b"\0")
+        (place / "old").symlink_to(tmp_path / "gone")
+    record(videos(folder, skip=("a.mkv",)), output)
+    assert lengths(output) == [2, 3, 4, 5]
+    assert not partial.exists()
+
+
 def test_shares_may_change_while_a_recording_is_unfinished(folder, tmp_path):
     with pytest.raises(UserError, match=r"config.record.splits.validation=0.1"):
         record(videos(folder, splits={"train": 0.9, "validation": 0.1}), tmp_path / "data")
