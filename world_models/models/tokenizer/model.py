@@ -128,6 +128,11 @@ class CausalTokenizer(nnx.Module):
         """The cache for `decode_step` before the first frame."""
         return self.decoder.transformer.cache(batch, self.num_patches + self.options.latents)
 
+    def decode_context(self, latents: Array) -> tuple[Cache, jax.Array]:
+        """(the cache for `decode_step` after, the last frame uint8 [batch, h, w, c]) of a whole context's latents."""
+        cache, x = self.decoder.transformer.observe(self._latent_tokens(latents))
+        return cache, self._frames(self.decoder.read(x[:, -1:], self.num_patches))[:, 0]
+
     def decode_step(self, cache: Cache, latents: Array) -> tuple[Cache, jax.Array]:
         """(the new cache, frame uint8 [batch, h, w, c]) of the next frame's latents [batch, latents, channels]."""
         cache, x = self.decoder.transformer.step(cache, self._latent_tokens(latents))
