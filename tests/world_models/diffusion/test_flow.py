@@ -1,7 +1,6 @@
 """Flow matching and shortcuts against closed forms and NumPy."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -47,15 +46,13 @@ def test_data_of_one_point_are_sampled_exactly_in_any_number_of_steps():
 
 
 def test_temperature_scales_the_noise_that_sampling_starts_from():
-    starts = []
     for process in (Flow(num_steps=1, temperature=0.5), Shortcut(num_steps=1, temperature=0.5)):
-        process.sample(lambda x, *_: starts.append(x) or x, jax.random.key(0), (2000,))
-    assert [abs(float(x.std()) - 0.5) < 0.03 for x in starts] == [True, True]
+        start = process.sample(lambda x, *_: x, jax.random.key(0), (2000,))  # one step leads to the estimate
+        assert abs(float(start.std()) - 0.5) < 0.03
 
 
-@pytest.mark.parametrize(
-    ("prediction", "loss"), list(itertools.product(("clean", "velocity", "noise"), ("clean", "velocity")))
-)
+@pytest.mark.parametrize("prediction", ["clean", "velocity", "noise"])
+@pytest.mark.parametrize("loss", ["clean", "velocity"])
 def test_errors_are_squared_in_the_space_that_the_loss_names(prediction, loss):
     """Whatever the network predicts, a wrong output costs the squared error of the x or the velocity it means."""
     process = Flow(data_std=2.0, prediction=prediction, loss=loss, weight="uniform")
