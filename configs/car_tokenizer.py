@@ -29,7 +29,14 @@ DATA = dataclasses.replace(
 )
 NETWORK = TransformerOptions(width=128, depth=4, heads=4, mlp_ratio=8 / 3, norm="rms", qk_norm=True, mlp="swiglu")
 TOKENIZER = TokenizerOptions(
-    NETWORK, NETWORK, latents=16, latent_channels=16, time_every=2, window=8, pixels=PixelOptions(std=(0.25,))
+    NETWORK,
+    NETWORK,
+    latents=16,
+    latent_channels=16,
+    layout="grid",
+    time_every=2,
+    window=8,
+    pixels=PixelOptions(std=(0.25,)),
 )
 
 

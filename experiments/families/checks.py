@@ -1,5 +1,6 @@
 """What configs of several families are checked for before anything is made: one sentence that names the field."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,6 +106,14 @@ def check_tokenizer(
     check_patches(options.patch, frame_shape, f"{block}.patch")
     for name in ("latents", "latent_channels", "time_every"):
         check_least(block, options, name, 1)
+    check_one_of(block, options, layout=("queries", "grid"))
+    patches = frame_shape[0] * frame_shape[1] // options.patch**2
+    side = math.isqrt(patches // options.latents)
+    if options.layout == "grid" and (
+        side**2 * options.latents != patches or any(size // options.patch % side for size in frame_shape[:2])
+    ):
+        valid = f"be {patches} patches divided by a square that tiles them, or have {block}.layout='queries'"
+        raise config_error(f"{block}.latents", options.latents, valid)
     if not 0 <= options.mask_ratio_max < 1:
         raise config_error(f"{block}.mask_ratio_max", options.mask_ratio_max, "be at least 0 and below 1")
     if clip_length is not None:
