@@ -1,13 +1,15 @@
 """What configs of several families are checked for before anything is made: one sentence that names the field."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from world_models.core.errors import config_error
+from world_models.models.tokenizer.options import TokenizerOptions
 from world_models.nn.operations import operations
-from world_models.nn.options import COLORS, HeadOptions, PixelOptions, TransformerOptions
+from world_models.nn.options import COLORS, MLPS, NORMS, HeadOptions, PixelOptions, TransformerOptions
 from world_models.nn.transformer import REMAT
 
 
@@ -23,6 +25,9 @@ def check_transformer(block: str, options: TransformerOptions) -> None:
     check_least(block, options, "depth", 1)
     if compute.unroll < -1 or compute.unroll == 0:
         raise config_error("config.runtime.compute.unroll", compute.unroll, "be at least 1, or -1 for all blocks")
+    check_one_of(block, options, norm=NORMS, mlp=MLPS)
+    if options.kv_heads < 0 or (options.kv_heads and options.heads % options.kv_heads):
+        raise config_error(f"{block}.kv_heads", options.kv_heads, f"be 0 or divide {block}.heads={options.heads}")
     operations(compute.ops)
     check_one_of("config.runtime.compute", compute, remat=tuple(REMAT), attention=("xla", "cudnn"))
     if compute.attention == "cudnn" and jax.default_backend() != "gpu":
@@ -67,9 +72,8 @@ def check_heads(heads: HeadOptions) -> None:
         check_least("config.model.heads", heads, name, least)
 
 
-def check_pixels(pixels: PixelOptions, channels: int) -> None:
-    """Raises ConfigError if `config.model.pixels` does not fit frames of so many channels."""
-    block = "config.model.pixels"
+def check_pixels(pixels: PixelOptions, channels: int, block: str = "config.model.pixels") -> None:
+    """Raises ConfigError if a block of pixel options does not fit frames of so many channels."""
     for name in ("mean", "std"):
         values = tuple(getattr(pixels, name))
         if len(values) not in (1, channels):
@@ -77,3 +81,54 @@ def check_pixels(pixels: PixelOptions, channels: int) -> None:
     if min(pixels.std) <= 0:
         raise config_error(f"{block}.std", tuple(pixels.std), "be above 0")
     check_one_of(block, pixels, color=COLORS if channels == 3 else COLORS[:1])
+
+
+def check_space_time(block: str, field: str, options: TransformerOptions, time_every: int) -> None:
+    """Checks the options that `block`.`field` gives a space-time transformer with a block over time every so many."""
+    check_transformer(f"{block}.{field}", options)
+    if options.width // options.heads % 2:
+        valid = f"be an even multiple of {block}.{field}.heads={options.heads}"
+        raise config_error(f"{block}.{field}.width", options.width, valid)
+    if options.depth % time_every:
+        valid = f"be a multiple of {block}.time_every={time_every}"
+        raise config_error(f"{block}.{field}.depth", options.depth, valid)
+
+
+def check_window(block: str, window: int, clip_length: int) -> None:
+    """Raises ConfigError if `block`.window is not from 1 to `config.data.clip_length`."""
+    if not 1 <= window <= clip_length:
+        valid = f"be from 1 to config.data.clip_length={clip_length}: no clip in training is longer"
+        raise config_error(f"{block}.window", window, valid)
+
+
+def check_tokenizer(
+    block: str, options: TokenizerOptions, frame_shape: Sequence[int], clip_length: int | None = None
+) -> None:
+    """Checks the options of a tokenizer for frames of (height, width, channel), trained on clips of `clip_length`.
+
+    A tokenizer that was trained before may have seen longer clips: then there is no `clip_length`.
+
+    Raises:
+      ConfigError: if they cannot work.
+    """
+    check_patches(options.patch, frame_shape, f"{block}.patch")
+    for name in ("latents", "latent_channels", "time_every"):
+        check_least(block, options, name, 1)
+    check_one_of(block, options, layout=("queries", "grid"))
+    patches = frame_shape[0] * frame_shape[1] // options.patch**2
+    side = math.isqrt(patches // options.latents)
+    if options.layout == "grid" and (
+        side**2 * options.latents != patches or any(size // options.patch % side for size in frame_shape[:2])
+    ):
+        valid = f"be {patches} patches divided by a square that tiles them, or have {block}.layout='queries'"
+        raise config_error(f"{block}.latents", options.latents, valid)
+    if not 0 <= options.mask_ratio_max < 1:
+        raise config_error(f"{block}.mask_ratio_max", options.mask_ratio_max, "be at least 0 and below 1")
+    if clip_length is not None:
+        if clip_length < 1:
+            raise config_error("config.data.clip_length", clip_length, "be at least 1")
+        check_window(block, options.window, clip_length)
+    check_one_of(block, options, dtype=("float32", "bfloat16"))
+    check_pixels(options.pixels, frame_shape[-1], f"{block}.pixels")
+    for name in ("encoder", "decoder"):
+        check_space_time(block, name, getattr(options, name), options.time_every)

@@ -54,12 +54,14 @@ class InitFromOptions:
     Attributes:
       checkpoints: folder of its checkpoints; empty for none.
       step: which one; -1 for the newest.
-      parts: dotted names of modules; all if empty.
+      parts: dotted names of modules of that run; all if empty.
+      under: dotted name of the module of this model that they belong to, "tokenizer" say; empty for the model itself.
     """
 
     checkpoints: str = ""
     step: int = -1
     parts: tuple[str, ...] = ()
+    under: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A run: all that the training loop works with, checked and ready for the first step."""
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -22,7 +23,7 @@ from experiments.training.state import Merge, TrainState, create_state, make_ste
 from world_models.checkpointing import checkpoints
 from world_models.checkpointing.parts import restore_parts
 from world_models.core import sharding as parallel
-from world_models.core.errors import UserError
+from world_models.core.errors import UserError, config_error
 from world_models.core.paths import local_path
 from world_models.data import stream
 from world_models.data.dataset import Dataset
@@ -117,8 +118,15 @@ def _started_from(options: ml_collections.ConfigDict, state: TrainState, shapes:
     step = None if options.step < 0 else options.step
     folder = local_path(options.checkpoints, "config.init_from.checkpoints")
     # Parameters and constants share no name. What was trained there may be a constant here: a frozen encoder.
-    found = restore_parts(folder, step, nnx.merge_state(shapes.params, shapes.constants), tuple(options.parts))
-    read = dict(jax.tree_util.tree_leaves_with_path(found.arrays))
+    whole = nnx.merge_state(shapes.params, shapes.constants)
+    above = tuple(jax.tree_util.DictKey(name) for name in filter(None, options.under.split(".")))
+    try:
+        own = functools.reduce(lambda tree, key: tree[key.key], above, whole)
+    except KeyError as error:
+        valid = f"name a module of this model: it has {', '.join(map(str, whole))}"
+        raise config_error("config.init_from.under", options.under, valid) from error
+    found = restore_parts(folder, step, own, tuple(options.parts))
+    read = {(*above, *path): x for path, x in jax.tree_util.tree_leaves_with_path(found.arrays)}
     filled = lambda tree: jax.tree_util.tree_map_with_path(lambda path, own: read.get(path, own), tree)
     params, constants = filled(state.params), filled(state.constants)
     log_once("\n  ".join([f"Begins with weights of step {found.step} in {folder}.", *found.left_out]))

@@ -10,11 +10,11 @@ import numpy as np
 
 from world_models.core.types import Array
 from world_models.diffusion.options import EDMOptions, EDMSamplerOptions
-from world_models.diffusion.process import Noised, expand_to_rank, sample_noise, vmap_keys
+from world_models.diffusion.process import Denoising, Noised, expand_to_rank, sample_noise, vmap_keys
 
 
 @dataclasses.dataclass(frozen=True)
-class EDM(EDMSamplerOptions, EDMOptions):
+class EDM(Denoising, EDMSamplerOptions, EDMOptions):
     """A `Process` whose level is σ."""
 
     def add_noise(self, clean: Array, keys: Array) -> Noised:
@@ -27,9 +27,13 @@ class EDM(EDMSamplerOptions, EDMOptions):
         level_keys, offset, noise = sample_noise(keys, clean.shape)
         sigma = jnp.exp(self.sigma_mean + self.sigma_std * vmap_keys(jax.random.normal, level_keys))
         sigma = jnp.clip(sigma, self.sigma_low, self.sigma_high)
-        noisy = clean + self.offset_noise * offset + expand_to_rank(sigma, clean.ndim) * noise
+        noisy = self.add_noise_of(clean, sigma, noise) + self.offset_noise * offset
         scale = self._scale(sigma, clean.ndim)
-        return Noised(noisy, sigma, (clean - scale.c_skip * noisy) / scale.c_out)
+        return Noised(noisy, sigma, (clean - scale.c_skip * noisy) / scale.c_out, jnp.ones_like(sigma))
+
+    def add_noise_of(self, clean: Array, sigma: Array, noise: Array) -> Array:
+        """clean + σ·noise."""
+        return clean + expand_to_rank(sigma, clean.ndim) * noise
 
     def network_input(self, noisy: Array, sigma: Array) -> tuple[Array, Array]:
         """(c_in·noisy, c_noise of σ [batch] or [batch, time])."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from world_models.core.types import Array
 
@@ -19,11 +20,13 @@ class Noised(NamedTuple):
       noisy: [batch, ..., channel].
       level: noise level, [batch] or [batch, time], in the process's own unit.
       target: training target of the network, like `noisy`, of about unit variance.
+      weight: of the squared error in the loss, like `level`.
     """
 
     noisy: Array
     level: Array
     target: Array
+    weight: Array
 
 
 class Process(Protocol):
@@ -34,6 +37,15 @@ class Process(Protocol):
 
     num_steps: int
 
+    def errors(self, network: Callable[..., Array], clean: Array, keys: Array) -> Array:
+        """Weighted mean squared errors in training, like `keys`: their mean is the loss.
+
+        Args:
+          network: maps the results of `network_input` to its output; a `Shortcut` passes more, see there.
+          clean: targets [batch, ..., channel].
+          keys: random keys, one a noise level: [batch] or [batch, time].
+        """
+
     def add_noise(self, clean: Array, keys: Array) -> Noised:
         """Draws a noise level and noise.
 
@@ -41,6 +53,9 @@ class Process(Protocol):
           clean: targets [batch, ..., channel].
           keys: random keys, one a noise level: [batch] or [batch, time].
         """
+
+    def add_noise_of(self, clean: Array, level: Array, noise: Array) -> Array:
+        """The targets at given noise levels, with given standard normal noise, like `clean`."""
 
     def network_input(self, noisy: Array, level: Array) -> tuple[Array, Array]:
         """Inputs of the network: the noisy target, scaled to about unit variance, and its noise level, like `level`."""
@@ -50,6 +65,21 @@ class Process(Protocol):
 
     def sample(self, denoise: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
         """Samples targets of `shape` in `num_steps` steps; `denoise` maps (noisy, scalar level) to clean targets."""
+
+
+class Denoising:
+    """`Process.errors` of a process that trains its network on one noisy target alone."""
+
+    def errors(self, network: Callable[[Array, Array], Array], clean: Array, keys: Array) -> Array:
+        """Weighted mean squared errors of the network's output, like `keys`; see `Process.errors`."""
+        noised = self.add_noise(clean, keys)
+        output = network(*self.network_input(noised.noisy, noised.level))
+        return noised.weight * mean_square(output - noised.target, keys.ndim)
+
+
+def mean_square(x: Array, lead: int) -> Array:
+    """The mean of squares over all axes but the first `lead`, in float32."""
+    return jnp.mean(jnp.square(x.astype(jnp.float32)), axis=range(lead, x.ndim))
 
 
 def sample_noise(keys: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:

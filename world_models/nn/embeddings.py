@@ -6,10 +6,7 @@ from flax import nnx
 
 from world_models.core.sharding import axes
 from world_models.core.types import ActionSpec, Array
-
-
-class Constant(nnx.Variable):
-    """A variable of the model that is saved with it, but not trained."""
+from world_models.nn.constants import Constant
 
 
 class FourierFeatures(nnx.Module):
@@ -21,8 +18,8 @@ class FourierFeatures(nnx.Module):
         self.frequencies = Constant(jax.random.normal(rngs.params(), (width // 2,)))
 
     def __call__(self, x: Array) -> Array:
-        """float [batch] -> float32 [batch, width]."""
-        angles = 2 * jnp.pi * x[:, None].astype(jnp.float32) * self.frequencies[...]
+        """float [...] -> float32 [..., width]."""
+        angles = 2 * jnp.pi * x[..., None].astype(jnp.float32) * self.frequencies[...]
         return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 

@@ -28,6 +28,8 @@ class ComputeOptions:
 
 
 COLORS = ("rgb", "opponent")
+NORMS = ("layer", "rms")
+MLPS = ("gelu", "swiglu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,11 @@ class TransformerOptions:
       depth: number of blocks.
       heads: of the attention; divides `width`.
       mlp_ratio: hidden width of the MLP over `width`.
+      kv_heads: heads of keys and values, each shared by `heads / kv_heads` query heads (grouped queries; Ainslie et al.
+        2023); 0 for as many as `heads`.
+      norm: "layer", LayerNorm, or "rms", RMSNorm (Zhang & Sennrich 2019).
+      qk_norm: whether queries and keys are normalized by RMSNorm, per head (Dehghani et al. 2023).
+      mlp: "gelu", or "swiglu": the hidden values are gated (Shazeer 2020), which has a third matrix.
       compute: how it is computed.
     """
 
@@ -63,6 +70,10 @@ class TransformerOptions:
     depth: int
     heads: int
     mlp_ratio: float = 4.0
+    kv_heads: int = 0
+    norm: str = "layer"
+    qk_norm: bool = False
+    mlp: str = "gelu"
     compute: ComputeOptions = dataclasses.field(default=ComputeOptions(), metadata={"config": False})
 
     @property

@@ -1,6 +1,7 @@
 """A transformer over the tokens of many frames that attends within frames and, causally, over time."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -13,18 +14,33 @@ from world_models.core.types import Array
 from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import REMAT, Block, Transformer
 
+TURN = 2**24  # a full turn of rotary positions: integers wrap where angles do, so that no position is too large
+
+
+class Entries(NamedTuple):
+    """Keys, rotated, and values of one frame, of every group: [groups, batch, tokens, kv_heads, size]."""
+
+    keys: Array
+    values: Array
+
 
 class Cache(NamedTuple):
-    """Keys and values of past frames, for `SpaceTimeTransformer.step`; static shapes, however long the stream.
+    """Keys and values of past frames: a ring buffer, of the same size however long the stream.
 
     Attributes:
-      keys, values: of the last `window` frames, the newest last: [groups, batch, tokens, window, heads, size].
-      count: int32, number of frames seen, at most `window`.
+      keys, values: frame t lies at slot t modulo the number of slots: [groups, batch, tokens, slots, kv_heads, size].
+      count: int32, number of frames seen.
     """
 
     keys: Array
     values: Array
     count: Array
+
+    def append(self, entries: Entries) -> "Cache":
+        """The cache with one more frame, in the place of the oldest if it is full."""
+        slot = self.count % self.keys.shape[3]
+        put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new[:, :, :, None], slot, axis=3)
+        return Cache(put(self.keys, entries.keys), put(self.values, entries.values), self.count + 1)
 
 
 class Group(nnx.Module):
@@ -43,10 +59,10 @@ class Group(nnx.Module):
         depth = time_every - 1
         compute = dataclasses.replace(options.compute, remat="none")
         within = dataclasses.replace(options, depth=depth, compute=compute)
-        self.space = Transformer(within, condition, dtype=dtype, rngs=rngs)
+        self.space = Transformer(within, condition, dtype=dtype, rngs=rngs) if depth else None
         self.time = Block(options, condition, causal=True, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array, window: int, condition: Array | None = None) -> Array:
+    def __call__(self, x: Array, window: int, condition: Array | None = None) -> tuple[Array, Entries]:
         """All frames of clips at once; a frame attends to the `window` newest frames, itself included.
 
         Args:
@@ -55,57 +71,55 @@ class Group(nnx.Module):
           condition: [batch, time, tokens or 1, condition], or None.
 
         Returns:
-          Like `x`.
+          (outputs like `x`, keys and values of all frames, [batch, tokens, time, kv_heads, size]).
         """
         batch, time, tokens, width = x.shape
         flat = None if condition is None else condition.reshape(batch * time, *condition.shape[2:])
-        x = self.space(x.reshape(batch * time, tokens, width), flat).reshape(x.shape)
+        if self.space is not None:
+            x = self.space(x.reshape(batch * time, tokens, width), flat).reshape(x.shape)
         change = self.time.modulate(condition)
         y = self.time.attention_input(x, change)
-        q, k, v = self._qkv(y.swapaxes(1, 2).reshape(batch * tokens, time, width))
+        q, k, v = self.time.attention.project(y.swapaxes(1, 2).reshape(batch * tokens, time, width))
         positions = np.arange(time)
-        mixed = jax.nn.dot_product_attention(
-            rotate(q, positions),
-            rotate(k, positions),
-            v,
-            is_causal=True,
-            local_window_size=(window - 1, 0) if window < time else None,
-            implementation=self.time.attention.implementation,
-        )
+        q, k = rotate(q, positions), rotate(k, positions)
+        mixed = self.time.attention.mix(q, k, v, window if window < time else None)
         mixed = mixed.reshape(batch, tokens, time, *mixed.shape[2:]).swapaxes(1, 2)
-        return self.time.finish(x, self.time.attention.out(mixed), change)
+        entries = Entries(*(z.reshape(batch, tokens, *z.shape[1:]) for z in (k, v)))
+        return self.time.finish(x, self.time.attention.out(mixed), change), entries
 
-    def step(
-        self, x: Array, keys: Array, values: Array, visible: Array, condition: Array | None = None
-    ) -> tuple[Array, Array, Array]:
+    def attend(
+        self, x: Array, past: Entries, visible: Array, position: Array, condition: Array | None = None
+    ) -> tuple[Array, Entries]:
         """One frame, given keys and values of those before.
-
-        Keys are cached without rotation and rotated by their age, so that no number grows with the length of a stream.
 
         Args:
           x: [batch, tokens, width].
-          keys, values: [batch, tokens, window, heads, size].
-          visible: bool [window], which of them, this frame's included, hold a frame.
+          past: of earlier frames, [batch, tokens, slots, kv_heads, size].
+          visible: bool [slots], which of them hold a frame.
+          position: number of frames before this one, a scalar.
           condition: [batch, tokens or 1, condition], or None.
 
         Returns:
-          (outputs like `x`, new keys, new values).
+          (outputs like `x`, keys and values of this frame, [batch, tokens, kv_heads, size]).
         """
-        x = self.space(x, condition)
+        if self.space is not None:
+            x = self.space(x, condition)
         change = self.time.modulate(condition)
-        q, k, v = (y[:, :, None] for y in self._qkv(self.time.attention_input(x, change)))
-        keys, values = (jnp.concatenate([old[:, :, 1:], new], axis=2) for old, new in ((keys, k), (values, v)))
-        positions = np.arange(keys.shape[2])
-        flat = lambda y: y.reshape(-1, *y.shape[2:])
-        mixed = jax.nn.dot_product_attention(
-            rotate(flat(q), positions[-1:]), rotate(flat(keys), positions), flat(values), mask=visible[None, None, None]
-        )
-        attended = self.time.attention.out(mixed.reshape(q[:, :, 0].shape))
-        return self.time.finish(x, attended, change), keys, values
+        q, k, v = self.time.attention.project(self.time.attention_input(x, change))
+        q, k = rotate(q, position), rotate(k, position)
+        mixed = _attend_to_past(q, k, v, past, visible)
+        return self.time.finish(x, self.time.attention.out(mixed), change), Entries(k, v)
 
-    def _qkv(self, x: Array) -> tuple[Array, Array, Array]:
-        qkv = self.time.attention.qkv(x)
-        return tuple(qkv[..., i, :, :] for i in range(3))
+
+def _attend_to_past(q: Array, k: Array, v: Array, past: Entries, visible: Array) -> Array:
+    """Attention of each token [batch, tokens, heads, size] to itself and to its past; copies nothing of the past."""
+    q = q.reshape(*k.shape[:-1], -1, k.shape[-1]).swapaxes(-1, -2)  # [batch, tokens, kv_heads, size, shared]
+    score = lambda formula, keys: jnp.einsum(formula, q, keys, preferred_element_type=jnp.float32)
+    before = jnp.where(visible, score("btkds,btnkd->btksn", past.keys), -jnp.inf)
+    scores = jnp.concatenate([before, score("btkds,btkd->btks", k)[..., None]], axis=-1) / math.sqrt(k.shape[-1])
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    mixed = jnp.einsum("btksn,btnkd->btksd", weights[..., :-1], past.values) + weights[..., -1:] * v[..., None, :]
+    return mixed.reshape(*k.shape[:2], -1, k.shape[-1])
 
 
 class SpaceTimeTransformer(nnx.Module):
@@ -130,7 +144,7 @@ class SpaceTimeTransformer(nnx.Module):
 
         Args:
           options: of all blocks; `depth` is a multiple of `time_every`, and `width / heads` is even.
-          time_every: number of blocks in a group, at least 2.
+          time_every: number of blocks in a group.
           window: frames that a block attends to over time.
           condition: width of a condition, 0 for none.
           dtype: of the computation; parameters are float32.
@@ -157,46 +171,62 @@ class SpaceTimeTransformer(nnx.Module):
         Returns:
           Like `x`.
         """
+        return self._run(x, condition, keep=False)[0]
+
+    def observe(self, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
+        """As `__call__`, and the cache after all frames, as after as many calls of `step`."""
+        x, kept = self._run(x, condition, keep=True)
+        cache, time = self.cache(x.shape[0], x.shape[2]), x.shape[1]
+        frames = np.arange(max(0, time - cache.keys.shape[3]), time)
+        put = lambda old, new: old.at[:, :, :, frames % old.shape[3]].set(new[:, :, :, frames])
+        return Cache(put(cache.keys, kept.keys), put(cache.values, kept.values), jnp.int32(time)), x
+
+    def _run(self, x: Array, condition: Array | None, keep: bool) -> tuple[Array, Entries | None]:
         graphdef, layers = nnx.split(self.groups)
         condition = _per_token(condition, x)
 
-        def body(x: Array, layer) -> tuple[Array, None]:
-            return split_batch(nnx.merge(graphdef, layer)(x, self.window, condition)), None
+        def body(x: Array, layer) -> tuple[Array, Entries | None]:
+            x, entries = nnx.merge(graphdef, layer)(x, self.window, condition)
+            return split_batch(x), entries if keep else None
 
         if self.options.compute.remat != "none":
             body = jax.checkpoint(body, policy=REMAT[self.options.compute.remat], prevent_cse=False)
         unroll = -(-self.options.unroll // self.time_every)
-        return jax.lax.scan(body, split_batch(x), nnx.as_pure(layers), unroll=unroll)[0]
+        return jax.lax.scan(body, split_batch(x), nnx.as_pure(layers), unroll=unroll)
 
     def cache(self, batch: int, tokens: int) -> Cache:
         """The cache before the first frame."""
-        heads = self.options.heads
-        shape = (self.num_groups, batch, tokens, self.window, heads, self.options.width // heads)
+        options, slots = self.options, max(1, self.window - 1)  # a frame also attends to itself
+        size = options.width // options.heads
+        shape = (self.num_groups, batch, tokens, slots, options.kv_heads or options.heads, size)
         return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype), jnp.zeros((), jnp.int32))
 
-    def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
+    def attend(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Entries, Array]:
         """The next frame of a stream: equals `__call__` on all frames so far, at its last frame.
 
         Args:
-          cache: from `cache` or the step before.
+          cache: of the frames before.
           x: [batch, tokens, width].
           condition: of the frame, [batch, condition], or of each token, [batch, tokens, condition], or None.
 
         Returns:
-          (the new cache, outputs like `x`).
+          (what `Cache.append` takes to keep this frame, outputs like `x`).
         """
         graphdef, layers = nnx.split(self.groups)
         condition = _per_token(condition, x)
-        count = cache.count + 1
-        visible = np.arange(self.window) >= self.window - count
+        visible = np.arange(cache.keys.shape[3]) < jnp.minimum(cache.count, self.window - 1)
 
-        def body(x: Array, group) -> tuple[Array, tuple[Array, Array]]:
-            layer, keys, values = group
-            x, *kept = nnx.merge(graphdef, layer).step(x, keys, values, visible, condition)
-            return x, tuple(kept)
+        def body(x: Array, group) -> tuple[Array, Entries]:
+            layer, *past = group
+            return nnx.merge(graphdef, layer).attend(x, Entries(*past), visible, cache.count, condition)
 
-        x, (keys, values) = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.keys, cache.values))
-        return Cache(keys, values, jnp.minimum(count, self.window)), x
+        x, entries = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.keys, cache.values))
+        return entries, x
+
+    def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
+        """As `attend`, with the frame appended: (the new cache, outputs like `x`)."""
+        entries, x = self.attend(cache, x, condition)
+        return cache.append(entries), x
 
 
 def _per_token(condition: Array | None, x: Array) -> Array | None:
@@ -206,14 +236,18 @@ def _per_token(condition: Array | None, x: Array) -> Array | None:
     return (condition if condition.ndim == x.ndim else condition[..., None, :]).astype(x.dtype)
 
 
-def rotate(x: Array, positions: np.ndarray) -> Array:
-    """Rotary positions: rotates queries or keys [batch, time, heads, size] by their `positions` [time].
+def rotate(x: Array, positions: Array | np.ndarray) -> Array:
+    """Rotary positions: rotates queries or keys [..., heads, size] by their int `positions`, [...] or fewer axes.
 
     Channels i and i + size/2 are a point in the plane, rotated by position · 10,000^(−2i / size): the dot product of
     two such vectors depends on the difference of their positions alone (Su et al. 2021, RoFormer, section 3.2.2).
+    Frequencies are rounded to whole parts of 2^24 a turn, so that products with positions are exact integers modulo a
+    turn and a stream may be as long as int32 can count.
     """
     half = x.shape[-1] // 2
-    angle = positions[:, None, None] * 10_000.0 ** -(np.arange(half) / half)
-    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    steps = np.round(10_000.0 ** -(np.arange(half) / half) * TURN / (2 * np.pi)).astype(np.int32)
+    turns = (jnp.asarray(positions, jnp.int32)[..., None, None] * steps) & (TURN - 1)
+    angle = turns.astype(jnp.float32) * np.float32(2 * np.pi / TURN)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)

@@ -30,66 +30,72 @@ class Attention(nnx.Module):
     def __init__(self, options: TransformerOptions, *, causal: bool = False, dtype=jnp.float32, rngs: nnx.Rngs):
         self.implementation, self.causal = options.compute.attention, causal
         self.ops = operations(options.compute.ops)
-        heads, size = options.heads, options.width // options.heads
+        self.heads, self.kv_heads = options.heads, options.kv_heads or options.heads
+        self.qk_norm = options.qk_norm
+        size = options.width // options.heads
+        shared = {"kernel_init": _xavier, "dtype": dtype, "dot_general": self.ops.dot_general, "rngs": rngs}
+        # With as many keys as queries one matrix for all three; the "heads" of either are split over devices alike.
+        joint = (3, self.heads) if self.kv_heads == self.heads else (self.heads + 2 * self.kv_heads,)
+        names = (*(None,) * (len(joint) - 1), "heads", None)
         self.qkv = nnx.LinearGeneral(
-            options.width,
-            (3, heads, size),
-            kernel_init=_xavier,
-            kernel_metadata=axes("width", None, "heads", None),
-            bias_metadata=axes(None, "heads", None),
-            dtype=dtype,
-            dot_general=self.ops.dot_general,
-            rngs=rngs,
+            options.width, (*joint, size), kernel_metadata=axes("width", *names), bias_metadata=axes(*names), **shared
         )
         self.out = nnx.LinearGeneral(
-            (heads, size),
+            (self.heads, size),
             options.width,
             axis=(-2, -1),
-            kernel_init=_xavier,
             kernel_metadata=axes("heads", None, "width"),
             bias_metadata=axes("width"),
-            dtype=dtype,
-            dot_general=self.ops.dot_general,
-            rngs=rngs,
+            **shared,
+        )
+        if self.qk_norm:
+            self.q_norm, self.k_norm = (nnx.RMSNorm(size, epsilon=EPSILON, dtype=dtype, rngs=rngs) for _ in range(2))
+
+    def project(self, x: Array) -> tuple[Array, Array, Array]:
+        """Queries [..., heads, size], keys and values [..., kv_heads, size] of tokens [..., width]."""
+        qkv = self.qkv(x)
+        if self.kv_heads == self.heads:
+            q, k, v = (qkv[..., i, :, :] for i in range(3))
+        else:
+            q, k, v = jnp.split(qkv, (self.heads, self.heads + self.kv_heads), axis=-2)
+        return (self.q_norm(q), self.k_norm(k), v) if self.qk_norm else (q, k, v)
+
+    def mix(self, q: Array, k: Array, v: Array, window: int | None = None) -> Array:
+        """Attention of queries [batch, tokens, heads, size] to keys and values [batch, tokens, kv_heads, size].
+
+        If `window` is given, a token attends to the `window` newest alone, itself included.
+        """
+        if self.implementation == "xla" and window is None:
+            k, v = (jnp.repeat(x, self.heads // self.kv_heads, axis=2) for x in (k, v))
+            return self.ops.attention(q, k, v, self.causal)
+        local = None if window is None else (window - 1, 0)
+        return jax.nn.dot_product_attention(
+            q, k, v, is_causal=self.causal, local_window_size=local, implementation=self.implementation
         )
 
     def __call__(self, x: Array) -> Array:
         """[batch, tokens, width] -> the same."""
-        q, k, v = (part.squeeze(2) for part in jnp.split(self.qkv(x), 3, axis=2))
-        if self.implementation == "xla":
-            return self.out(self.ops.attention(q, k, v, self.causal))
-        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal, implementation=self.implementation)
-        return self.out(mixed)
+        return self.out(self.mix(*self.project(x)))
 
 
 class MLP(nnx.Module):
-    """Linear, exact GELU, linear."""
+    """Linear, exact GELU, linear; with `gated`, SwiGLU: silu(gate(x)) · up(x) between the two (Shazeer 2020)."""
 
-    def __init__(self, width: int, hidden: int, *, ops: str = "auto", dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self, width: int, hidden: int, *, gated: bool = False, ops: str = "auto", dtype=jnp.float32, rngs: nnx.Rngs
+    ):
         self.ops = operations(ops)
-        self.up = nnx.Linear(
-            width,
-            hidden,
-            kernel_init=_xavier,
-            kernel_metadata=axes("width", "mlp"),
-            bias_metadata=axes("mlp"),
-            dtype=dtype,
-            dot_general=self.ops.dot_general,
-            rngs=rngs,
-        )
-        self.down = nnx.Linear(
-            hidden,
-            width,
-            kernel_init=_xavier,
-            kernel_metadata=axes("mlp", "width"),
-            bias_metadata=axes("width"),
-            dtype=dtype,
-            dot_general=self.ops.dot_general,
-            rngs=rngs,
-        )
+        shared = {"kernel_init": _xavier, "dtype": dtype, "dot_general": self.ops.dot_general, "rngs": rngs}
+        outward = {"kernel_metadata": axes("width", "mlp"), "bias_metadata": axes("mlp")}
+        inward = {"kernel_metadata": axes("mlp", "width"), "bias_metadata": axes("width")}
+        self.up = nnx.Linear(width, hidden, **outward, **shared)
+        self.gate = nnx.Linear(width, hidden, **outward, **shared) if gated else None
+        self.down = nnx.Linear(hidden, width, **inward, **shared)
 
     def __call__(self, x: Array) -> Array:
         """[..., width] -> the same."""
+        if self.gate is not None:
+            return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
         return self.down(self.ops.gelu(self.up(x)))
 
 
@@ -109,6 +115,14 @@ class LayerNorm(nnx.LayerNorm):
         return self.ops.layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
 
 
+def make_norm(options: TransformerOptions, *, learned: bool, dtype=jnp.float32, rngs: nnx.Rngs) -> nnx.Module:
+    """The normalization `options.norm` of tokens, with learned scale (and bias) or without; statistics are float32."""
+    shared = {"epsilon": EPSILON, "use_scale": learned, "dtype": dtype, "rngs": rngs}
+    if options.norm == "rms":
+        return nnx.RMSNorm(options.width, **shared)
+    return LayerNorm(options.width, ops=options.compute.ops, use_bias=learned, **shared)
+
+
 class Block(nnx.Module):
     """A pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)).
 
@@ -126,12 +140,10 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
     ):
         width, plain, ops = options.width, not condition, options.compute.ops
-        norm = lambda: LayerNorm(
-            width, ops=ops, epsilon=EPSILON, use_bias=plain, use_scale=plain, dtype=dtype, rngs=rngs
-        )  # statistics are float32 whatever the dtype
-        self.norm1, self.norm2 = norm(), norm()
+        self.norm1, self.norm2 = (make_norm(options, learned=plain, dtype=dtype, rngs=rngs) for _ in range(2))
         self.attention = Attention(options, causal=causal, dtype=dtype, rngs=rngs)
-        self.mlp = MLP(width, options.hidden, ops=ops, dtype=dtype, rngs=rngs)
+        gated = options.mlp == "swiglu"
+        self.mlp = MLP(width, options.hidden, gated=gated, ops=ops, dtype=dtype, rngs=rngs)
         self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:

@@ -11,19 +11,17 @@ from flax import nnx
 from experiments.evaluation.reconstructions import Pictures
 from experiments.evaluation.rollouts import HeldOutLoss, mean_frame, spread
 from experiments.families.base import VideoExperiment
-from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
+from experiments.families.checks import check_tokenizer
 from experiments.families.tokenizer.options import TokenizerConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
 from experiments.training.experiment import Capability, Evaluator
 from world_models.core import sharding as parallel
-from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
 from world_models.metrics import image
 from world_models.models.tokenizer.model import CausalTokenizer
-from world_models.models.tokenizer.options import TokenizerOptions
 from world_models.nn.options import with_compute
 
 SHOWN_RATIO = 0.75  # of the patches are masked where masked frames are measured or shown
@@ -41,7 +39,7 @@ class Experiment(VideoExperiment):
         super().__init__(config, spec)
         self.config = read(config, TokenizerConfig)
         self.options = with_compute(self.config.model, self.config.runtime.compute)
-        _check(self.options, self.config, spec)
+        check_tokenizer("config.model", self.options, spec.frame_shape, self.config.data.clip_length)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
@@ -133,29 +131,3 @@ def _fidelity(model: CausalTokenizer, clip: Clip, rows: Array, seed: int, averag
     if first:
         found["psnr_copy_previous"] = image.psnr(original[:, :-1], original[:, 1:])
     return found | {"latents": model.encode(original)}
-
-
-def _check(options: TokenizerOptions, config: TokenizerConfig, spec: VideoSpec) -> None:
-    check_patches(options.patch, spec.frame_shape)
-    for name in ("latents", "latent_channels"):
-        check_least("config.model", options, name, 1)
-    if not 0 <= options.mask_ratio_max < 1:
-        raise config_error("config.model.mask_ratio_max", options.mask_ratio_max, "be at least 0 and below 1")
-    length = config.data.clip_length
-    check_least("config.data", config.data, "clip_length", 1)
-    if not 1 <= options.window <= length:
-        valid = f"be from 1 to config.data.clip_length={length}: no clip in training is longer"
-        raise config_error("config.model.window", options.window, valid)
-    check_one_of("config.model", options, dtype=("float32", "bfloat16"))
-    check_pixels(options.pixels, spec.frame_shape[-1])
-    if options.time_every < 2:
-        valid = "be at least 2: a group of blocks is some within frames and one over time"
-        raise config_error("config.model.time_every", options.time_every, valid)
-    for name in ("encoder", "decoder"):
-        block, network = f"config.model.{name}", getattr(options, name)
-        check_transformer(block, network)
-        if network.width // network.heads % 2:
-            raise config_error(f"{block}.width", network.width, f"be an even multiple of {block}.heads={network.heads}")
-        if network.depth % options.time_every:
-            valid = f"be a multiple of config.model.time_every={options.time_every}"
-            raise config_error(f"{block}.depth", network.depth, valid)

@@ -1,6 +1,5 @@
 """Experiment: an action-conditioned video diffusion world model in pixel space."""
 
-import dataclasses
 import itertools
 import pathlib
 
@@ -12,29 +11,24 @@ from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
 from experiments.families.base import VideoExperiment
 from experiments.families.checks import (
     check_heads,
-    check_least,
     check_one_of,
     check_patches,
     check_pixels,
     check_transformer,
     check_within_episodes,
 )
-from experiments.families.video_diffusion.options import DIFFUSION, SAMPLER, VideoDiffusionConfig
+from experiments.families.processes import make_process
+from experiments.families.video_diffusion.options import VideoDiffusionConfig
 from experiments.runs.config import read
 from experiments.training.data import open_windows
 from experiments.training.experiment import Capability, Evaluator
 from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
-from world_models.diffusion.ddpm import DDPM
-from world_models.diffusion.edm import EDM
-from world_models.diffusion.options import DDPMOptions, EDMOptions, EDMSamplerOptions
-from world_models.diffusion.process import Process
+from world_models.diffusion.flow import Shortcut
 from world_models.models.video_diffusion.model import VideoDiffusion
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.options import UNetOptions, with_compute
-
-PROCESSES = {EDMOptions: EDM, DDPMOptions: DDPM}
 
 
 class Experiment(VideoExperiment):
@@ -46,6 +40,9 @@ class Experiment(VideoExperiment):
         self.config = read(config, VideoDiffusionConfig)
         self.options = with_compute(self.config.model, self.config.runtime.compute)
         self.process = make_process(self.config)
+        if isinstance(self.process, Shortcut):
+            valid = "be another than 'shortcut': this network is not told the size of a step; the video transformer is"
+            raise config_error("config.diffusion.process", "shortcut", valid)
         _check(self.options, self.config, spec)
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -73,23 +70,6 @@ class Experiment(VideoExperiment):
     def capabilities(cls) -> dict[str, Capability]:
         """It imagines futures."""
         return {**super().capabilities(), "imagine": Capability("experiments.evaluation.futures")}
-
-
-def make_process(config: VideoDiffusionConfig) -> Process:
-    """The diffusion process of `config.diffusion`, sampled as `config.eval.sampler` says.
-
-    Raises:
-      ConfigError: if the two are not of one process, or a value cannot work.
-    """
-    diffusion, sampler = DIFFUSION.name_of(config.diffusion), SAMPLER.name_of(config.eval.sampler)
-    if sampler != diffusion:
-        raise config_error("config.eval.sampler.process", sampler, f"be config.diffusion.process={diffusion!r}")
-    check_least("config.eval.sampler", config.eval.sampler, "num_steps", 1)
-    if isinstance(config.eval.sampler, EDMSamplerOptions):
-        allowed = {"initial_noise": ("sigma_max", "unit"), "order": (1, 2)}
-        check_one_of("config.eval.sampler", config.eval.sampler, **allowed)
-    numbers = dataclasses.asdict(config.diffusion) | dataclasses.asdict(config.eval.sampler)
-    return PROCESSES[type(config.diffusion)](**numbers)
 
 
 def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: VideoSpec) -> None:

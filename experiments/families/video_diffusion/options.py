@@ -5,13 +5,9 @@ from typing import Any
 
 from experiments.evaluation.options import EvalOptions, FuturesOptions, OpenLoopOptions
 from experiments.families.options import ExperimentConfig
-from world_models.core.options import OneOf
 from world_models.data.options import ClipDataOptions
-from world_models.diffusion.options import DDPMOptions, DDPMSamplerOptions, EDMOptions, EDMSamplerOptions
+from world_models.diffusion.options import DIFFUSION, SAMPLER, EDMOptions, EDMSamplerOptions
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
-
-DIFFUSION = OneOf("process", {"edm": EDMOptions, "ddpm": DDPMOptions})
-SAMPLER = OneOf("process", {"edm": EDMSamplerOptions, "ddpm": DDPMSamplerOptions})
 
 
 @dataclasses.dataclass(frozen=True)

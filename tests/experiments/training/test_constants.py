@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from experiments.training.optimizers import Optimizer
 from experiments.training.state import TrainState, make_step, split_model
-from world_models.nn.embeddings import Constant
+from world_models.nn.constants import Constant
 
 
 class Counting(nnx.Module):

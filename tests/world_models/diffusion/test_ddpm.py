@@ -68,3 +68,17 @@ def test_many_steps_recover_a_gaussian(eta):
     x = np.asarray(process.sample(denoise, jax.random.key(0), (20_000, 1, 1, 1)))
     assert x.mean() == pytest.approx(0.1, abs=0.01)
     assert x.std() == pytest.approx(0.25, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "anchors"),
+    [
+        ("linear", (0.9999, 0.996414, 0.521423, 0.0777967, 0.00330, 4.04e-5)),
+        ("cosine", (0.999959, 0.998871, 0.845888, 0.492285, 0.143179, 2.4e-9)),
+        ("sigmoid", (0.9997, 0.995321, 0.849863, 0.498343, 0.14816, 3.0e-7)),
+    ],
+)
+def test_published_schedules(schedule, anchors):
+    found = DDPM(schedule=schedule).alphas[[0, 14, 250, 500, 750, 999]]
+    np.testing.assert_allclose(found, anchors, rtol=2e-2, atol=1e-10)
+    np.testing.assert_allclose(found[:4], anchors[:4], rtol=2e-5)

@@ -7,9 +7,21 @@ import pytest
 
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
+from world_models.diffusion.flow import Flow
 from world_models.diffusion.process import expand_to_rank, sample_noise
 
-PROCESSES = pytest.mark.parametrize("process", [EDM(), DDPM(num_levels=100)], ids=["edm", "ddpm"])
+PROCESSES = pytest.mark.parametrize(
+    "process",
+    [
+        EDM(),
+        DDPM(num_levels=100),
+        DDPM(num_levels=100, prediction="velocity", schedule="cosine"),
+        DDPM(num_levels=100, prediction="clean", schedule="sigmoid"),
+        Flow(),
+        Flow(prediction="velocity"),
+    ],
+    ids=["edm", "ddpm", "ddpm_velocity", "ddpm_clean", "flow", "flow_velocity"],
+)
 
 
 def _keys(*shape):

@@ -13,12 +13,13 @@ from world_models.nn.space_time import Group, SpaceTimeTransformer, rotate
 
 OPTIONS = TransformerOptions(width=16, depth=4, heads=2)
 BATCH, TIME, TOKENS, WINDOW, CONDITION = 2, 9, 3, 3, 5
+MODERN = dataclasses.replace(OPTIONS, heads=4, kv_heads=2, norm="rms", qk_norm=True, mlp="swiglu")
 CONDITIONS = pytest.mark.parametrize("kind", ["none", "frame", "token"])
 
 
-def _make(kind):
+def _make(kind, options=OPTIONS, time_every=2):
     width = 0 if kind == "none" else CONDITION
-    model = nnx.jit(lambda: SpaceTimeTransformer(OPTIONS, 2, WINDOW, width, rngs=nnx.Rngs(0)))()
+    model = nnx.jit(lambda: SpaceTimeTransformer(options, time_every, WINDOW, width, rngs=nnx.Rngs(0)))()
     graphdef, params = nnx.split(model)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))  # zero-initialised layers would hide what depends on what
@@ -40,6 +41,45 @@ def test_cached_equals_recomputed_in_one_compilation(kind):
         frames.append(frame)
     np.testing.assert_allclose(jnp.stack(frames, axis=1), whole, atol=1e-5)
     assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("time_every", [1, 2, 4])
+def test_modern_blocks_cached_equal_recomputed_from_any_number_of_observed_frames(time_every):
+    """Grouped queries, RMSNorm, normalized queries and keys, SwiGLU."""
+    model, x, condition = _make("frame", MODERN, time_every)
+    whole = jax.jit(lambda model, x, condition: model(x, condition))(model, x, condition)
+    step = jax.jit(lambda model, cache, x, condition: model.step(cache, x, condition))
+    for seen in (1, 2, 5):  # fewer frames than the cache has slots, as many, and more
+        cache, outputs = jax.jit(lambda m, x, c: m.observe(x, c))(model, x[:, :seen], condition[:, :seen])
+        np.testing.assert_allclose(outputs, whole[:, :seen], atol=1e-5)
+        for t in range(seen, TIME):
+            cache, frame = step(model, cache, x[:, t], condition[:, t])
+            np.testing.assert_allclose(frame, whole[:, t], atol=1e-5)
+
+
+def test_attending_changes_no_cache_and_a_window_forgets():
+    """With one block over time, outputs depend on the `WINDOW` newest frames alone, whatever came before."""
+    options = dataclasses.replace(MODERN, depth=2)
+    model, x, _ = _make("none", options)
+    observe = jax.jit(lambda model, x: model.observe(x))
+    cache, _ = observe(model, x[:, :-1])
+    other, _ = observe(model, np.concatenate([x[:, :1] + 5, x[:, 1:-1]], axis=1))
+    attend = jax.jit(lambda model, cache, x: model.attend(cache, x)[1])
+    first, again, changed = (attend(model, own, x[:, -1]) for own in (cache, cache, other))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(first, changed, atol=1e-6)
+    recent, _ = observe(model, np.concatenate([x[:, :-2], x[:, -2:-1] + 5], axis=1))
+    assert np.abs(np.asarray(attend(model, recent, x[:, -1]) - first)).max() > 1e-2
+
+
+def test_a_stream_of_a_billion_frames_is_as_exact_as_a_short_one():
+    """Rotary positions are integers modulo a turn: only distances matter, at any count."""
+    model, x, _ = _make("none", MODERN)
+    step = jax.jit(lambda model, cache, x: model.step(cache, x))
+    streams = [model.cache(BATCH, TOKENS)._replace(count=jnp.int32(count)) for count in (6, 6 + 2**30)]
+    for t in range(TIME):  # both caches are full, of zeros at first
+        streams, outputs = zip(*(step(model, cache, x[:, t]) for cache in streams))
+        np.testing.assert_allclose(*outputs, atol=2e-5)
 
 
 @CONDITIONS
@@ -85,7 +125,7 @@ def test_a_block_over_time_equals_numpy_in_float64():
     """A head, a token and a frame at a time; the block within frames is the shared transformer's."""
     group = nnx.jit(lambda: Group(dataclasses.replace(OPTIONS, depth=2), 2, rngs=nnx.Rngs(0)))()
     x = np.random.default_rng(0).standard_normal((2, 5, 3, 16)).astype(np.float32)
-    found = nnx.jit(lambda group, x: group(x, 3))(group, x)
+    found, _ = nnx.jit(lambda group, x: group(x, 3))(group, x)
     within = np.stack([np.asarray(group.space(x[:, t])) for t in range(5)], axis=1).astype(np.float64)
     block = jax.tree.map(lambda a: np.asarray(a, np.float64), nnx.to_pure_dict(nnx.state(group.time, nnx.Param)))
     normal = lambda y: (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6)

@@ -9,7 +9,7 @@ from world_models.core.types import Array
 from world_models.models.latent_dynamics.options import CNNOptions, ViTOptions
 from world_models.models.masked_autoencoder.model import Encoder as PatchEncoder
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
-from world_models.nn.embeddings import Constant
+from world_models.nn.constants import freeze
 from world_models.nn.patches import grid_of, patchify
 
 
@@ -69,14 +69,6 @@ def make_encoder(
     frames = jax.ShapeDtypeStruct((1, *frame_shape), jnp.float32)
     features = jax.eval_shape(lambda encoder, frames: encoder(frames), encoder, frames)
     return encoder, features.shape[-1]
-
-
-def freeze(module: nnx.Module) -> None:
-    """Replaces all parameters of a module by constants of the same names, in place."""
-    for _, part in nnx.iter_modules(module):
-        for name, value in list(vars(part).items()):
-            if isinstance(value, nnx.Param):
-                setattr(part, name, Constant(value[...]))
 
 
 def _conv(inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs) -> nnx.Conv:

@@ -11,7 +11,7 @@ from world_models.core.types import Array
 from world_models.models.latent_dynamics import history, regularizers
 from world_models.models.latent_dynamics.options import TERMS, LevelOptions
 from world_models.models.latent_dynamics.predictors import GRU, CausalTransformer, Perceptron, Residual
-from world_models.nn.embeddings import Constant
+from world_models.nn.constants import Constant
 from world_models.nn.transformer import LayerNorm
 
 DECAY = 0.99  # of the moving statistics of actions: about the last hundred batches

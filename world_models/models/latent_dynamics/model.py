@@ -16,9 +16,10 @@ from flax import nnx
 from world_models.core.errors import config_error
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
 from world_models.models.latent_dynamics.decoder import Decoder
-from world_models.models.latent_dynamics.encoders import freeze, make_encoder
+from world_models.models.latent_dynamics.encoders import make_encoder
 from world_models.models.latent_dynamics.level import Level
 from world_models.models.latent_dynamics.options import LatentDynamicsOptions
+from world_models.nn.constants import freeze
 from world_models.nn.embeddings import normalize_actions
 from world_models.nn.heads import Heads, step_targets
 from world_models.nn.pixels import Pixels

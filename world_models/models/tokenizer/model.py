@@ -5,6 +5,9 @@ a frame all tokens attend to all, and the loss is the squared error alone, witho
 network.
 """
 
+import math
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -20,6 +23,15 @@ from world_models.nn.transformer import EPSILON, sincos_positions
 
 _small = nnx.initializers.normal(0.02)
 _xavier = nnx.initializers.xavier_uniform()
+
+
+class Sizes(NamedTuple):
+    """Values of an input and an output token, and into or from how many tokens each is embedded or read."""
+
+    inputs: int
+    outputs: int
+    embedded: int = 1
+    read: int = 1
 
 
 def _linear(
@@ -40,31 +52,24 @@ def _learned(count: int, width: int, rngs: nnx.Rngs) -> nnx.Param:
     return nnx.Param(_small(rngs.params(), (count, width)), **axes(None, "width"))
 
 
-class QueryTransformer(nnx.Module):
-    """A space-time transformer whose outputs are read at learned queries, which join the input tokens of each frame."""
+class TokenTransformer(nnx.Module):
+    """A space-time transformer from input tokens to output tokens of each frame."""
 
-    def __init__(
-        self, transformer: TransformerOptions, options: TokenizerOptions, inputs: int, outputs: int, rngs: nnx.Rngs
-    ):
-        """Maps input tokens of `inputs` values to output tokens of `outputs` values."""
+    def __init__(self, transformer: TransformerOptions, options: TokenizerOptions, sizes: Sizes, rngs: nnx.Rngs):
+        """Builds the embedding of inputs, the transformer, and the head of outputs."""
         self.dtype = jnp.dtype(options.dtype)
         width = transformer.width
-        self.embed = _linear(inputs, width, (None, "width"), self.dtype, rngs)
+        self.embed = _linear(sizes.inputs, sizes.embedded * width, (None, "width"), self.dtype, rngs)
         self.transformer = SpaceTimeTransformer(
             transformer, options.time_every, options.window, dtype=self.dtype, rngs=rngs
         )
         self.norm = nnx.LayerNorm(width, epsilon=EPSILON, dtype=self.dtype, rngs=rngs)
-        # Small, so that the tanh that follows in the encoder does not start saturated.
-        self.head = _linear(width, outputs, ("width", None), self.dtype, rngs, _small)
+        self.head = _linear(sizes.read * width, sizes.outputs, ("width", None), self.dtype, rngs, _small)
 
     def join(self, x: Array, queries: Array) -> Array:
         """Puts queries [n, width] before the embedded tokens [..., m, width] of each frame: [..., n + m, width]."""
         queries = jnp.broadcast_to(queries.astype(x.dtype), (*x.shape[:-2], *queries.shape))
         return jnp.concatenate([queries, x], axis=-2)
-
-    def read(self, x: Array, count: int) -> Array:
-        """Outputs, float32 [..., count, outputs], at the first `count` tokens, the queries."""
-        return self.head(self.norm(x[..., :count, :])).astype(jnp.float32)
 
 
 class CausalTokenizer(nnx.Module):
@@ -81,12 +86,20 @@ class CausalTokenizer(nnx.Module):
         height, width, channels = frame_shape
         self.rows, self.columns = height // options.patch, width // options.patch
         self.num_patches, pixels = self.rows * self.columns, options.patch**2 * channels
-        self.encoder = QueryTransformer(options.encoder, options, pixels, options.latent_channels, rngs)
-        self.latent_queries = _learned(options.latents, options.encoder.width, rngs)
+        # Patches along each side of the square that a latent stands for; 0 where latents are learned queries.
+        self.side = math.isqrt(self.num_patches // options.latents) if options.layout == "grid" else 0
+        merged = self.side**2 or 1
+        self.encoder = TokenTransformer(
+            options.encoder, options, Sizes(pixels, options.latent_channels, read=merged), rngs
+        )
+        self.latent_queries = None if self.side else _learned(options.latents, options.encoder.width, rngs)
         self.mask_token = _learned(1, options.encoder.width, rngs)
-        self.decoder = QueryTransformer(options.decoder, options, options.latent_channels, pixels, rngs)
-        self.patch_query = _learned(1, options.decoder.width, rngs)
-        self.latent_positions = _learned(options.latents, options.decoder.width, rngs)
+        self.latent_norm = nnx.RMSNorm(options.latent_channels, epsilon=EPSILON, use_scale=False, rngs=rngs)
+        self.decoder = TokenTransformer(
+            options.decoder, options, Sizes(options.latent_channels, pixels, embedded=merged), rngs
+        )
+        self.patch_query = None if self.side else _learned(1, options.decoder.width, rngs)
+        self.latent_positions = None if self.side else _learned(options.latents, options.decoder.width, rngs)
 
     @property
     def latent_shape(self) -> tuple[int, int]:
@@ -104,7 +117,7 @@ class CausalTokenizer(nnx.Module):
           float32 [batch, time, latents, channels] in [-1, 1]; those of a frame depend on no later frame.
         """
         x = self._patch_tokens(self.patches(frames), hidden)
-        return jnp.tanh(self.encoder.read(self.encoder.transformer(x), self.options.latents))
+        return self._latents(self.encoder.transformer(x))
 
     def decode(self, latents: Array) -> jax.Array:
         """Frames, uint8 [batch, time, h, w, c], of latents [batch, time, latents, channels]."""
@@ -112,26 +125,31 @@ class CausalTokenizer(nnx.Module):
 
     def predict(self, latents: Array) -> jax.Array:
         """Normalized patches, float32 [batch, time, patches, pixels], of latents [batch, time, latents, channels]."""
-        return self.decoder.read(self.decoder.transformer(self._latent_tokens(latents)), self.num_patches)
+        return self._pixels(self.decoder.transformer(self._latent_tokens(latents)))
 
     def encode_cache(self, batch: int) -> Cache:
         """The cache for `encode_step` before the first frame."""
-        return self.encoder.transformer.cache(batch, self.num_patches + self.options.latents)
+        return self.encoder.transformer.cache(batch, self._num_tokens)
 
     def encode_step(self, cache: Cache, frame: Array) -> tuple[Cache, jax.Array]:
         """(the new cache, latents [batch, latents, channels]) of the next frame, uint8 [batch, h, w, c]."""
         x = self._patch_tokens(self.patches(frame[:, None])[:, 0], None)
         cache, x = self.encoder.transformer.step(cache, x)
-        return cache, jnp.tanh(self.encoder.read(x, self.options.latents))
+        return cache, self._latents(x)
 
     def decode_cache(self, batch: int) -> Cache:
         """The cache for `decode_step` before the first frame."""
-        return self.decoder.transformer.cache(batch, self.num_patches + self.options.latents)
+        return self.decoder.transformer.cache(batch, self._num_tokens)
+
+    def decode_context(self, latents: Array) -> tuple[Cache, jax.Array]:
+        """(the cache for `decode_step` after, the last frame uint8 [batch, h, w, c]) of a whole context's latents."""
+        cache, x = self.decoder.transformer.observe(self._latent_tokens(latents))
+        return cache, self._frames(self._pixels(x[:, -1:]))[:, 0]
 
     def decode_step(self, cache: Cache, latents: Array) -> tuple[Cache, jax.Array]:
         """(the new cache, frame uint8 [batch, h, w, c]) of the next frame's latents [batch, latents, channels]."""
         cache, x = self.decoder.transformer.step(cache, self._latent_tokens(latents))
-        return cache, self._frames(self.decoder.read(x, self.num_patches)[:, None])[:, 0]
+        return cache, self._frames(self._pixels(x)[:, None])[:, 0]
 
     def mask(self, keys: Array, time: int, ratio: float | None = None) -> jax.Array:
         """Samples masks for clips of `time` frames.
@@ -170,6 +188,26 @@ class CausalTokenizer(nnx.Module):
         patches = patchify(frames, self.options.patch).reshape(*frames.shape[:2], self.num_patches, -1)
         return self.pixels.normalize(patches)
 
+    @property
+    def _num_tokens(self) -> int:
+        """Of a frame in either transformer."""
+        return self.num_patches + (0 if self.side else self.options.latents)
+
+    def _latents(self, x: Array) -> Array:
+        """Latents in [-1, 1] of the encoder's outputs [..., tokens, width].
+
+        Normalized first: tanh alone saturated within 1,000 steps at a learning rate of 1e-3, all latents constant.
+        """
+        x = self.encoder.norm(x if self.side else x[..., : self.options.latents, :])
+        if self.side:
+            grid = x.reshape(-1, 1, self.rows, self.columns, x.shape[-1])
+            x = patchify(grid, self.side).reshape(*x.shape[:-2], self.options.latents, -1)
+        return jnp.tanh(self.latent_norm(self.encoder.head(x).astype(jnp.float32)))
+
+    def _pixels(self, x: Array) -> Array:
+        """Normalized patches, float32 [..., patches, pixels], of the decoder's outputs [..., tokens, width]."""
+        return self.decoder.head(self.decoder.norm(x[..., : self.num_patches, :])).astype(jnp.float32)
+
     def _frames(self, patches: Array) -> Array:
         pixels = self.pixels.restore(patches)
         grid = (patches.shape[1], self.rows, self.columns)
@@ -180,10 +218,14 @@ class CausalTokenizer(nnx.Module):
         if hidden is not None:
             x = jnp.where(hidden[..., None], self.mask_token[...].astype(x.dtype), x)
         x = x + jnp.asarray(sincos_positions(self.rows, self.columns, x.shape[-1]), x.dtype)
-        return self.encoder.join(x, self.latent_queries[...])
+        return x if self.side else self.encoder.join(x, self.latent_queries[...])
 
     def _latent_tokens(self, latents: Array) -> Array:
         x = self.decoder.embed(latents)
+        positions = sincos_positions(self.rows, self.columns, self.options.decoder.width)
+        if self.side:
+            grid = (1, self.rows // self.side, self.columns // self.side)
+            whole = unpatchify(x.reshape(-1, *x.shape[-2:]), grid, self.side)
+            return whole.reshape(*x.shape[:-2], self.num_patches, -1) + jnp.asarray(positions, x.dtype)
         x = x + self.latent_positions[...].astype(x.dtype)
-        queries = self.patch_query[...] + sincos_positions(self.rows, self.columns, x.shape[-1])
-        return self.decoder.join(x, queries)
+        return self.decoder.join(x, self.patch_query[...] + positions)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from world_models.core.sharding import axes, split_batch
 from world_models.core.types import ActionSpec, Array, Clip, Prediction
-from world_models.diffusion.process import Process
+from world_models.diffusion.process import Process, mean_square
 from world_models.models.video_diffusion.heads import FrameHeads
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
@@ -143,12 +143,11 @@ class VideoDiffusion(nnx.Module):
     def _denoising_error(self, frame: Array, context: Array, actions: Array, keys: Array) -> tuple[Array, Array]:
         """(mean squared error [batch], the denoised frame without gradient) for the frame after a context."""
         target = frame - context[:, -1] if self.options.target == "change" else frame
-        noisy, level, target = self.process.add_noise(target, keys)
+        noisy, level, target, weight = self.process.add_noise(target, keys)
         output = self.network(*self.process.network_input(noisy, level), context, actions)
         denoised = self._quantize(self.process.denoised(noisy, output, level), context)
-        return jnp.mean((output - target) ** 2, axis=range(1, output.ndim)), jax.lax.stop_gradient(
-            self._frame(denoised, context)
-        )
+        error = weight * mean_square(output - target, 1)
+        return error, jax.lax.stop_gradient(self._frame(denoised, context))
 
     def _context_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         level, pixels = jax.random.split(jax.random.fold_in(key, 2**31 - 1))

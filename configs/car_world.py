@@ -1,0 +1,65 @@
+"""CarRacing-v3 at 64x64 in the latents of a tokenizer: a streaming video world model for two CPU cores, or a GPU.
+
+Model: a causal space-time transformer with a noise level per frame (Chen et al. 2024, "Diffusion Forcing") and shortcut
+steps (Hafner et al. 2025, "Dreamer 4", section 3), 2 M parameters, on the 16 tokens of configs/car_tokenizer.py.
+Data: the recording of configs/car_tokenizer.py.
+Judged by: futures of 32 frames from 8, over changed pixels, beside the last frame and the mean frame.
+Command: python launch.py train --config=configs/car_world.py --workdir=runs/world
+  --config.data.dataset=runs/tokenizer/data --config.init_from.checkpoints=runs/tokenizer/checkpoints
+"""
+
+from ml_collections import ConfigDict
+
+from configs.car_tokenizer import DATA, TOKENIZER
+from configs.common import make_config
+from experiments.evaluation.options import FuturesOptions, HeldOutOptions, OpenLoopOptions
+from experiments.families.video_transformer.options import VideoTransformerConfig, VideoTransformerEval
+from experiments.training.options import (
+    InitFromOptions,
+    OptimizerOptions,
+    RuntimeDataOptions,
+    RuntimeOptions,
+    TrainOptions,
+)
+from world_models.data.options import ClipDataOptions
+from world_models.diffusion.options import ShortcutOptions, ShortcutSamplerOptions
+from world_models.models.video_transformer.options import VideoTransformerOptions
+from world_models.nn.options import ComputeOptions, TransformerOptions
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config; the variant "debug" takes seconds."""
+    options = VideoTransformerConfig(
+        record=DATA,
+        data=ClipDataOptions(clip_length=16),
+        init_from=InitFromOptions(under="tokenizer"),
+        model=VideoTransformerOptions(
+            TransformerOptions(
+                width=128, depth=8, heads=4, mlp_ratio=8 / 3, kv_heads=2, norm="rms", qk_norm=True, mlp="swiglu"
+            ),
+            time_every=2,
+            condition=128,
+            tokenizer=TOKENIZER,
+        ),
+        diffusion=ShortcutOptions(data_std=0.6, max_steps=16),
+        train=TrainOptions(
+            batch_size=8,
+            num_steps=10_000,
+            ema_decay=0.998,
+            optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.01, b2=0.99),
+        ),
+        eval=VideoTransformerEval(
+            every=1_000,
+            held_out=HeldOutOptions(64),
+            open_loop=OpenLoopOptions(num_context=8, horizon=32),
+            imagine=FuturesOptions(num_context=8, horizon=32),
+            sampler=ShortcutSamplerOptions(),
+        ),
+        runtime=RuntimeOptions(
+            log_every=50,
+            checkpoint_every=1_000,
+            data=RuntimeDataOptions(cache_gb=4.0),
+            compute=ComputeOptions(unroll=-1),
+        ),
+    )
+    return make_config(options, variant)

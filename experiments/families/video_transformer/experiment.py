@@ -1,0 +1,109 @@
+"""Experiment: an action-conditioned video world model that streams, on pixels or on the latents of a tokenizer."""
+
+import pathlib
+
+import jax
+import ml_collections
+from flax import nnx
+
+from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
+from experiments.families.base import VideoExperiment
+from experiments.families.checks import (
+    check_heads,
+    check_least,
+    check_one_of,
+    check_patches,
+    check_pixels,
+    check_space_time,
+    check_tokenizer,
+    check_window,
+)
+from experiments.families.processes import make_process
+from experiments.families.video_transformer.options import VideoTransformerConfig
+from experiments.runs.config import read
+from experiments.training.data import open_windows
+from experiments.training.experiment import Capability, Evaluator
+from world_models.core.errors import config_error
+from world_models.core.specs import VideoSpec
+from world_models.core.types import Array, Clip
+from world_models.diffusion.ddpm import DDPM
+from world_models.diffusion.edm import EDM
+from world_models.diffusion.process import Process
+from world_models.models.video_transformer.model import VideoTransformer
+from world_models.models.video_transformer.options import VideoTransformerOptions
+from world_models.nn.options import with_compute
+
+
+class Experiment(VideoExperiment):
+    """A video transformer: trained to denoise clips, judged by the futures that it imagines."""
+
+    def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
+        """Checks the config against the data."""
+        super().__init__(config, spec)
+        self.config = read(config, VideoTransformerConfig)
+        self.options = with_compute(self.config.model, self.config.runtime.compute)
+        self.process = make_process(self.config)
+        _check(self.options, self.process, self.config, spec)
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """A new model."""
+        return VideoTransformer(self.options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
+
+    def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The denoising loss."""
+        return model.loss(clip, keys)
+
+    def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
+        """The loss on held-out windows, and open-loop futures from held-out contexts."""
+        config, data, options = self.config, self.config.data, self.config.eval
+        held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
+        length = options.open_loop.num_context + options.open_loop.horizon
+        futures = open_windows(config, workdir, data.validation_split, length, data.stride)
+        training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
+        sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
+        return {
+            "held_out": HeldOutLoss(self, held_out, **sizes),
+            "open_loop": OpenLoop(futures, training, options.open_loop, config.seed),
+        }
+
+    @classmethod
+    def capabilities(cls) -> dict[str, Capability]:
+        """It imagines futures."""
+        return {**super().capabilities(), "imagine": Capability("experiments.evaluation.futures")}
+
+
+def _check(options: VideoTransformerOptions, process: Process, config: VideoTransformerConfig, spec: VideoSpec) -> None:
+    block = "config.model"
+    for name, least in (("time_every", 1), ("registers", 0)):
+        check_least(block, options, name, least)
+    check_space_time(block, "network", options.network, options.time_every)
+    check_window(block, options.window, config.data.clip_length)
+    if options.condition < 2 or options.condition % 2:
+        raise config_error("config.model.condition", options.condition, "be even and at least 2")
+    check_heads(options.heads)
+    check_one_of(block, options, dtype=("float32", "bfloat16"))
+    low, high = _levels(process)
+    if not low <= options.context_level <= high:
+        raise config_error("config.model.context_level", options.context_level, f"be from {low} to {high}")
+    if options.tokenizer is None:
+        check_patches(options.patch, spec.frame_shape)
+        check_pixels(options.pixels, spec.frame_shape[-1])
+    else:
+        check_tokenizer("config.model.tokenizer", options.tokenizer, spec.frame_shape)
+        if not config.init_from.checkpoints:
+            valid = "name the checkpoints of a trained tokenizer, with config.init_from.under='tokenizer'"
+            raise config_error("config.init_from.checkpoints", "", valid)
+    if config.data.across_episodes:
+        raise config_error("config.data.across_episodes", True, "be False: a clip is one stream")
+    for name in ("open_loop", "imagine"):
+        own = getattr(config.eval, name)
+        if not 1 <= own.num_context <= options.window:
+            valid = f"be from 1 to config.model.window={options.window}"
+            raise config_error(f"config.eval.{name}.num_context", own.num_context, valid)
+
+
+def _levels(process: Process) -> tuple[float, float]:
+    """The least and greatest noise level of a process, in its own unit."""
+    if isinstance(process, EDM):
+        return process.sigma_low, process.sigma_high
+    return (0, process.num_levels - 1) if isinstance(process, DDPM) else (0.0, 1.0)

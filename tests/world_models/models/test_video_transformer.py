@@ -1,0 +1,204 @@
+"""The video transformer: causality, cache, context noise, heads, and its interface as a world model."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from world_models.core.imagination import imagine
+from world_models.core.types import ActionSpec, Clip
+from world_models.diffusion.ddpm import DDPM
+from world_models.diffusion.edm import EDM
+from world_models.diffusion.flow import Flow, Shortcut
+from world_models.models.tokenizer.options import TokenizerOptions
+from world_models.models.video_transformer.model import VideoTransformer
+from world_models.models.video_transformer.options import VideoTransformerOptions
+from world_models.nn.options import HeadOptions, TransformerOptions
+
+DISCRETE = ActionSpec("discrete", 3)
+CONTINUOUS = ActionSpec("continuous", 2, (-1.0, 0.0), (1.0, 10.0))
+NETWORK = TransformerOptions(16, 4, 4, 8 / 3, kv_heads=2, norm="rms", qk_norm=True, mlp="swiglu")
+OPTIONS = VideoTransformerOptions(NETWORK, time_every=2, window=4, registers=2, condition=16, patch=4)
+TOKENIZER = TokenizerOptions(
+    TransformerOptions(16, 2, 2), TransformerOptions(16, 2, 2), patch=4, latents=3, latent_channels=4, window=3,
+    time_every=2,
+)  # fmt: skip
+BATCH, TIME = 2, 9
+
+
+@functools.cache
+def _model(process=None, actions=DISCRETE, **changes):
+    options = dataclasses.replace(OPTIONS, **changes)
+    model = nnx.jit(lambda: VideoTransformer(options, process or Flow(), (8, 8, 3), actions, rngs=nnx.Rngs(0)))()
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)  # zero-initialised layers would hide dependencies
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [x + 0.1 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys)]
+    return nnx.merge(graphdef, jax.tree.unflatten(tree, leaves), rest)
+
+
+def _clip(spec=DISCRETE, time=TIME, batch=BATCH):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (batch, time, 8, 8, 3), dtype=np.uint8)
+    if spec.kind == "discrete":
+        actions = rng.integers(0, spec.size, (batch, time)).astype(np.int32)
+    else:
+        actions = rng.uniform(spec.low, spec.high, (batch, time, spec.size)).astype(np.float32)
+    never = np.zeros((batch, time), bool)
+    return Clip(frames, actions, rng.standard_normal((batch, time)).astype(np.float32), never, never, never)
+
+
+@pytest.mark.parametrize(
+    ("process", "level", "spec", "tokenizer"),
+    [
+        (Flow(), 0.9, DISCRETE, None),
+        (Shortcut(max_steps=8), 0.9, CONTINUOUS, TOKENIZER),
+        (EDM(), 0.1, DISCRETE, None),
+        (DDPM(prediction="velocity", schedule="sigmoid"), 14, DISCRETE, None),
+    ],
+    ids=["flow", "shortcut", "edm", "velocity"],
+)
+def test_every_process_trains_and_imagines(process, level, spec, tokenizer):
+    model = _model(process, spec, tokenizer=tokenizer, context_level=level)
+    clip, keys = _clip(spec), jax.random.split(jax.random.key(0), BATCH)
+    loss, _ = jax.jit(lambda model, clip, keys: model.loss(clip, keys))(model, clip, keys)
+    assert np.isfinite(loss)
+    frames = jax.jit(imagine)(model, clip.frames[:, :3], clip.actions[:, :2], clip.actions[:, 2:6], jax.random.key(1))
+    assert (frames.shape, frames.dtype) == ((2, 4, 8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize("changed", ["frame", "level", "action", "size"])
+def test_nothing_earlier_depends_on_a_later_frame_noise_level_action_or_step_size(changed):
+    model, clip = _model(Shortcut(max_steps=8)), _clip()
+    rng = np.random.default_rng(1)
+    inputs = {
+        "frame": rng.standard_normal((BATCH, TIME, 4, 48)).astype(np.float32),
+        "level": rng.uniform(0, 0.9, (BATCH, TIME)).astype(np.float32),
+        "action": clip.actions[:, :-1],
+        "size": rng.integers(0, 3, (BATCH, TIME)).astype(np.int32),
+    }
+    denoise = jax.jit(lambda model, x: model.denoise(*(x[name] for name in ("frame", "level", "action", "size"))))
+    other = {name: x.copy() for name, x in inputs.items()}
+    at = 5
+    if changed == "action":  # actions[t] leads to frame t + 1
+        other[changed][:, at - 1 :] = (other[changed][:, at - 1 :] + 1) % 3
+    else:
+        other[changed][:, at:] += 1 if changed in ("frame", "size") else 0.05
+    before, after = denoise(model, inputs), denoise(model, other)
+    np.testing.assert_array_equal(before[:, :at], after[:, :at])
+    for t in range(at, TIME):
+        assert np.abs(np.asarray(before - after)[:, t]).max() > 1e-4
+
+
+@pytest.mark.parametrize("seen", [1, 3, 6])
+def test_a_cached_rollout_equals_a_recomputed_one_beyond_the_window(seen):
+    """With a clean context and one step a frame, each frame is the estimate of pure noise after all frames so far."""
+    model = _model(Flow(num_steps=1), context_level=1.0)
+    clip, step = _clip(), jax.jit(lambda model, state, action, key: model.step(state, action, key)[0])
+    denoise = jax.jit(lambda model, *x: model.codec.clip(model.denoise(*x)))
+    state = jax.jit(lambda model, *x: model.observe(*x))(
+        model, clip.frames[:, :seen], clip.actions[:, : seen - 1], jax.random.key(0)
+    )
+    latents = list(jnp.moveaxis(model.codec.encode(clip.frames[:, :seen]), 1, 0))
+    for t in range(seen, TIME):
+        key = jax.random.key(t)
+        state = step(model, state, clip.actions[:, t - 1], key)
+        noise = jax.random.normal(jax.random.split(key)[0], latents[0].shape)
+        level = np.ones((BATCH, t + 1), np.float32)
+        level[:, t] = 0
+        expected = denoise(model, jnp.stack([*latents, noise], axis=1), level, clip.actions[:, :t])[:, t]
+        latents.append(state.latents)
+        exact = np.abs(np.asarray(expected - state.latents)) < 1e-5
+        assert exact.mean() > 0.995  # a value between two levels of uint8 may round either way
+        np.testing.assert_array_equal(model.decode(state), model.codec.decode_step(None, state.latents)[1])
+    assert step._cache_size() == 1
+
+
+def test_latents_are_decoded_as_the_tokenizer_decodes_the_whole_stream():
+    model = _model(Flow(num_steps=2), tokenizer=TOKENIZER)
+    clip, step = _clip(), jax.jit(lambda model, state, action, key: model.step(state, action, key)[0])
+    state = model.observe(clip.frames[:, :3], clip.actions[:, :2], jax.random.key(0))
+    np.testing.assert_array_equal(model.decode(state), clip.frames[:, 2])
+    latents, frames = list(jnp.moveaxis(model.codec.encode(clip.frames[:, :3]), 1, 0)), []
+    for t in range(3, TIME):
+        state = step(model, state, clip.actions[:, t - 1], jax.random.key(t))
+        latents.append(state.latents)
+        frames.append(model.decode(state))
+    whole = model.tokenizer.decode(jnp.stack(latents, axis=1))[:, 3:]
+    assert np.abs(np.asarray(whole, int) - np.stack(frames, axis=1)).max() <= 1
+
+
+def test_a_tokenizer_is_constant():
+    model, clip = _model(tokenizer=TOKENIZER), _clip()
+    assert not nnx.state(model.tokenizer, nnx.Param)
+    grads = nnx.jit(nnx.grad(lambda model: model.loss(clip, jax.random.split(jax.random.key(0), BATCH))[0]))(model)
+    assert "tokenizer" not in grads
+
+
+def test_the_network_knows_the_noise_on_its_context():
+    """The same noisy tokens under another level are read as other frames; less noise moves frames less."""
+    model, clip = _model(), _clip()
+    tokens = {}
+    for level in (0.5, 0.9, 1.0):
+        own = _model(context_level=level)
+        latents = own.codec.encode(clip.frames)
+        noise = jax.random.normal(jax.random.key(0), latents.shape)
+        tokens[level], condition = own._as_context(latents, noise, own._embed_actions(clip.actions[:, :-1]))
+        if level < 1:
+            assert np.abs(np.asarray(tokens[level])).max() > 0
+        tokens[level] = np.asarray(tokens[level])
+        conditions = np.asarray(condition)
+        tokens[level, "condition"] = conditions
+    clean = model._tokens(model.codec.encode(clip.frames))
+    np.testing.assert_allclose(tokens[1.0], clean, atol=1e-6)
+    distance = lambda level: np.abs(tokens[level] - clean).mean()
+    assert 0 < distance(0.9) < distance(0.5)
+    assert np.abs(tokens[0.5, "condition"] - tokens[0.9, "condition"]).max() > 1e-2
+
+
+def test_futures_under_other_noise_and_actions_differ():
+    model, clip = _model(), _clip()
+    run = jax.jit(lambda model, actions, key: imagine(model, clip.frames[:, :2], clip.actions[:, :1], actions, key))
+    first = run(model, clip.actions[:, 1:5], jax.random.key(0))
+    np.testing.assert_array_equal(first, run(model, clip.actions[:, 1:5], jax.random.key(0)))
+    assert np.any(first != run(model, clip.actions[:, 1:5], jax.random.key(1)))
+    assert np.any(first != run(model, (clip.actions[:, 1:5] + 1) % 3, jax.random.key(0)))
+
+
+def test_too_few_frames_are_named():
+    model, clip = _model(), _clip()
+    with pytest.raises(ValueError, match="observe got 3 frames and 3 actions"):
+        model.observe(clip.frames[:, :3], clip.actions[:, :3], jax.random.key(0))
+
+
+def test_heads_learn_rewards_and_ends_of_the_action_that_led_to_a_frame():
+    model = _model(heads=HeadOptions(reward=1.0, terminal=1.0, hidden=16))
+    merge, params, rest = nnx.split(model, nnx.Param, ...)
+    adam = optax.adam(3e-3)
+
+    def batch(seed):
+        clip = _clip(time=4, batch=16)
+        actions = np.random.default_rng(seed).integers(0, 3, (16, 4)).astype(np.int32)
+        ends = np.concatenate([np.zeros((16, 1), bool), actions[:, :-1] == 2], axis=1)
+        return clip._replace(actions=actions, rewards=(actions == 1).astype(np.float32), is_terminal=ends)
+
+    @jax.jit
+    def update(params, moments, clip, key):
+        loss = lambda params: nnx.merge(merge, params, rest).loss(clip, jax.random.split(key, 16))
+        (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, moments = adam.update(grads, moments, params)
+        return optax.apply_updates(params, updates), moments, parts
+
+    moments = adam.init(params)
+    for i in range(120):
+        params, moments, _ = update(params, moments, batch(i), jax.random.key(i))
+    model, clip = nnx.merge(merge, params, rest), batch(1000)
+    state = model.observe(clip.frames[:, :2], clip.actions[:, :1], jax.random.key(0))
+    _, prediction = jax.jit(lambda model, *x: model.step(*x))(model, state, clip.actions[:, 1], jax.random.key(1))
+    assert np.corrcoef(prediction.rewards, clip.actions[:, 1] == 1)[0, 1] > 0.9
+    assert np.all((np.asarray(prediction.terminals) > 0.5) == (clip.actions[:, 1] == 2))

@@ -1,0 +1,227 @@
+"""Video diffusion by a causal space-time transformer with a noise level per frame, streamed with a key/value cache.
+
+Diffusion forcing (Chen et al. 2024, arXiv 2407.01392): in training every frame of a clip has a noise level of its own,
+so that the model learns to denoise a frame given a past of any noise level. A rollout denoises one new frame at a time
+beside a cached past of little noise. Backbone and shortcut process are those of Dreamer 4 (Hafner et al. 2025, arXiv
+2509.24527, section 3), with one difference: noise level, step size and action modulate the blocks (adaLN) instead of
+being tokens.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from world_models.core.sharding import axes, split_batch
+from world_models.core.types import ActionSpec, Array, Clip, Prediction
+from world_models.diffusion.flow import Shortcut
+from world_models.diffusion.process import Process, vmap_keys
+from world_models.models.tokenizer.model import CausalTokenizer
+from world_models.models.video_transformer.codecs import Codec, PatchCodec, TokenizerCodec
+from world_models.models.video_transformer.options import VideoTransformerOptions
+from world_models.nn.constants import freeze
+from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
+from world_models.nn.heads import Heads, step_targets
+from world_models.nn.space_time import Cache, Entries, SpaceTimeTransformer
+from world_models.nn.transformer import make_norm, modulation
+
+_small = nnx.initializers.normal(0.02)
+
+
+class State(NamedTuple):
+    """A stream after its newest frame.
+
+    Attributes:
+      cache: keys and values of past frames, the newest included.
+      decoder: what the codec needs to decode the next frame.
+      latents: of the newest frame, without noise: [batch, tokens, channels].
+      frame: the newest frame, uint8 [batch, h, w, c].
+    """
+
+    cache: Cache
+    decoder: Any
+    latents: Array
+    frame: Array
+
+
+class VideoTransformer(nnx.Module):
+    """A `WorldModel` that samples each next frame by diffusion, given all that its window holds."""
+
+    def __init__(
+        self,
+        options: VideoTransformerOptions,
+        process: Process,
+        frame_shape: tuple[int, int, int],
+        actions: ActionSpec,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the model for a diffusion process, frames of (height, width, channel) and an action space."""
+        self.options, self.process, self.frame_shape = options, process, frame_shape
+        owned = options.tokenizer is not None
+        self.tokenizer = CausalTokenizer(options.tokenizer, frame_shape, rngs=rngs) if owned else None
+        if owned:
+            freeze(self.tokenizer)
+        tokens, channels = self.codec.latent_shape
+        dtype, network, width = jnp.dtype(options.dtype), options.network, options.network.width
+        condition = options.condition
+        self.noise_embedding = FourierFeatures(condition, rngs=rngs)
+        sizes = process.num_sizes if isinstance(process, Shortcut) else 0
+        self.size_embedding = nnx.Embed(sizes, condition, rngs=rngs) if sizes else None
+        self.action_embedding = ActionEmbedding(actions, condition, dtype=dtype, rngs=rngs)
+        self.no_action = nnx.Param(_small(rngs.params(), (condition,)), **axes("condition"))
+        linear = lambda inputs, outputs, *names, **how: nnx.Linear(
+            inputs, outputs, kernel_metadata=axes(*names), dtype=dtype, rngs=rngs, **how
+        )
+        self.condition_in = linear(condition, condition, "condition", None)
+        self.condition_out = linear(condition, condition, "condition", None)
+        self.embed = linear(channels, width, None, "width")
+        learned = lambda count: nnx.Param(_small(rngs.params(), (count, width)), **axes(None, "width"))
+        self.positions, self.registers = learned(tokens), learned(options.registers)
+        self.transformer = SpaceTimeTransformer(
+            network, options.time_every, options.window, condition, dtype=dtype, rngs=rngs
+        )
+        self.norm = make_norm(network, learned=False, dtype=dtype, rngs=rngs)
+        self.modulation = modulation(condition, 2 * width, dtype=dtype, rngs=rngs)
+        self.head = linear(width, channels, "width", None, kernel_init=nnx.initializers.zeros_init())
+        self.heads = Heads(options.heads, width, rngs=rngs) if options.heads.any else None
+
+    @property
+    def codec(self) -> Codec:
+        """What frames are made of here."""
+        if self.tokenizer is not None:
+            return TokenizerCodec(self.tokenizer)
+        return PatchCodec(self.frame_shape, self.options.patch, self.options.pixels)
+
+    def loss(self, clip: Clip, keys: Array) -> tuple[Array, dict[str, Array]]:
+        """The denoising loss of all frames of clips, each at a noise level of its own.
+
+        Args:
+          clip: windows within an episode.
+          keys: a random key an example, [batch].
+
+        Returns:
+          (loss, metrics): the process's weighted errors, plus the weighted losses of the heads; and the parts by name.
+        """
+        latents = self.codec.encode(clip.frames)
+        actions = self._embed_actions(jnp.asarray(clip.actions)[:, :-1])
+        frame_keys = jax.vmap(lambda key: jax.random.split(key, latents.shape[1]))(keys)
+
+        def network(scaled: Array, level: Array, size: Array | None = None, rows: slice = slice(None)) -> Array:
+            condition = self._condition(level, size, actions[rows])
+            return self._output(self.transformer(self._tokens(scaled), condition), condition)
+
+        loss = jnp.mean(self.process.errors(network, latents, frame_keys))
+        if self.heads is None:
+            return loss, {"loss": loss}
+        extra, parts = self._loss_of_heads(clip, latents, actions, frame_keys)
+        return loss + extra, {"loss": loss + extra, "denoising": loss} | parts
+
+    def denoise(self, noisy: Array, level: Array, actions: Array, size: Array | None = None) -> Array:
+        """Estimates of the clean tokens of all frames of clips at once; no frame depends on a later one.
+
+        Args:
+          noisy: tokens with noise, [batch, time, tokens, channels].
+          level: noise levels [batch, time], in the process's unit.
+          actions: those between the frames, [batch, time − 1, ...].
+          size: of a shortcut model: the sizes of the steps that are made, 2^−size, int [batch, time].
+
+        Returns:
+          float32 like `noisy`.
+        """
+        scaled, shown = self.process.network_input(noisy, level)
+        condition = self._condition(shown, size, self._embed_actions(actions))
+        output = self._output(self.transformer(self._tokens(scaled), condition), condition)
+        return self.process.denoised(noisy, output, level)
+
+    def _loss_of_heads(self, clip: Clip, latents: Array, actions: Array, keys: Array) -> tuple[Array, dict[str, Array]]:
+        """(weighted sum, its parts) over all steps: read where a rollout reads them, at frames of little noise."""
+        noise = vmap_keys(lambda key: jax.random.normal(jax.random.fold_in(key, 1), latents.shape[2:]), keys)
+        tokens, condition = self._as_context(latents, noise, actions)
+        features = self._features(self.transformer(tokens, condition))
+        return self.heads.loss(features[:, 1:], *step_targets(clip))
+
+    def observe(self, frames: Array, actions: Array, rng: Array) -> State:
+        """Conditions on uint8 frames [batch, time, h, w, c].
+
+        Args:
+          frames: at least one a row.
+          actions: those between the frames, [batch, time − 1, ...].
+          rng: for the noise on the context.
+
+        Raises:
+          ValueError: if there is no frame, or the actions are not one fewer.
+        """
+        if not frames.shape[1] or actions.shape[1] != frames.shape[1] - 1:
+            raise ValueError(
+                f"observe got {frames.shape[1]} frames and {actions.shape[1]} actions; it needs at least one frame and "
+                "the actions between them, one fewer than frames."
+            )
+        latents = self.codec.encode(frames)
+        noise = jax.random.normal(rng, latents.shape)
+        cache, _ = self.transformer.observe(*self._as_context(latents, noise, self._embed_actions(actions)))
+        return State(cache, *self.codec.decode_context(latents)[:1], latents[:, -1], frames[:, -1])
+
+    def step(self, state: State, action: Array, rng: Array) -> tuple[State, Prediction]:
+        """Samples the next frame under `action` [batch, ...]; predicts reward and termination where it has heads."""
+        action = self.action_embedding(action)
+        sample_key, context_key = jax.random.split(rng)
+        shape = state.latents.shape
+
+        def denoise(noisy: Array, level: Array, size: Array | None = None) -> Array:
+            level = jnp.broadcast_to(level, shape[:1])
+            scaled, shown = self.process.network_input(noisy, level)
+            condition = self._condition(shown, size, action)
+            _, x = self.transformer.attend(state.cache, self._tokens(scaled), condition)
+            return self.codec.clip(self.process.denoised(noisy, self._output(x, condition), level))
+
+        latents = self.codec.clip(self.process.sample(denoise, sample_key, shape))
+        decoder, frame = self.codec.decode_step(state.decoder, latents)
+        entries, x = self._remember(state.cache, latents, action, jax.random.normal(context_key, shape))
+        prediction = Prediction() if self.heads is None else self.heads.predict(self._features(x))
+        return State(state.cache.append(entries), decoder, latents, frame), prediction
+
+    def decode(self, state: State) -> Array:
+        """The newest frame, uint8 [batch, h, w, c]."""
+        return state.frame
+
+    def _remember(self, cache: Cache, latents: Array, action: Array, noise: Array) -> tuple[Entries, Array]:
+        """Keys and values of a known frame, and the transformer's outputs there."""
+        return self.transformer.attend(cache, *self._as_context(latents, noise, action))
+
+    def _as_context(self, latents: Array, noise: Array, actions: Array) -> tuple[Array, Array]:
+        """(tokens, condition) of known frames [batch, (time,) tokens, channels], shown with the context's noise."""
+        level = jnp.full(latents.shape[:-2], self.options.context_level)
+        scaled, shown = self.process.network_input(self.process.add_noise_of(latents, level, noise), level)
+        finest = None if self.size_embedding is None else self.process.num_sizes - 1
+        return self._tokens(scaled), self._condition(shown, finest, actions)
+
+    def _embed_actions(self, actions: Array) -> Array:
+        """What led to each frame, [batch, time, condition]: no action, then `actions`, [batch, time − 1, ...]."""
+        embedded = self.action_embedding(actions)
+        first = jnp.broadcast_to(self.no_action[...], (embedded.shape[0], 1, embedded.shape[-1]))
+        return jnp.concatenate([first.astype(embedded.dtype), embedded], axis=1)
+
+    def _condition(self, level: Array, size: Array | int | None, actions: Array) -> Array:
+        """[batch, (time, ) condition], of noise levels and step sizes [batch(, time)] and embedded actions."""
+        condition = self.noise_embedding(level) + actions
+        if self.size_embedding is not None:
+            condition += self.size_embedding(jnp.asarray(size))
+        return self.condition_out(nnx.silu(self.condition_in(split_batch(condition))))
+
+    def _tokens(self, scaled: Array) -> Array:
+        """[batch, (time,) tokens, channels] -> [batch, (time,) registers + tokens, width]."""
+        x = self.embed(scaled) + self.positions[...].astype(self.embed.dtype)
+        registers = self.registers[...].astype(x.dtype)
+        return jnp.concatenate([jnp.broadcast_to(registers, (*x.shape[:-2], *registers.shape)), x], axis=-2)
+
+    def _output(self, x: Array, condition: Array) -> Array:
+        """Outputs of the network, float32, at the tokens of frames."""
+        scale, shift = jnp.split(self.modulation(condition)[..., None, :], 2, axis=-1)
+        x = self.norm(x[..., self.options.registers :, :]) * (1 + scale) + shift
+        return self.head(x).astype(jnp.float32)
+
+    def _features(self, x: Array) -> Array:
+        """What the heads read: the mean over all tokens of a frame, [batch, (time,) width]."""
+        return self.norm(x).mean(axis=-2)
