@@ -25,7 +25,7 @@ def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
     set_fields(config, num_steps=400, learning_rate=1e-3, batch_size=8, every=400, log_every=10)
     set_fields(config, warmup_steps=20, checkpoint_every=400)
     config.model.encoder.width = config.model.decoder.width = 32
-    config.model.update({"latents": 8, "mask_ratio_max": 0.5})
+    config.model.update({"latents": 8, "layout": "queries", "mask_ratio_max": 0.5})
     train(config, tmp_path)
     found = measure(load(tmp_path))
     assert found["eval/fidelity/psnr"] > found["eval/fidelity/psnr_mean_frame"] + 1
@@ -49,6 +49,11 @@ def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
         ("model.latent_channels", 0),
         ("model.window", 99),
         ("model.encoder.depth", 3),
+        ("model.encoder.kv_heads", 3),
+        ("model.decoder.norm", "batch"),
+        ("model.decoder.mlp", "relu"),
+        ("model.latents", 3),
+        ("model.layout", "ring"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value):

@@ -1,0 +1,91 @@
+"""The video transformer as an experiment: trained on pixels and on a tokenizer's latents, measured, imagined with."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import set_field, set_fields
+from flax import nnx
+
+import launch
+from configs import car_tokenizer, car_world
+from experiments.evaluation.measure import measure
+from experiments.runs.loading import load
+from experiments.training.loop import train
+from world_models.core.errors import ConfigError
+
+
+@pytest.fixture
+def config(square_data):
+    """The debug variant on the square world."""
+    config = car_world.get_config("debug")
+    config.data.dataset = str(square_data)
+    return config
+
+
+def test_it_learns_where_actions_lead(config, tmp_path):
+    """The square goes forward or back under its actions: futures follow them, and are better than the last frame."""
+    set_fields(config, num_steps=500, learning_rate=3e-3, batch_size=16, every=0, log_every=100)
+    set_fields(config, warmup_steps=20, checkpoint_every=500, ema_decay=0.98)
+    config.model.network.update({"width": 48, "depth": 4, "heads": 4})
+    config.model.update({"condition": 32, "patch": 4})
+    config.diffusion.max_steps = 8
+    config.eval.open_loop.update({"horizon": 8, "num_contexts": 16})
+    train(config, tmp_path)
+    found = measure(load(tmp_path))
+    assert found["eval/open_loop/psnr_changed_imagined_4"] > found["eval/open_loop/psnr_changed_copy_last_4"] + 1
+    assert found["eval/open_loop/action_following_low"] > 0
+
+
+def test_a_tokenizer_of_another_run_is_used_and_not_changed(config, square_data, tmp_path, capsys):
+    own = car_tokenizer.get_config("debug")
+    own.data.dataset = str(square_data)
+    train(own, tmp_path / "tokenizer")
+    with config.unlocked():
+        config.model.tokenizer = own.model
+    with pytest.raises(ConfigError, match="under='tokenizer'") as caught:
+        train(config, tmp_path / "world")
+    assert caught.value.field == "config.init_from.checkpoints"
+    config.init_from.checkpoints = str(tmp_path / "tokenizer" / "checkpoints")
+    config.init_from.under = "coder"
+    with pytest.raises(ConfigError, match="tokenizer") as caught:
+        train(config, tmp_path / "world")
+    assert caught.value.field == "config.init_from.under"
+    config.init_from.under = "tokenizer"
+    train(config, tmp_path / "world")
+    weights = [dict(nnx.to_flat_state(nnx.state(load(tmp_path / name).model))) for name in ("tokenizer", "world")]
+    for path, value in weights[0].items():
+        np.testing.assert_array_equal(value[...], weights[1]["tokenizer", *path][...], err_msg=str(path))
+    capsys.readouterr()
+    assert launch.main(["launch.py", "imagine", f"--workdir={tmp_path / 'world'}"]) == 0
+    metrics = json.loads((tmp_path / "world" / "imagine" / "metrics.json").read_text())
+    assert len(metrics["psnr"]["imagined"]) == config.eval.imagine.horizon
+    assert jax.tree.leaves(metrics["psnr"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model.patch", 5),
+        ("model.window", 99),
+        ("model.network.depth", 3),
+        ("model.network.kv_heads", 3),
+        ("model.condition", 15),
+        ("model.registers", -1),
+        ("model.time_every", 0),
+        ("model.context_level", 1.5),
+        ("data.across_episodes", True),
+        ("eval.open_loop.num_context", 9),
+        ("eval.imagine.num_context", 0),
+        ("eval.sampler.num_steps", 3),
+        ("eval.sampler.num_steps", 64),
+        ("diffusion.max_steps", 12),
+        ("diffusion.self_share", 2.0),
+    ],
+)
+def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value):
+    set_field(config, field, value)
+    with pytest.raises(ConfigError) as caught:
+        train(config, tmp_path)
+    assert caught.value.field == f"config.{field}"
