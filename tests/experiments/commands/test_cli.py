@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -105,6 +106,20 @@ def test_an_opened_run_can_be_stepped_in(workdir):
 
     by_hand = imagine(loaded.model, clip.frames[:, :4], clip.actions[:, :3], clip.actions[:, 3:-1], jax.random.key(3))
     np.testing.assert_allclose(np.asarray(futures, int), np.asarray(by_hand, int), atol=1)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/getting_started.md"])
+def test_the_example_in_python_runs_compiled_and_the_run_prints_as_one_line(workdir, page):
+    code = next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "load(" in c)
+    found = {}
+    exec(code.replace("runs/rooms", str(workdir)).replace("[0, 50]", "[0, 1]"), found)
+    assert found["futures"].shape == (2, 16, 16, 16, 3)
+    assert found["frames"].shape == (2, 16, 16, 3)
+    # Without jit each operation of a step would be a program of its own: tens of seconds.
+    assert [found[name]._cache_size() for name in ("observe", "step", "decode")] == [1, 1, 1]
+    text = repr(found["run"])
+    assert len(text) < 300
+    assert all(word in text for word in (str(workdir), "step 2", found["run"].config.experiment))
 
 
 def test_runs_are_reported(workdir, capsys):
