@@ -103,7 +103,7 @@ def _futures(folder: pathlib.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     metrics = _read_json(path)
-    names = ("strip.png", "futures.mp4", "reconstructions.png", "report.html")
+    names = ("strip.png", "futures.mp4", "reconstructions.png", "reconstructions.mp4", "report.html")
     made = {"files": [name for name in names if (folder / "imagine" / name).exists()], "step": metrics.get("step")}
     if "horizon" not in metrics:
         return {**made, "psnr": []}
