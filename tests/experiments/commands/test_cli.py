@@ -58,7 +58,9 @@ def test_record_then_train_in_one_folder(tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "train/loss", "frames_per_second", "data_wait"} <= lines[0].keys()
     assert "eval/held_out/loss" in lines[-1]
-    assert list((tmp_path / "tensorboard").iterdir())
+    (events,) = (path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert b"eval/open_loop/futures" in events
+    assert b"GIF89a" in events
 
 
 def test_eval_writes_and_prints_metrics(workdir, capsys):
