@@ -213,6 +213,8 @@ TRAIN = ["train", "--config=configs/demo.py", "--workdir=/tmp/none"]
         (["train", "--config=configs/none.py", "--workdir=/tmp/none"], ["configs/none.py", "configs/atari_diamond.py"]),
         (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], ["'huge'", "'debug'"]),
         ([*TRAIN, "--config.train.num_step=1"], ["train.num_step:", "config.train.num_steps"]),
+        ([*TRAIN, "--config.model.context_nois=1"], ["config.model.context_noise", "config.model.context_offsets"]),
+        ([*TRAIN, "--config.qqq=1"], ["qqq", "did you mean config."]),
         ([*TRAIN, "--config.train.num_steps=many"], ["train.num_steps", "many"]),
         ([*TRAIN, "fast"], ["fast"]),
         (TRAIN, ["config.data.dataset", "/tmp/none/data"]),
