@@ -74,7 +74,7 @@ def _encoded(video: Video) -> tuple[bytes, tuple[int, int]]:
 
     buffer = io.BytesIO()
     if len(video.frames) == 1:
-        media.write_png(buffer, video.frames[0])
+        media.write_png(buffer, media.to_rgb(video.frames[0]))
     else:
         media.write_gif(buffer, video.frames, video.fps)
     return buffer.getvalue(), video.frames.shape[1:3]

@@ -11,7 +11,7 @@ class Video:
     """What an evaluator shows instead of a number.
 
     Attributes:
-      frames: uint8 [time, h, w, 3]; one frame is a picture.
+      frames: uint8 [time, h, w, 1 or 3]; one frame is a picture.
       fps: frames a second.
     """
 

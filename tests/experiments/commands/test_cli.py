@@ -58,6 +58,8 @@ def test_record_then_train_in_one_folder(tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "train/loss", "frames_per_second", "data_wait"} <= lines[0].keys()
     assert "eval/held_out/loss" in lines[-1]
+    (loss,) = (line["train/loss"] for line in lines if line["step"] == 2 and "train/loss" in line)
+    assert f"step 2/2 | loss {loss:.4f} |" in err  # of this very step
     (events,) = (path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
     assert b"eval/open_loop/futures" in events
     assert b"GIF89a" in events
