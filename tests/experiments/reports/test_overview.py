@@ -225,6 +225,8 @@ def test_runs_without_metrics_are_listed(tmp_path):
     write(tmp_path / "new" / "config.json", {"experiment": "toy"})
     assert find(tmp_path).runs[0]["step"] == 0
     assert "new" in " ".join(Page(build(tmp_path)).texts)
+    # The page of one run, in its own folder, names that folder.
+    assert "new" in Page(build(tmp_path / "new")).texts
 
 
 def test_building_a_page_needs_no_jax():
