@@ -5,20 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.runs.files import write_json
 from experiments.runs.metrics import finite_or_none
+from experiments.runs.values import numbers
 
 if TYPE_CHECKING:
     from experiments.runs.loading import LoadedRun
 
 
 def measure(run: "LoadedRun") -> dict[str, Any]:
-    """The metrics of all evaluators: {"step": …, "eval/<name>/<metric>": value, "provenance": …}."""
+    """The numbers of all evaluators: {"step": …, "eval/<name>/<metric>": value, "provenance": …}."""
     found = {
-        f"eval/{name}/{metric}": float(value)
+        f"eval/{name}/{metric}": value
         for name, evaluator in run.experiment.evaluators(run.workdir).items()
         for metric, value in evaluator(run.model).items()
     }
     return finite_or_none(
-        {"step": run.step, **found, "provenance": run.provenance_of(run.config.data.validation_split)}
+        {"step": run.step, **numbers(found), "provenance": run.provenance_of(run.config.data.validation_split)}
     )
 
 

@@ -23,12 +23,14 @@ class OpenLoopOptions:
       num_context: frames that the model is shown.
       horizon: frames that it imagines.
       changed_threshold: by how much of 255 a pixel must change between two frames to count as changing.
+      num_shown: contexts in the video for TensorBoard and Weights & Biases; 0 for none.
     """
 
     num_contexts: int = 32
     num_context: int = 4
     horizon: int = 8
     changed_threshold: int = 8
+    num_shown: int = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +39,9 @@ class FuturesOptions(OpenLoopOptions):
 
     Attributes:
       num_contexts, num_context, horizon, changed_threshold: as of `OpenLoopOptions`.
+      num_shown: contexts in pictures and videos, at least 1.
       num_branches: futures of one context under different actions.
       num_samples: futures of one context under the same actions and different noise.
-      num_shown: contexts in pictures and videos.
       fps: frames a second of videos.
     """
 
@@ -47,7 +49,6 @@ class FuturesOptions(OpenLoopOptions):
     horizon: int = 16
     num_branches: int = 4
     num_samples: int = 4
-    num_shown: int = 4
     fps: float = 12.0
 
 

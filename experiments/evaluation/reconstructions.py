@@ -19,6 +19,7 @@ from experiments.evaluation.rollouts import mean_frame, spread
 from experiments.reports import media, report
 from experiments.runs.files import fresh_folder, write_json
 from experiments.runs.metrics import finite_or_none, read_metrics
+from experiments.runs.values import Video
 from world_models.core import sharding as parallel
 from world_models.core.types import Array, Clip
 from world_models.data.clips import Windows
@@ -61,7 +62,7 @@ def picture(stages: dict[str, np.ndarray], max_frames: int = 8) -> np.ndarray:
 
 
 class Pictures:
-    """Evaluator without metrics: it draws reconstructions of a few held-out clips, each time to the same file."""
+    """Evaluator: a picture of reconstructions of a few held-out clips, which is also written, to the same file."""
 
     def __init__(
         self, function: Reconstruct, stages: Sequence[str], windows: Windows, path: pathlib.Path, count: int
@@ -71,15 +72,16 @@ class Pictures:
         self._rows = spread(windows, count)
         self._clip = windows.load(self._rows) if count else None
 
-    def __call__(self, model: nnx.Module) -> dict[str, float]:
+    def __call__(self, model: nnx.Module) -> dict[str, Video]:
         """Draws the clips and the model's reconstructions."""
         if self._clip is None:
             return {}
         stages = reconstruct(self._function, self._stages, model, self._clip, self._rows, 0)
+        drawn = picture(stages)
         if parallel.is_main():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            media.write_png(self._path, picture(stages))
-        return {}
+            media.write_png(self._path, drawn)
+        return {"reconstructions": Video(drawn[None])}
 
 
 def measure(run: "LoadedRun") -> dict[str, Any]:

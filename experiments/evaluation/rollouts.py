@@ -9,6 +9,8 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
+from experiments.reports import pictures
+from experiments.runs.values import Video
 from experiments.training.experiment import Experiment
 from world_models.core import sharding as parallel
 from world_models.core.imagination import imagine
@@ -154,24 +156,28 @@ def _masked_error(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray) -
 
 
 class OpenLoop:
-    """Evaluator: PSNR over changing pixels at a few horizons beside persistence, and action following."""
+    """Evaluator: PSNR over changing pixels at a few horizons beside persistence, action following, and a video."""
 
     def __init__(self, windows: Windows, training: Windows, options: ml_collections.ConfigDict, seed: int):
-        """`options` has num_context, num_contexts, changed_threshold and the horizons to report."""
+        """`options` has num_context, num_contexts, horizon, changed_threshold and num_shown."""
         self._windows, self._options, self._seed = windows, options, seed
         self._average = mean_frame(training)
 
-    def __call__(self, model: nnx.Module) -> dict[str, float]:
-        """Measures a `WorldModel`."""
+    def __call__(self, model: nnx.Module) -> dict[str, float | Video]:
+        """Measures a `WorldModel` and shows some of its futures beside the true ones."""
         options, key = self._options, jax.random.key(self._seed)
         rollouts = run_rollouts(model, self._windows, options.num_context, options.num_contexts, key)
         table = measure(rollouts, self._average, options.changed_threshold)
-        found = {}
+        found: dict[str, float | Video] = {}
         for horizon in (h for h in (1, 4, 8) if h in table["horizon"]):
             for name in ("imagined", "copy_last"):
                 value = table["psnr_changed"][name][horizon - 1]
                 if value is not None:
                     found[f"psnr_changed_{name}_{horizon}"] = value
+        if options.num_shown:
+            shown = spread(rollouts.imagined, options.num_shown)
+            drawn = pictures.futures_video(options.num_context, rollouts.clip.frames[shown], rollouts.imagined[shown])
+            found["futures"] = Video(drawn)
         return found | {f"action_following_{k}": v for k, v in table["action_following"].items()}
 
 

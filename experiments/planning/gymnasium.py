@@ -101,7 +101,7 @@ class GymnasiumPlanning(PlanningEvaluation):
     def episodes(self) -> list[HostEpisode]:
         """All tasks, played."""
         player = Player(self.run.model, self.settings, self.cost_level, watch)
-        found, progress, successes = [], Progress(len(self.tasks)), 0
+        found, progress, successes = [], Progress(len(self.tasks), unit="episode"), 0
         for i, task in enumerate(self.tasks):
             world = ReplayedTask(self.source, self._environment, task, self.reached)
             key = jax.random.fold_in(jax.random.key(self.options.seed), i)

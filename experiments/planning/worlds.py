@@ -96,7 +96,7 @@ class WorldPlanning(PlanningEvaluation):
     def play(self, settings: tuple[PlannerLevel, ...], text: str, repeat: int = 0) -> Episode:
         """Plays all tasks under some settings, a batch at a time; another repeat changes the planner's keys alone."""
         number, parts = len(self.tasks.start), []
-        progress = Progress(number)
+        progress = Progress(number, unit="episode")
         for begin in range(0, number, self.options.batch):
             rows = np.arange(begin, begin + self.options.batch)
             found = self.rows(settings, np.minimum(rows, number - 1), repeat=repeat)  # one shape, one compilation

@@ -8,6 +8,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import BinaryIO
 
 import av
 import cv2
@@ -49,7 +50,7 @@ def write_mp4(path: str | pathlib.Path, frames: np.ndarray, fps: float, *, min_s
         container.mux(stream.encode())
 
 
-def write_gif(path: str | pathlib.Path, frames: np.ndarray, fps: float, *, min_side: int = 0) -> None:
+def write_gif(path: str | pathlib.Path | BinaryIO, frames: np.ndarray, fps: float, *, min_side: int = 0) -> None:
     """Writes a GIF that loops for ever. One palette for all frames and no dithering keep still areas still.
 
     Repeated frames become one that lasts longer. Times are rounded to 1/100 s, at least 2/100, as browsers do.
@@ -71,7 +72,7 @@ def write_gif(path: str | pathlib.Path, frames: np.ndarray, fps: float, *, min_s
     )
 
 
-def write_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
+def write_png(path: str | pathlib.Path | BinaryIO, picture: np.ndarray) -> None:
     """Writes a uint8 [h, w, 3] picture."""
     Image.fromarray(picture).save(path, format="PNG", optimize=True)
 

@@ -70,7 +70,8 @@ def write_media(folder: str | pathlib.Path, futures: Futures, *, fps: float) -> 
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    videos = {"futures": _futures_video, "branches": _branches_video, "samples": _samples_video}
+    draw_futures = lambda f: futures_video(f.num_context, f.truth[:MAX_FUTURES], f.imagined[:MAX_FUTURES])
+    videos = {"futures": draw_futures, "branches": _branches_video, "samples": _samples_video}
     strips = {"strip": _futures_strip, "branches": _branches_strip, "samples": _samples_strip}
     paths = {}
     for name, draw in videos.items():
@@ -136,13 +137,22 @@ def plot_training(path: str | pathlib.Path, history: Sequence[dict[str, Any]]) -
     return True
 
 
-def _futures_video(futures: Futures) -> np.ndarray:
-    """Rows of contexts; columns truth, imagined (context, then the model's frames) and error."""
+def futures_video(num_context: int, truth: np.ndarray, imagined: np.ndarray) -> np.ndarray:
+    """Rows of contexts; columns truth, imagined (context, then the model's frames) and error.
+
+    Args:
+      num_context: number of frames the model was shown.
+      truth: uint8 [n, num_context + horizon, h, w, c], with 1 or 3 channels.
+      imagined: uint8 [n, horizon, h, w, c].
+
+    Returns:
+      uint8 [num_context + horizon, height, width, 3]; the context's frames have a frame in colour.
+    """
     rows = []
-    for truth, imagined in zip(futures.truth[:MAX_FUTURES], futures.imagined):
-        shown = np.concatenate([truth[: futures.num_context], imagined])
-        error = media.border(_fit(media.error_heatmap(shown, truth)))
-        rows.append([_cell(truth, futures), _cell(shown, futures), error])
+    for true, future in zip(truth, imagined):
+        shown = np.concatenate([true[:num_context], future])
+        error = media.border(_fit(media.error_heatmap(shown, true)))
+        rows.append([_cell(true, num_context), _cell(shown, num_context), error])
     labels = ("what happened", "imagined", "error")
     rows[0] = [media.labelled(label, cell) for label, cell in zip(labels, rows[0])]
     return media.grid(rows, gutter=2)
@@ -151,10 +161,10 @@ def _futures_video(futures: Futures) -> np.ndarray:
 def _branches_video(futures: Futures) -> np.ndarray:
     """The truth, where it is known, and every branch, each after the context they share."""
     context, branches = futures.branch_truth[: futures.num_context], futures.branches[:MAX_BRANCHES]
-    cells = [_cell(np.concatenate([context, branch]), futures) for branch in branches]
+    cells = [_cell(np.concatenate([context, branch]), futures.num_context) for branch in branches]
     labels = list(futures.branch_labels[:MAX_BRANCHES])
     if len(futures.branch_truth) == len(context) + branches.shape[1]:
-        cells, labels = [_cell(futures.branch_truth, futures), *cells], ["what happened", *labels]
+        cells, labels = [_cell(futures.branch_truth, futures.num_context), *cells], ["what happened", *labels]
     return media.side_by_side(cells, labels)
 
 
@@ -162,10 +172,10 @@ def _samples_video(futures: Futures) -> np.ndarray:
     """The truth, every sample, and last the standard deviation over all samples."""
     context, samples = futures.sample_truth[: futures.num_context], futures.samples
     shown = samples[: MAX_BRANCHES - 1]
-    cells = [_cell(np.concatenate([context, sample]), futures) for sample in shown]
+    cells = [_cell(np.concatenate([context, sample]), futures.num_context) for sample in shown]
     spread = media.spread_heatmap(samples)
     spread = np.concatenate([np.zeros((len(context), *spread.shape[1:]), np.uint8), spread])
-    cells = [_cell(futures.sample_truth, futures), *cells, media.border(_fit(spread))]
+    cells = [_cell(futures.sample_truth, futures.num_context), *cells, media.border(_fit(spread))]
     return media.side_by_side(cells, ["what happened", *_sample_labels(shown), "spread of samples"])
 
 
@@ -203,9 +213,9 @@ def _fit(frames: np.ndarray) -> np.ndarray:
     return media.fit(frames, min_side=192, max_side=384)
 
 
-def _cell(frames: np.ndarray, futures: Futures) -> np.ndarray:
+def _cell(frames: np.ndarray, num_context: int) -> np.ndarray:
     """A video [num_context + horizon, h, w, c] at a size for looking, its context framed in colour."""
-    return media.border(_fit(frames), np.arange(len(frames)) < futures.num_context)
+    return media.border(_fit(frames), np.arange(len(frames)) < num_context)
 
 
 def tidy(axes: Axes, xlabel: str) -> None:

@@ -137,6 +137,7 @@ def write_page(
         "report.html",
         title=title,
         step=provenance.get("step"),
+        num_steps=config.get("train", {}).get("num_steps"),
         parts=parts,
         provenance=[(key, value if isinstance(value, str) else _json(value)) for key, value in provenance.items()],
         config=_json(config),

@@ -3,6 +3,7 @@
 `python -m experiments.reports.results --check` compares only.
 """
 
+import argparse
 import json
 import pathlib
 import sys
@@ -161,8 +162,15 @@ def _with_summary(readme: pathlib.Path, lines: list[str]) -> str:
     return "\n".join([f"{head}{BEGIN}", *lines, "", f"{END}{tail}"])
 
 
+def main(argv: list[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.reports.results", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="Change nothing; fail if a page is not up to date.")
+    update(definition.ROOT, check=parser.parse_args(argv).check)
+
+
 if __name__ == "__main__":
     try:
-        update(definition.ROOT, check="--check" in sys.argv)
+        main(sys.argv[1:])
     except UserError as error:
         sys.exit(str(error))

@@ -65,8 +65,9 @@ def override(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
         field = word.lstrip("-").partition("=")[0].removeprefix("config.")
         is_block = isinstance(_get(config, field), tuple | ml_collections.ConfigDict)
         if field not in known and not field.endswith(".") and not is_block:
-            near = difflib.get_close_matches(field, known, 1, 0.0)
-            raise ConfigError(f"config.{field}", f"The config has no field {field}: did you mean config.{near[0]}?")
+            near = difflib.get_close_matches(field, known, 3) or difflib.get_close_matches(field, known, 1, 0.0)
+            names = " or ".join(f"config.{name}" for name in near)
+            raise ConfigError(f"config.{field}", f"The config has no field {field}: did you mean {names}?")
     values, before = flags.FlagValues(), sys.argv
     sys.argv = ["config", *words]  # where config_flags looks for the fields that it defines flags for
     try:

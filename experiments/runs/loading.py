@@ -49,6 +49,11 @@ class LoadedRun:
     step: int
     trusted: Collection[str] = ()
 
+    def __repr__(self) -> str:
+        """One line; config and weights would fill pages."""
+        count = sum(x.size for x in jax.tree.leaves(nnx.state(self.model, nnx.Param)))
+        return f"LoadedRun({str(self.workdir)!r}, {self.config.experiment}, step {self.step}, {count:,} parameters)"
+
     def provenance(self, **extra: Any) -> dict[str, Any]:
         """Where numbers about it come from, as `workdirs.provenance`, with the revision that trained it."""
         trained = read_json(self.workdir / "provenance.json", "restore it from a copy", ["revision"])["revision"]

@@ -1,5 +1,6 @@
 """Metrics by training step: metrics.jsonl, TensorBoard and, if asked for, Weights & Biases."""
 
+import io
 import json
 import math
 import pathlib
@@ -9,6 +10,7 @@ from typing import Any
 import ml_collections
 
 from experiments.runs.files import write_text
+from experiments.runs.values import Video, numbers
 from world_models.core.errors import ConfigError
 
 FILE = "metrics.jsonl"
@@ -37,13 +39,24 @@ class MetricsWriter:
         self._wandb = _start_wandb(workdir, config) if config.runtime.wandb.enabled else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Writes scalars of one step; a number that is not finite becomes null in JSON."""
-        numbers = {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **finite_or_none(numbers)}) + "\n")
-        for name, value in numbers.items():
+        """Writes what one step gave: numbers everywhere (null in JSON if not finite), videos where they can be seen."""
+        scalars = numbers(values)
+        self._file.write(json.dumps({"step": step, **finite_or_none(scalars)}) + "\n")
+        for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
+        videos = {name: _encoded(value) for name, value in values.items() if isinstance(value, Video)}
+        for name, (image, size) in videos.items():
+            self._add_image(name, image, size, step)
         if self._wandb:
-            self._wandb.log(numbers, step=step)
+            shown = {name: _for_wandb(values[name], image) for name, (image, _) in videos.items()}
+            self._wandb.log(scalars | shown, step=step)
+
+    def _add_image(self, name: str, image: bytes, size: tuple[int, int], step: int) -> None:
+        """Adds an encoded image to TensorBoard, which plays GIFs; its own `add_video` would need another library."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        image_proto = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=image)
+        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image_proto)]), step)
 
     def close(self) -> None:
         """Flushes everything."""
@@ -51,6 +64,26 @@ class MetricsWriter:
         self._board.close()
         if self._wandb:
             self._wandb.finish()
+
+
+def _encoded(video: Video) -> tuple[bytes, tuple[int, int]]:
+    """(A PNG of one frame or a GIF of several, (height, width))."""
+    from experiments.reports import (
+        media,
+    )  # it imports plotting and video libraries, which readers of metrics do not need
+
+    buffer = io.BytesIO()
+    if len(video.frames) == 1:
+        media.write_png(buffer, media.to_rgb(video.frames[0]))
+    else:
+        media.write_gif(buffer, video.frames, video.fps)
+    return buffer.getvalue(), video.frames.shape[1:3]
+
+
+def _for_wandb(video: Video, image: bytes) -> Any:
+    import wandb
+
+    return wandb.Image(video.frames[0]) if len(video.frames) == 1 else wandb.Video(io.BytesIO(image), format="gif")
 
 
 def finite_or_none(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Runs the members of a table that share a training: `python -m experiments.tables.job JOB.json`."""
 
+import argparse
 import pathlib
 import sys
 
@@ -63,8 +64,15 @@ def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
         )
 
 
+def main(argv: list[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.tables.job", description=__doc__)
+    parser.add_argument("job", type=pathlib.Path, metavar="JOB.json", help="File that `launch.py table` writes.")
+    run_job(parser.parse_args(argv).job)
+
+
 if __name__ == "__main__":
     try:
-        run_job(pathlib.Path(sys.argv[1]))
+        main(sys.argv[1:])
     except UserError as error:
         sys.exit(str(error))

@@ -10,6 +10,7 @@ import jax
 import ml_collections
 from flax import nnx
 
+from experiments.runs.values import Video
 from world_models.core.errors import UserError, config_error
 from world_models.core.specs import Spec
 from world_models.core.types import Array
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.runs.loading import LoadedRun
     from experiments.training.optimizers import Groups
 
-Evaluator = Callable[[nnx.Module], dict[str, float]]  # of a model with averaged weights
+Evaluator = Callable[[nnx.Module], dict[str, float | Video]]  # of a model with averaged weights
 
 
 @dataclasses.dataclass(frozen=True)

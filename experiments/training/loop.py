@@ -13,6 +13,7 @@ from flax import nnx
 
 from experiments.runs.progress import Meter, Progress
 from experiments.runs.signals import StopSignal
+from experiments.runs.values import Video, numbers
 from experiments.training.experiment import Evaluator
 from experiments.training.monitoring import Spikes, Watchdog
 from experiments.training.setup import Run, log_once, prepare
@@ -146,9 +147,9 @@ def _look(run: Run, spikes: Spikes, step: int, position: Any, batch: Any, metric
     return values
 
 
-def _is_best(run: Run, step: int, found: dict[str, float]) -> bool:
+def _is_best(run: Run, step: int, found: dict[str, float | Video]) -> bool:
     """Whether an evaluation beats all before it; then it becomes the record."""
-    options, record = run.config.eval, run.position.get("best")
+    options, record, found = run.config.eval, run.position.get("best"), numbers(found)
     value = found.get(options.best)
     if value is None or not np.isfinite(value):
         if options.best and value is None:
@@ -170,8 +171,8 @@ def _note_damage(run: Run, step: int) -> None:
             log_once(f"step {step}: skipped {what}")
 
 
-def evaluate(evaluators: dict[str, Evaluator], model: nnx.Module) -> dict[str, float]:
-    """All evaluators of a model: {"eval/<name>/<metric>": value}."""
+def evaluate(evaluators: dict[str, Evaluator], model: nnx.Module) -> dict[str, float | Video]:
+    """All evaluators of a model: {"eval/<name>/<metric>": value or video}."""
     found = {}
     for name, evaluator in evaluators.items():
         found |= {f"eval/{name}/{metric}": value for metric, value in evaluator(model).items()}

@@ -49,7 +49,7 @@ def build(folder: pathlib.Path) -> pathlib.Path:
         counts=[(name, len(entries)) for name, entries in counts.items() if entries],
         built=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
         sections=[section for section in sections if section[2]],
-        curves=[{"name": run["path"], "series": run["series"]} for run in found.runs],
+        curves=[{"name": run["name"], "series": run["series"]} for run in found.runs],
         style=style,
         style_source=style_source,
         script=script,

@@ -47,7 +47,9 @@ def find(root: pathlib.Path) -> Found:
         for name in readers.keys() & set(files):
             read, into = readers[name]
             try:
-                into.append({**read(here / name), "path": here.relative_to(root).as_posix()})
+                path = here.relative_to(root).as_posix()
+                shown = root.absolute().name if path == "." else path
+                into.append({**read(here / name), "path": path, "name": shown})
             except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 found.damaged.append((f"{here.relative_to(root) / name}", f"{type(error).__name__}: {error}"))
     if not (found.runs or found.tables or found.sweeps or found.damaged):
@@ -103,7 +105,7 @@ def _futures(folder: pathlib.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     metrics = _read_json(path)
-    names = ("strip.png", "futures.mp4", "reconstructions.png", "report.html")
+    names = ("strip.png", "futures.mp4", "reconstructions.png", "reconstructions.mp4", "report.html")
     made = {"files": [name for name in names if (folder / "imagine" / name).exists()], "step": metrics.get("step")}
     if "horizon" not in metrics:
         return {**made, "psnr": []}

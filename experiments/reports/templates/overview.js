@@ -130,3 +130,5 @@ if (byId("metric")) {
   window.addEventListener("resize", draw);
   draw();
 }
+if (window.matchMedia("(prefers-reduced-motion: reduce)").matches)
+  for (const video of document.querySelectorAll("video")) video.autoplay = false;

@@ -148,14 +148,14 @@ def table(found: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
     parser = common.parser(__doc__)
-    parser.add_argument("--size", choices=SIZES, default="mini")
+    parser.add_argument("--size", choices=SIZES, default="mini", help="of the model")
     parser.add_argument("--peer", choices=("", "torch"), default="", help="what to run beside it")
     parser.add_argument("--compile", action="store_true", help="the peer with torch.compile")
-    parser.add_argument("--batch", type=common.integer, default=128)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--batch", type=common.integer, default=128, help="images of a step")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of what is computed")
     parser.add_argument("--scan", action="store_true", help="compile one block and loop over it, not all of them")
     parser.add_argument("--memory", choices=MEMORY, default="ours", help="whose C library keeps what a step frees")
-    parser.add_argument("--rounds", type=common.integer, default=10)
+    parser.add_argument("--rounds", type=common.integer, default=10, help="of all sides in turn")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each step in a round")
     asked = parser.parse_args(argv)
     missing = [name for name in ("torch", "transformers") if asked.peer and not importlib.util.find_spec(name)]

@@ -138,12 +138,12 @@ def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
     parser = common.parser(__doc__)
     parser.add_argument("--peer", choices=("", "torch"), default="", help="what to run beside it")
-    parser.add_argument("--width", type=common.integer, default=192)
+    parser.add_argument("--width", type=common.integer, default=192, help="of the latent vectors")
     parser.add_argument("--parallel", type=common.integers, default=[1, 16], help="plans in one program")
-    parser.add_argument("--samples", type=common.integer, default=300)
-    parser.add_argument("--iterations", type=common.integer, default=30)
-    parser.add_argument("--horizon", type=common.integer, default=10)
-    parser.add_argument("--rounds", type=common.integer, default=7)
+    parser.add_argument("--samples", type=common.integer, default=300, help="action sequences that an iteration tries")
+    parser.add_argument("--iterations", type=common.integer, default=30, help="of the search, for one plan")
+    parser.add_argument("--horizon", type=common.integer, default=10, help="steps that a plan looks ahead")
+    parser.add_argument("--rounds", type=common.integer, default=7, help="of all sides in turn")
     asked = parser.parse_args(argv)
     if asked.peer and not importlib.util.find_spec("torch"):
         raise UserError("--peer=torch needs torch: pip install -e '.[dev]'.")

@@ -43,8 +43,8 @@ def record(source: GymnasiumSource, unit: int, folder: pathlib.Path) -> tuple[in
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
     parser = common.parser(__doc__)
-    parser.add_argument("--config", default="configs/demo.py")
-    parser.add_argument("--episodes", type=common.integer, default=6)
+    parser.add_argument("--config", default="configs/demo.py", help="config file that says what to record")
+    parser.add_argument("--episodes", type=common.integer, default=6, help="to record")
     options, overrides = parser.parse_known_args(argv)
     config = common.load_config(options.config, overrides)
     source = make_source(config.record)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,11 @@ def test_record_then_train_in_one_folder(tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "train/loss", "frames_per_second", "data_wait"} <= lines[0].keys()
     assert "eval/held_out/loss" in lines[-1]
-    assert list((tmp_path / "tensorboard").iterdir())
+    (loss,) = (line["train/loss"] for line in lines if line["step"] == 2 and "train/loss" in line)
+    assert f"step 2/2 | loss {loss:.4f} |" in err  # of this very step
+    (events,) = (path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert b"eval/open_loop/futures" in events
+    assert b"GIF89a" in events
 
 
 def test_eval_writes_and_prints_metrics(workdir, capsys):
@@ -107,6 +112,20 @@ def test_an_opened_run_can_be_stepped_in(workdir):
 
     by_hand = imagine(loaded.model, clip.frames[:, :4], clip.actions[:, :3], clip.actions[:, 3:-1], jax.random.key(3))
     np.testing.assert_allclose(np.asarray(futures, int), np.asarray(by_hand, int), atol=1)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/getting_started.md"])
+def test_the_example_in_python_runs_compiled_and_the_run_prints_as_one_line(workdir, page):
+    code = next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "load(" in c)
+    found = {}
+    exec(code.replace("runs/rooms", str(workdir)).replace("[0, 50]", "[0, 1]"), found)
+    assert found["futures"].shape == (2, 16, 16, 16, 3)
+    assert found["frames"].shape == (2, 16, 16, 3)
+    # Without jit each operation of a step would be a program of its own: tens of seconds.
+    assert [found[name]._cache_size() for name in ("observe", "step", "decode")] == [1, 1, 1]
+    text = repr(found["run"])
+    assert len(text) < 300
+    assert all(word in text for word in (str(workdir), "step 2", found["run"].config.experiment))
 
 
 def test_runs_are_reported(workdir, capsys):
@@ -207,6 +226,8 @@ TRAIN = ["train", "--config=configs/demo.py", "--workdir=/tmp/none"]
         (["train", "--config=configs/none.py", "--workdir=/tmp/none"], ["configs/none.py", "configs/atari_diamond.py"]),
         (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], ["'huge'", "'debug'"]),
         ([*TRAIN, "--config.train.num_step=1"], ["train.num_step:", "config.train.num_steps"]),
+        ([*TRAIN, "--config.model.context_nois=1"], ["config.model.context_noise", "config.model.context_offsets"]),
+        ([*TRAIN, "--config.qqq=1"], ["qqq", "did you mean config."]),
         ([*TRAIN, "--config.train.num_steps=many"], ["train.num_steps", "many"]),
         ([*TRAIN, "fast"], ["fast"]),
         (TRAIN, ["config.data.dataset", "/tmp/none/data"]),

@@ -188,6 +188,12 @@ def test_report_embeds_everything_and_leads_nowhere(tmp_path):
     assert all(list(bytes.fromhex(c)) in colors for c in ("0072B2", "D55E00", "6B6B6B"))
 
 
+def test_the_first_line_says_how_far_the_run_was_trained_and_wide_pictures_that_they_scroll(tmp_path):
+    text = write(tmp_path, provenance={"step": 20}, config={"train": {"num_steps": 300}})
+    assert re.search(r"</h1>\s*<p[^>]*>Trained for 20 of 300 steps\.</p>", text)
+    assert text.count('class="hint"') == text.count("<img") > 0
+
+
 def test_report_escapes_hostile_text(tmp_path):
     evil = "<script>alert('x')</script><img src=x onerror=\"y\">"
     text = write(tmp_path, title=evil, config={evil: evil}, provenance={evil: {"a": evil}, "b": evil})

@@ -182,7 +182,22 @@ def test_reconstructions_are_shown_without_horizons(folder):
     page = Page(build(folder))
     assert "Could not be read" not in " ".join(page.texts)
     assert any(link.endswith("reconstructions.png") for link in page.links)
-    assert "step 77" in " ".join(page.texts)
+    assert "trained for 77 of 9 steps" in " ".join(page.texts)
+
+
+def test_a_card_says_how_far_the_run_was_trained_and_starts_with_what_moves(folder):
+    made = folder / "first #1" / "imagine"
+    for name in ("futures.mp4", "reconstructions.mp4"):
+        for old in ("futures.mp4", "reconstructions.mp4"):
+            (made / old).unlink(missing_ok=True)
+        (made / name).write_bytes(b"x")
+        text = build(folder).read_text()
+        card = text[text.index('class="cards"') :]
+        assert "trained for 5 of 9 steps" in card
+        assert re.search(rf'<video autoplay [^>]*muted [^>]*src="[^"]*/{name}"', card)
+        assert card.index("trained for") < card.index("<video") < card.index("<img")
+        # A wide picture says that it scrolls, also to those who use a keyboard or a screen reader.
+        assert re.search(r'class="scroll wide" tabindex="0" role="region" aria-label="[^"]+"><p class="hint"', card)
 
 
 def test_damaged_files_are_named_and_the_rest_is_shown(folder):
@@ -210,6 +225,8 @@ def test_runs_without_metrics_are_listed(tmp_path):
     write(tmp_path / "new" / "config.json", {"experiment": "toy"})
     assert find(tmp_path).runs[0]["step"] == 0
     assert "new" in " ".join(Page(build(tmp_path)).texts)
+    # The page of one run, in its own folder, names that folder.
+    assert "new" in Page(build(tmp_path / "new")).texts
 
 
 def test_building_a_page_needs_no_jax():

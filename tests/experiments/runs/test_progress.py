@@ -1,16 +1,22 @@
 """Progress, rates and metrics by step."""
 
+import io
 import json
+import struct
 import sys
 import types
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
 from experiments.runs import metrics as metrics_module
 from experiments.runs import progress as progress_module
 from experiments.runs.metrics import MetricsWriter, read_metrics
 from experiments.runs.progress import Meter, Progress
+from experiments.runs.values import Video
 
 WANDB = {"enabled": False, "project": "mine", "entity": "", "group": "g", "tags": ("a", "b"), "mode": "offline"}
 
@@ -115,3 +121,43 @@ def test_a_resumed_run_is_the_same_run_of_wandb(tmp_path, monkeypatch):
     assert (first["project"], first["entity"], first["group"], first["mode"]) == ("mine", None, "g", "offline")
     assert first["tags"] == ["a", "b"]
     assert first["resume"] == "allow"
+
+
+def images_of(workdir):
+    """{tag: (step, encoded image)} of the last image of each tag in TensorBoard's files."""
+    found = {}
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:  # length, its checksum, event, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+            images = [value for value in event.summary.value if value.HasField("image")]
+            found |= {value.tag: (event.step, value.image.encoded_image_string) for value in images}
+    return found
+
+
+def test_videos_and_pictures_reach_tensorboard_and_wandb_and_no_json(tmp_path, monkeypatch):
+    logged = []
+    run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
+    kept = lambda kind: lambda data, **options: (kind, data, options)
+    fake = types.SimpleNamespace(init=lambda **_: run, Image=kept("image"), Video=kept("video"))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    frames = np.random.default_rng(0).integers(0, 8, (5, 24, 32, 3), np.uint8) * 32
+    metrics = writer(tmp_path, 0, enabled=True)
+    metrics.write(7, {"eval/a/loss": 1.0, "eval/a/futures": Video(frames), "eval/a/picture": Video(frames[:1])})
+    metrics.close()
+    assert read_metrics(tmp_path) == [{"step": 7, "eval/a/loss": 1.0}]
+    images = images_of(tmp_path)
+    assert {tag: step for tag, (step, _) in images.items()} == {"eval/a/futures": 7, "eval/a/picture": 7}
+    gif = Image.open(io.BytesIO(images["eval/a/futures"][1]))
+    assert (gif.format, gif.n_frames, gif.size) == ("GIF", 5, (32, 24))
+    picture = Image.open(io.BytesIO(images["eval/a/picture"][1]))
+    assert picture.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(picture), frames[0])
+    ((step, values),) = logged
+    assert (step, values["eval/a/loss"]) == (7, 1.0)
+    kind, data, options = values["eval/a/futures"]
+    assert (kind, data.getvalue(), options) == ("video", images["eval/a/futures"][1], {"format": "gif"})
+    assert values["eval/a/picture"][0] == "image"
+    np.testing.assert_array_equal(values["eval/a/picture"][1], frames[0])

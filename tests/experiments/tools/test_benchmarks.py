@@ -1,8 +1,10 @@
 """Benchmarks on tiny settings: what they count and parse is right, and their JSON has what it promises."""
 
+import argparse
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -35,6 +37,34 @@ def run(monkeypatch, capsys):
         return status, json.loads(out.splitlines()[-1]) if out.strip() else None, out, err
 
     return run
+
+
+TOOLS = [("experiments.tools.benchmarks", name) for name in door.BENCHMARKS]
+TOOLS += [
+    ("experiments.tools.weights",),
+    ("experiments.tools.weights", "import"),
+    ("experiments.tools.weights", "export"),
+]
+TOOLS += [("experiments.reports.results",), ("experiments.tables.job",), ("world_models.data.sources",)]
+
+
+@pytest.mark.parametrize("words", TOOLS, ids=" ".join)
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_help_of_every_tool_says_what_each_flag_is_and_does_nothing(words, monkeypatch, capsys):
+    made, original = [], argparse.ArgumentParser.__init__
+
+    def remember(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "__init__", remember)
+    monkeypatch.setattr(sys, "argv", [*words, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=False)
+    assert ended.value.code == 0
+    assert "--help" in capsys.readouterr().out
+    for action in (action for parser in made for action in parser._actions):
+        assert action.help or isinstance(action, argparse._SubParsersAction), action.dest
 
 
 # What a GPU's compiler writes: asynchronous pairs, tuples, layouts with tiles, names that only look like collectives.
