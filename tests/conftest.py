@@ -116,7 +116,7 @@ def write_dataset(
             episode = Episode([encode(f, (size, size)) for f in frames], actions_of(actions), rewards, True)
             path = scratch / str(index)
             episode.save(path)
-            splits[name].append(rlds.Stored(index, path, {}))
+            splits[name].append(rlds.Stored(index, path, {"environment": "square", "policy": "random"}))
             index += 1
     action = action or {"kind": "discrete", "size": 2, "low": [], "high": []}
     description = rlds.Description((size, size), action, "A square that moves.", {}, {})

@@ -37,7 +37,7 @@ def losses(workdir):
 
 def held_out(workdir, text):
     """(loss on the validation split, its cross-entropy under the frequencies of training characters), in nats."""
-    run = experiments.load(workdir)
+    run = experiments.load(workdir, trusted=["toy_language_model"])
     data = run.experiment.open_data(run.config, workdir, "validation", run.spec)
     loss, _ = run.experiment.loss(run.model, data.load(np.arange(len(data))), None)
     encode = tokenizer_from_dict(run.spec.tokenizer).encode
@@ -63,7 +63,7 @@ def test_it_learns_no_more_of_shuffled_text(tmp_path):
 
 def test_the_run_keeps_its_vocabulary_and_says_where_it_came_from(trained):
     text, workdir = trained
-    run = experiments.load(workdir)
+    run = experiments.load(workdir, trusted=["toy_language_model"])
     assert run.spec.unit == "tokens"
     characters = set("".join(toy.WORDS) + " ")
     assert run.spec.vocabulary_size == len(characters) + 2
@@ -94,7 +94,9 @@ def test_stopping_and_resuming_changes_nothing(tmp_path, monkeypatch):
     assert 9 <= len(losses(tmp_path / "parts")) < 20
     train(config, tmp_path / "parts")
     assert losses(tmp_path / "parts") == losses(tmp_path / "straight")
-    one, other = (experiments.load(tmp_path / name).model for name in ("straight", "parts"))
+    one, other = (
+        experiments.load(tmp_path / name, trusted=["toy_language_model"]).model for name in ("straight", "parts")
+    )
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -121,7 +123,7 @@ def test_a_mixture_of_texts_has_one_vocabulary(tmp_path):
     mixture = ((str(tmp_path / "letters.txt"), 2.0), (str(tmp_path / "digits.txt"), 1.0))
     config = toy.get_config("", num_steps=3, mixture=mixture)
     train(config, tmp_path / "run")
-    run = experiments.load(tmp_path / "run")
+    run = experiments.load(tmp_path / "run", trusted=["toy_language_model"])
     assert set(run.spec.tokenizer["characters"]) == set("abc0123")
     assert run.experiment.open_data(run.config, tmp_path, "train", run.spec).spec == run.spec
     config.data.dataset = "letters"

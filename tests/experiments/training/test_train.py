@@ -313,7 +313,7 @@ def transformer(**fields):
     [
         ("model.context_offsets", (5, 1), "data.clip_length"),
         ("model.context_offsets", (1, 2), "model.context_offsets"),
-        ("diffusion.process", "flow", "diffusion.process"),
+        ("diffusion.process", "heat", "diffusion.process"),
         ("diffusion.process", "ddpm", "diffusion.sigma_data"),
         ("eval.sampler.process", "ddpm", "eval.sampler.initial_noise"),
         ("eval.sampler.order", 3, "eval.sampler.order"),
