@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pathlib
 import sys
+import traceback
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from world_models.core.errors import ConfigError, UserError
+from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.core.options import MapOf, config_fields, from_dict, schema_of
 from world_models.data.options import RECORDING
 
@@ -47,36 +48,60 @@ def load_file(file: str) -> ml_collections.ConfigDict:
         there = ", ".join(sorted(str(p) for p in pathlib.Path("configs").glob("*.py") if p.name != "__init__.py"))
         raise UserError(f"--config={file} is no file; configs here: {there}.")
     try:
-        return load_module(pathlib.Path(path)).get_config(variant)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"--config={file} cannot be read ({type(error).__name__}: {error}).") from error
+        config = load_module(pathlib.Path(path)).get_config(variant)
+    except UserError:
+        raise
+    except Exception as error:  # of code that is the user's own, so its place is said
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        place = f", line {lines[-1]}" if lines else ""
+        raise UserError(f"--config={file} cannot be read ({type(error).__name__}{place}: {error}).") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config={file}: get_config must return a ConfigDict, not a {type(config).__name__}.")
+    return config
 
 
 def override(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:
     """Sets fields from words "--config.some.field=value", typed as the fields are, in place.
 
     Raises:
-      ConfigError: for a field that the config does not have, naming the nearest.
-      UserError: for a value of another type.
+      ConfigError: for a field that the config does not have, naming the nearest, or for a value of another type.
     """
     _change_source(config, words)
-    known = list(_flat(config))
+    known, before = list(_flat(config)), sys.argv
     for word in words:
-        field = word.lstrip("-").partition("=")[0].removeprefix("config.")
-        is_block = isinstance(_get(config, field), tuple | ml_collections.ConfigDict)
-        if field not in known and not field.endswith(".") and not is_block:
-            near = difflib.get_close_matches(field, known, 3) or difflib.get_close_matches(field, known, 1, 0.0)
-            names = " or ".join(f"config.{name}" for name in near)
-            raise ConfigError(f"config.{field}", f"The config has no field {field}: did you mean {names}?")
-    values, before = flags.FlagValues(), sys.argv
-    sys.argv = ["config", *words]  # where config_flags looks for the fields that it defines flags for
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values)
-        values(sys.argv)
-    except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(str(error).strip().splitlines()[-1]) from error
-    finally:
-        sys.argv = before
+        name, _, value = word.lstrip("-").partition("=")
+        field = name.removeprefix("config.")
+        old = _get(config, field)
+        if field not in known and not isinstance(old, tuple | ml_collections.ConfigDict):
+            raise ConfigError(name, f"The config has no field {field or repr(field)}: {_valid_names(config, field)}")
+        values = flags.FlagValues()
+        sys.argv = ["config", word]  # where config_flags looks for the fields that it defines flags for
+        try:
+            config_flags.DEFINE_config_dict("config", config, flag_values=values)
+            values(sys.argv)
+        except (flags.Error, AttributeError, KeyError, ValueError, TypeError, SyntaxError) as error:
+            if isinstance(old, ml_collections.ConfigDict):
+                raise ConfigError(name, f"{name} is a block: set its fields {', '.join(old)} one by one.") from error
+            raise config_error(name, value, f"be of type {type(old).__name__}, as {old!r} is") from error
+        finally:
+            sys.argv = before
+
+
+def _valid_names(config: ml_collections.ConfigDict, field: str) -> str:
+    """What may have been meant by the name of a field that is not there; without such names, what is there."""
+    last = lambda name: name.rpartition(".")[2]
+    known = list(_flat(config))
+    names = {last(name) for name in known}
+    alike = [last(field)] if last(field) in names else difflib.get_close_matches(last(field), names, 3, 0.7)
+    near = [name for name in known if last(name) in alike]
+    near.sort(key=lambda name: -difflib.SequenceMatcher(None, field, name).ratio())
+    if near:
+        return f"did you mean {' or '.join(f'config.{name}' for name in near[:3])}?"
+    block = field
+    while block and not isinstance(_get(config, block), ml_collections.ConfigDict):
+        block = block.rpartition(".")[0]
+    inside = _get(config, block) if block else config
+    return f"{f'config.{block}' if block else 'config'} has {', '.join(inside)}."
 
 
 def _change_source(config: ml_collections.ConfigDict, words: Sequence[str]) -> None:

@@ -227,8 +227,14 @@ TRAIN = ["train", "--config=configs/demo.py", "--workdir=/tmp/none"]
         (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], ["'huge'", "'debug'"]),
         ([*TRAIN, "--config.train.num_step=1"], ["train.num_step:", "config.train.num_steps"]),
         ([*TRAIN, "--config.model.context_nois=1"], ["config.model.context_noise", "config.model.context_offsets"]),
-        ([*TRAIN, "--config.qqq=1"], ["qqq", "did you mean config."]),
-        ([*TRAIN, "--config.train.num_steps=many"], ["train.num_steps", "many"]),
+        ([*TRAIN, "--config.train.num_steps=many"], ["config.train.num_steps='many'", "int"]),
+        ([*TRAIN, "--config.train.num_steps=1.5"], ["config.train.num_steps='1.5'", "int"]),
+        ([*TRAIN, "--config.train.num_steps"], ["config.train.num_steps=''"]),
+        ([*TRAIN, "--config.train=5"], ["config.train is a block", "batch_size"]),
+        ([*TRAIN, "--config.train.=5"], ["train.", "batch_size"]),
+        ([*TRAIN, "--config.horizon=5"], ["config.eval.open_loop.horizon", "config.eval.imagine.horizon", " or "]),
+        ([*TRAIN, "--config.eval.sampler.foo=5"], ["config.eval.sampler has", "sigma_max"]),
+        ([*TRAIN, "--config.foo=5"], ["config has", "diffusion"]),
         ([*TRAIN, "fast"], ["fast"]),
         (TRAIN, ["config.data.dataset", "/tmp/none/data"]),
         (["train", "--config=configs/atari_diamond.py", "--workdir=/tmp/none", "--sweep"], ["get_sweep()"]),
@@ -253,6 +259,25 @@ def test_bad_command_lines_end_with_one_sentence_that_names_the_flag(capsys, wor
     assert len(err.strip().splitlines()) == 1
     assert not os.path.exists("/tmp/none")
     assert not os.path.exists("gs:")
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("def get_config(variant=''):\n    return width", ["NameError, line 2", "'width'"]),
+        ("import no_such_package", ["line 1", "no_such_package"]),
+        ("def get_config(:", ["SyntaxError", "line 1"]),
+        ("def get_config(variant=''):\n    return {}['a']", ["KeyError, line 2"]),
+        ("def get_config(variant=''):\n    return 3", ["ConfigDict", "int"]),
+        ("x = 1", ["get_config"]),
+    ],
+)
+def test_a_config_file_that_fails_is_named_with_the_line(tmp_path, capsys, code, names):
+    (tmp_path / "mine.py").write_text(code)
+    status, _, err = run(capsys, "config", tmp_path / "mine.py")
+    assert status == 1
+    assert len(err.strip().splitlines()) == 1
+    assert all(name in err for name in [str(tmp_path / "mine.py"), *names]), err
 
 
 def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(tmp_path, square_data, capsys):
