@@ -12,9 +12,10 @@ from typing import Any
 
 import ml_collections
 
-from experiments.runs.config import MAY_CHANGE
+from experiments.runs.config import MAY_CHANGE, config_class
 from experiments.runs.files import ROOT, plain, read_json, write_json
 from world_models.core.errors import UserError
+from world_models.core.options import from_dict, to_dict
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -34,6 +35,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bool = True) -> None:
     """Makes `workdir` the folder of this config, or checks that it is; only checks unless `write`.
 
+    Fields that the folder's config lacks, since they are newer than it, have their defaults there.
+
     Raises:
       UserError: if the folder belongs to a run of another config, or its files are damaged or gone. Nothing is changed
         then.
@@ -41,7 +44,8 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
     path = workdir / "config.json"
     resolved = json.loads(json.dumps(config.to_dict(), default=plain))
     if path.exists() or any((workdir / "checkpoints").glob("[0-9]*")):
-        changed = differences(read_json(path, f"restore it, or choose another --workdir than {workdir}"), resolved)
+        old = _completed(read_json(path, f"restore it, or choose another --workdir than {workdir}"), config.experiment)
+        changed = differences(old, resolved)
         fatal = [c for c in changed if not any(c[0] == name or c[0].startswith(f"{name}.") for name in MAY_CHANGE)]
         if fatal:
             fields = "; ".join(f"config.{name} is {new!r}, there it is {old!r}" for name, old, new in fatal[:8])
@@ -49,6 +53,17 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
     _launches(workdir)  # raises if they are damaged
     if write:
         write_json(path, resolved)
+
+
+def _completed(old: dict[str, Any], experiment: str) -> dict[str, Any]:
+    """A stored config with the defaults of the fields that it lacks, if it is of this family and can be read."""
+    cls = config_class(experiment)
+    if cls is None or old.get("experiment") != experiment:
+        return old
+    try:
+        return json.loads(json.dumps(to_dict(from_dict(cls, with_tuples(old), "config")), default=plain))
+    except UserError:
+        return old
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import socket
@@ -13,6 +14,7 @@ from unittest import mock
 import pytest
 
 from experiments.runs import files, lock
+from experiments.runs import workdir as workdirs
 from experiments.runs.files import ROOT, end_line, fresh_folder, read_json, replaced, write_json, write_text
 from world_models.core.errors import UserError
 
@@ -157,3 +159,18 @@ def test_a_folder_that_cannot_be_written_is_found_out(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         files.check_writable(tmp_path)
+
+
+def test_fields_that_are_newer_than_a_folder_have_their_defaults_there(tiny_config, tmp_path):
+    """Code gains fields; runs of before go on, unless one asks for another value."""
+    workdirs.claim(tmp_path, tiny_config)
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    del old["train"]["accumulate"], old["model"]["pixels"], old["init_from"]
+    path.write_text(json.dumps(old))
+    workdirs.claim(tmp_path, tiny_config)
+    assert json.loads(path.read_text())["train"]["accumulate"] == 1
+    path.write_text(json.dumps(old))
+    tiny_config.train.accumulate = 2
+    with pytest.raises(UserError, match=r"config\.train\.accumulate is 2, there it is 1"):
+        workdirs.claim(tmp_path, tiny_config)
