@@ -198,7 +198,7 @@ def look_up(found, keys):
 @pytest.mark.parametrize("path", TEXTS, ids=name)
 def test_python_blocks_parse(path):
     for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.DOTALL | re.MULTILINE):
-        ast.parse(block)
+        assert ast.parse(block).body
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from world_models.core.errors import config_error
 from world_models.core.types import Array
@@ -19,7 +20,7 @@ class Operations:
       dot_general: the argument of that name of `nnx.Linear` and `nnx.LinearGeneral`.
       gelu: the exact GELU.
       layer_norm: (x, scale, bias, epsilon) -> like `x`; None for that of `nnx.LayerNorm`.
-      attention: (q, k, v, causal), each [batch, tokens, heads, size] -> [batch, tokens, heads, size].
+      attention: (q, k, v, causal) -> like q; q [batch, tokens, heads, size], k and v with as many heads or a divisor.
     """
 
     dot_general: Callable
@@ -36,9 +37,14 @@ def _attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="xla")
 
 
+def _cpu_attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
+    shared = q.shape[2] // k.shape[2]
+    return cpu_ops.attention(q, *(jnp.repeat(x, shared, axis=2) if shared > 1 else x for x in (k, v)), causal)
+
+
 _IMPLEMENTATIONS = {
     "library": Operations(jax.lax.dot_general, _gelu, None, _attention),
-    "cpu": Operations(cpu_ops.dot_general, cpu_ops.gelu, cpu_ops.layer_norm, cpu_ops.attention),
+    "cpu": Operations(cpu_ops.dot_general, cpu_ops.gelu, cpu_ops.layer_norm, _cpu_attention),
 }
 
 

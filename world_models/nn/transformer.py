@@ -66,7 +66,6 @@ class Attention(nnx.Module):
         If `window` is given, a token attends to the `window` newest alone, itself included.
         """
         if self.implementation == "xla" and window is None:
-            k, v = (jnp.repeat(x, self.heads // self.kv_heads, axis=2) for x in (k, v))
             return self.ops.attention(q, k, v, self.causal)
         local = None if window is None else (window - 1, 0)
         return jax.nn.dot_product_attention(
