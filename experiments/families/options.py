@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Any
 
-from experiments.evaluation.options import EvalOptions
+from experiments.evaluation.options import EvalOptions, FuturesOptions, OpenLoopOptions
 from experiments.training.options import InitFromOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import RECORDING, ClipDataOptions
+from world_models.diffusion.options import SAMPLER, EDMSamplerOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,3 +34,19 @@ class ExperimentConfig:
     train: TrainOptions = TrainOptions()
     eval: EvalOptions = EvalOptions()
     runtime: RuntimeOptions = RuntimeOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionEval(EvalOptions):
+    """What is measured of a model that samples frames by diffusion.
+
+    Attributes:
+      every, best, better, held_out: as of `EvalOptions`.
+      open_loop: imagined futures during training.
+      imagine: what the command `imagine` makes.
+      sampler: of the diffusion process.
+    """
+
+    open_loop: OpenLoopOptions = OpenLoopOptions()
+    imagine: FuturesOptions = FuturesOptions()
+    sampler: Any = dataclasses.field(default=EDMSamplerOptions(), metadata={"schema": SAMPLER})

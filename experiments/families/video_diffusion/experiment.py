@@ -1,14 +1,10 @@
 """Experiment: an action-conditioned video diffusion world model in pixel space."""
 
 import itertools
-import pathlib
 
-import jax
 import ml_collections
 from flax import nnx
 
-from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
-from experiments.families.base import VideoExperiment
 from experiments.families.checks import (
     check_heads,
     check_one_of,
@@ -17,21 +13,19 @@ from experiments.families.checks import (
     check_transformer,
     check_within_episodes,
 )
+from experiments.families.diffusion import DiffusionExperiment
 from experiments.families.processes import make_process
 from experiments.families.video_diffusion.options import VideoDiffusionConfig
 from experiments.runs.config import read
-from experiments.training.data import open_windows
-from experiments.training.experiment import Capability, Evaluator
 from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
-from world_models.core.types import Array, Clip
 from world_models.diffusion.flow import Shortcut
 from world_models.models.video_diffusion.model import VideoDiffusion
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.options import UNetOptions, with_compute
 
 
-class Experiment(VideoExperiment):
+class Experiment(DiffusionExperiment):
     """A video diffusion model: trained to denoise the next frame, judged by the futures that it imagines."""
 
     def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
@@ -48,28 +42,6 @@ class Experiment(VideoExperiment):
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
         return VideoDiffusion(self.options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
-
-    def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The denoising loss."""
-        return model.loss(clip, keys)
-
-    def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
-        """The loss on held-out windows, and open-loop futures from held-out contexts."""
-        config, data, options = self.config, self.config.data, self.config.eval
-        held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
-        length = options.open_loop.num_context + options.open_loop.horizon
-        futures = open_windows(config, workdir, data.validation_split, length, data.stride)
-        training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
-        sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
-        return {
-            "held_out": HeldOutLoss(self, held_out, **sizes),
-            "open_loop": OpenLoop(futures, training, options.open_loop, config.seed),
-        }
-
-    @classmethod
-    def capabilities(cls) -> dict[str, Capability]:
-        """It imagines futures."""
-        return {**super().capabilities(), "imagine": Capability("experiments.evaluation.futures")}
 
 
 def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: VideoSpec) -> None:

@@ -3,26 +3,20 @@
 import dataclasses
 from typing import Any
 
-from experiments.evaluation.options import EvalOptions, FuturesOptions, OpenLoopOptions
-from experiments.families.options import ExperimentConfig
+from experiments.families.options import DiffusionEval, ExperimentConfig
 from world_models.data.options import ClipDataOptions
 from world_models.diffusion.options import DIFFUSION, SAMPLER, EDMOptions, EDMSamplerOptions
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoDiffusionEval(EvalOptions):
+class VideoDiffusionEval(DiffusionEval):
     """What is measured of a video diffusion model.
 
     Attributes:
-      every, best, better, held_out: as of `EvalOptions`.
-      open_loop: imagined futures during training.
-      imagine: what the command `imagine` makes.
-      sampler: of the diffusion process.
+      every, best, better, held_out, open_loop, imagine, sampler: as of `DiffusionEval`.
     """
 
-    open_loop: OpenLoopOptions = OpenLoopOptions()
-    imagine: FuturesOptions = FuturesOptions()
     sampler: Any = dataclasses.field(default=EDMSamplerOptions(), metadata={"schema": SAMPLER})
 
 

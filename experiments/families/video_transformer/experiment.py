@@ -1,13 +1,8 @@
 """Experiment: an action-conditioned video world model that streams, on pixels or on the latents of a tokenizer."""
 
-import pathlib
-
-import jax
 import ml_collections
 from flax import nnx
 
-from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
-from experiments.families.base import VideoExperiment
 from experiments.families.checks import (
     check_heads,
     check_least,
@@ -17,15 +12,14 @@ from experiments.families.checks import (
     check_space_time,
     check_tokenizer,
     check_window,
+    check_within_episodes,
 )
+from experiments.families.diffusion import DiffusionExperiment
 from experiments.families.processes import make_process
 from experiments.families.video_transformer.options import VideoTransformerConfig
 from experiments.runs.config import read
-from experiments.training.data import open_windows
-from experiments.training.experiment import Capability, Evaluator
 from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
-from world_models.core.types import Array, Clip
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
 from world_models.diffusion.process import Process
@@ -34,7 +28,7 @@ from world_models.models.video_transformer.options import VideoTransformerOption
 from world_models.nn.options import with_compute
 
 
-class Experiment(VideoExperiment):
+class Experiment(DiffusionExperiment):
     """A video transformer: trained to denoise clips, judged by the futures that it imagines."""
 
     def __init__(self, config: ml_collections.ConfigDict, spec: VideoSpec):
@@ -48,28 +42,6 @@ class Experiment(VideoExperiment):
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
         return VideoTransformer(self.options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
-
-    def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The denoising loss."""
-        return model.loss(clip, keys)
-
-    def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
-        """The loss on held-out windows, and open-loop futures from held-out contexts."""
-        config, data, options = self.config, self.config.data, self.config.eval
-        held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
-        length = options.open_loop.num_context + options.open_loop.horizon
-        futures = open_windows(config, workdir, data.validation_split, length, data.stride)
-        training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
-        sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
-        return {
-            "held_out": HeldOutLoss(self, held_out, **sizes),
-            "open_loop": OpenLoop(futures, training, options.open_loop, config.seed),
-        }
-
-    @classmethod
-    def capabilities(cls) -> dict[str, Capability]:
-        """It imagines futures."""
-        return {**super().capabilities(), "imagine": Capability("experiments.evaluation.futures")}
 
 
 def _check(options: VideoTransformerOptions, process: Process, config: VideoTransformerConfig, spec: VideoSpec) -> None:
@@ -93,8 +65,7 @@ def _check(options: VideoTransformerOptions, process: Process, config: VideoTran
         if not config.init_from.checkpoints:
             valid = "name the checkpoints of a trained tokenizer, with config.init_from.under='tokenizer'"
             raise config_error("config.init_from.checkpoints", "", valid)
-    if config.data.across_episodes:
-        raise config_error("config.data.across_episodes", True, "be False: a clip is one stream")
+    check_within_episodes(config.data.across_episodes)
     for name in ("open_loop", "imagine"):
         own = getattr(config.eval, name)
         if not 1 <= own.num_context <= options.window:

@@ -3,25 +3,21 @@
 import dataclasses
 from typing import Any
 
-from experiments.evaluation.options import EvalOptions, FuturesOptions, OpenLoopOptions
-from experiments.families.options import ExperimentConfig
+from experiments.evaluation.options import FuturesOptions
+from experiments.families.options import DiffusionEval, ExperimentConfig
 from world_models.data.options import ClipDataOptions
 from world_models.diffusion.options import DIFFUSION, SAMPLER, ShortcutOptions, ShortcutSamplerOptions
 from world_models.models.video_transformer.options import VideoTransformerOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoTransformerEval(EvalOptions):
+class VideoTransformerEval(DiffusionEval):
     """What is measured of a video transformer.
 
     Attributes:
-      every, best, better, held_out: as of `EvalOptions`.
-      open_loop: imagined futures during training.
-      imagine: what the command `imagine` makes.
-      sampler: of the diffusion process.
+      every, best, better, held_out, open_loop, imagine, sampler: as of `DiffusionEval`.
     """
 
-    open_loop: OpenLoopOptions = OpenLoopOptions()
     imagine: FuturesOptions = FuturesOptions(horizon=32)
     sampler: Any = dataclasses.field(default=ShortcutSamplerOptions(), metadata={"schema": SAMPLER})
 
