@@ -26,7 +26,8 @@ from ml_collections import ConfigDict
 
 from configs.common import make_config
 from experiments.evaluation.options import FuturesOptions, HeldOutOptions, OpenLoopOptions
-from experiments.families.video_diffusion.options import VideoDiffusionConfig, VideoDiffusionEval
+from experiments.families.options import DiffusionEval
+from experiments.families.video_diffusion.options import VideoDiffusionConfig
 from experiments.training.options import OptimizerOptions, RuntimeDataOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import ClipDataOptions, GymnasiumRecording
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
@@ -50,7 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
             num_steps=100_000,
             optimizer=OptimizerOptions(learning_rate=1e-4, schedule="constant", warmup_steps=100),
         ),
-        eval=VideoDiffusionEval(
+        eval=DiffusionEval(
             every=5_000,
             held_out=HeldOutOptions(512),
             open_loop=OpenLoopOptions(num_contexts=64, horizon=16),

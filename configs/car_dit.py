@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from configs.common import make_config
 from configs.demo import DIFFUSION, RECORD, SAMPLER
 from experiments.evaluation.options import HeldOutOptions, OpenLoopOptions
-from experiments.families.video_diffusion.options import VideoDiffusionConfig, VideoDiffusionEval
+from experiments.families.options import DiffusionEval
+from experiments.families.video_diffusion.options import VideoDiffusionConfig
 from experiments.training.options import OptimizerOptions, RuntimeDataOptions, RuntimeOptions, TrainOptions
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.options import ComputeOptions, TransformerOptions
@@ -42,9 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
         train=TrainOptions(
             batch_size=64, num_steps=50_000, optimizer=OptimizerOptions(learning_rate=3e-4, warmup_steps=1_000)
         ),
-        eval=VideoDiffusionEval(
-            every=5_000, held_out=HeldOutOptions(256), open_loop=OpenLoopOptions(), sampler=SAMPLER
-        ),
+        eval=DiffusionEval(every=5_000, held_out=HeldOutOptions(256), open_loop=OpenLoopOptions(), sampler=SAMPLER),
         runtime=RuntimeOptions(
             log_every=100,
             checkpoint_every=5_000,

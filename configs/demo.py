@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from configs.common import make_config
 from experiments.evaluation.options import HeldOutOptions, OpenLoopOptions
-from experiments.families.video_diffusion.options import VideoDiffusionConfig, VideoDiffusionEval
+from experiments.families.options import DiffusionEval
+from experiments.families.video_diffusion.options import VideoDiffusionConfig
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import GymnasiumRecording
 from world_models.diffusion.options import EDMOptions, EDMSamplerOptions
@@ -66,7 +67,7 @@ def get_config(variant: str = "") -> ConfigDict:
         train=TrainOptions(
             num_steps=300, ema_decay=0.99, optimizer=OptimizerOptions(learning_rate=5e-4, warmup_steps=50)
         ),
-        eval=VideoDiffusionEval(every=150, held_out=HeldOutOptions(256), open_loop=OpenLoopOptions(), sampler=SAMPLER),
+        eval=DiffusionEval(every=150, held_out=HeldOutOptions(256), open_loop=OpenLoopOptions(), sampler=SAMPLER),
         runtime=RuntimeOptions(log_every=10, checkpoint_every=150),
     )
     return make_config(options, variant)

@@ -10,7 +10,8 @@ Command: pip install -e /path/to/your/package
 from ml_collections import ConfigDict
 
 from configs.common import make_config
-from experiments.families.video_diffusion.options import VideoDiffusionConfig, VideoDiffusionEval
+from experiments.families.options import DiffusionEval
+from experiments.families.video_diffusion.options import VideoDiffusionConfig
 from experiments.training.options import TrainOptions
 from world_models.data.options import GymnasiumRecording
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
@@ -33,6 +34,6 @@ def get_config(variant: str = "") -> ConfigDict:
         ),
         model=VideoDiffusionOptions(),
         train=TrainOptions(num_steps=50_000),
-        eval=VideoDiffusionEval(every=5_000),
+        eval=DiffusionEval(every=5_000),
     )
     return make_config(options, variant)

@@ -5,19 +5,8 @@ from typing import Any
 
 from experiments.families.options import DiffusionEval, ExperimentConfig
 from world_models.data.options import ClipDataOptions
-from world_models.diffusion.options import DIFFUSION, SAMPLER, EDMOptions, EDMSamplerOptions
+from world_models.diffusion.options import DIFFUSION, EDMOptions
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
-
-
-@dataclasses.dataclass(frozen=True)
-class VideoDiffusionEval(DiffusionEval):
-    """What is measured of a video diffusion model.
-
-    Attributes:
-      every, best, better, held_out, open_loop, imagine, sampler: as of `DiffusionEval`.
-    """
-
-    sampler: Any = dataclasses.field(default=EDMSamplerOptions(), metadata={"schema": SAMPLER})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,5 +22,5 @@ class VideoDiffusionConfig(ExperimentConfig):
     data: ClipDataOptions = ClipDataOptions(clip_length=5)
     model: VideoDiffusionOptions = VideoDiffusionOptions()
     diffusion: Any = dataclasses.field(default=EDMOptions(), metadata={"schema": DIFFUSION})
-    eval: VideoDiffusionEval = VideoDiffusionEval()
+    eval: DiffusionEval = DiffusionEval()
     experiment: str = "experiments.families.video_diffusion.experiment"
