@@ -261,25 +261,6 @@ def test_bad_command_lines_end_with_one_sentence_that_names_the_flag(capsys, wor
     assert not os.path.exists("gs:")
 
 
-@pytest.mark.parametrize(
-    ("code", "names"),
-    [
-        ("def get_config(variant=''):\n    return width", ["NameError, line 2", "'width'"]),
-        ("import no_such_package", ["line 1", "no_such_package"]),
-        ("def get_config(:", ["SyntaxError", "line 1"]),
-        ("def get_config(variant=''):\n    return {}['a']", ["KeyError, line 2"]),
-        ("def get_config(variant=''):\n    return 3", ["ConfigDict", "int"]),
-        ("x = 1", ["get_config"]),
-    ],
-)
-def test_a_config_file_that_fails_is_named_with_the_line(tmp_path, capsys, code, names):
-    (tmp_path / "mine.py").write_text(code)
-    status, _, err = run(capsys, "config", tmp_path / "mine.py")
-    assert status == 1
-    assert len(err.strip().splitlines()) == 1
-    assert all(name in err for name in [str(tmp_path / "mine.py"), *names]), err
-
-
 def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(tmp_path, square_data, capsys):
     words = ["train", "--config=configs/demo.py:debug", f"--workdir={tmp_path}", f"--config.data.dataset={square_data}"]
     script = "import sys, time; from experiments.runs.lock import exclusive; import pathlib\n"
