@@ -135,9 +135,12 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def config_class(experiment: str) -> type | None:
+def config_class(experiment: str | None) -> type | None:
     """The dataclass of a family's configs: in the module `options` beside that of its experiment; None without one."""
-    name = f"{experiment.rpartition('.')[0]}.options"
+    package = (experiment or "").rpartition(".")[0]
+    if not package:
+        return None
+    name = f"{package}.options"
     try:
         module = sys.modules.get(name) or importlib.import_module(name)
     except ImportError:

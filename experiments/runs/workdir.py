@@ -44,7 +44,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
     path = workdir / "config.json"
     resolved = json.loads(json.dumps(config.to_dict(), default=plain))
     if path.exists() or any((workdir / "checkpoints").glob("[0-9]*")):
-        old = _completed(read_json(path, f"restore it, or choose another --workdir than {workdir}"), config.experiment)
+        old = _completed(read_json(path, f"restore it, or choose another --workdir than {workdir}"), config.get("experiment"))
         changed = differences(old, resolved)
         fatal = [c for c in changed if not any(c[0] == name or c[0].startswith(f"{name}.") for name in MAY_CHANGE)]
         if fatal:
@@ -55,7 +55,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
         write_json(path, resolved)
 
 
-def _completed(old: dict[str, Any], experiment: str) -> dict[str, Any]:
+def _completed(old: dict[str, Any], experiment: str | None) -> dict[str, Any]:
     """A stored config with the defaults of the fields that it lacks, if it is of this family and can be read."""
     cls = config_class(experiment)
     if cls is None or old.get("experiment") != experiment:
