@@ -44,7 +44,9 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, write: bo
     path = workdir / "config.json"
     resolved = json.loads(json.dumps(config.to_dict(), default=plain))
     if path.exists() or any((workdir / "checkpoints").glob("[0-9]*")):
-        old = _completed(read_json(path, f"restore it, or choose another --workdir than {workdir}"), config.get("experiment"))
+        old = _completed(
+            read_json(path, f"restore it, or choose another --workdir than {workdir}"), config.get("experiment")
+        )
         changed = differences(old, resolved)
         fatal = [c for c in changed if not any(c[0] == name or c[0].startswith(f"{name}.") for name in MAY_CHANGE)]
         if fatal:

@@ -40,6 +40,7 @@ KNOWN = {
     "scene-": ("ogbench", "ogbench"),
     "puzzle-": ("ogbench", "ogbench"),
     "powderworld-": ("ogbench", "ogbench"),
+    "CarRacing-held-": ("world_models.environments.car_racing", "box2d"),
     "CarRacing-": ("Box2D", "box2d"),
     "LunarLander": ("Box2D", "box2d"),
     "BipedalWalker": ("Box2D", "box2d"),
