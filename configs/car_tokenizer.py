@@ -85,7 +85,7 @@ def get_config(variant: str = "") -> ConfigDict:
         model=TOKENIZER,
         train=TrainOptions(
             batch_size=4,
-            num_steps=7_000,
+            num_steps=4_000,
             ema_decay=0.995,
             optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.05, b2=0.95),
         ),
