@@ -86,6 +86,9 @@ def add_processes(parser: Any, others: Any = None) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of a command that opens a trained run."""
     add_workdir(parser)
+    parser.add_argument(
+        "--weights", metavar="NAME", help="Weights that come with the repository, to copy to a new --workdir first."
+    )
     parser.add_argument("--step", type=int, metavar="N", help="Checkpoint to use; the newest by default.")
     parser.add_argument(
         "--trust",
@@ -109,9 +112,11 @@ def load_config(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
 def open_run(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
     """The run of --workdir at --step, with overrides of its config, ready to compute."""
     from experiments.runs import config as configs
-    from experiments.runs import multihost, runtime, trust, workdir
+    from experiments.runs import multihost, runtime, shipped, trust, workdir
     from experiments.runs.files import check_writable, read_json
 
+    if args.weights:
+        shipped.unpack(args.weights, args.workdir)
     config = workdir.load_config(args.workdir)
     read_json(args.workdir / "provenance.json", "restore it from a copy", ["revision"])  # now, not after computing
     configs.override(config, overrides)

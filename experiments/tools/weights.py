@@ -1,6 +1,7 @@
-"""Weights of other projects from and to their files: `python -m experiments.tools.weights`.
+"""Weights from and to files: `python -m experiments.tools.weights`.
 
-Masked autoencoders in Hugging Face's layout, in both directions, and the denoisers of DIAMOND's checkpoints, to here.
+Masked autoencoders in Hugging Face's layout, in both directions; the denoisers of DIAMOND's checkpoints, to here; and
+runs of this project to folders that are small enough to ship (`weights/`).
 """
 
 import argparse
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from experiments.runs import shipped
 from experiments.runs.loading import load
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core.errors import UserError
@@ -65,7 +67,7 @@ def export_weights(workdir: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Runs one of the two; the last line on standard output is the path of the result."""
+    """Runs one of the three; the last line on standard output is the path of the result."""
     parser = argparse.ArgumentParser(prog="experiments.tools.weights", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     one = commands.add_parser("import", help="Weights to a checkpoint, for --config.init_from.checkpoints.")
@@ -76,10 +78,17 @@ def main(argv: list[str]) -> int:
     one = commands.add_parser("export", help="A trained run to a folder for `from_pretrained`.")
     one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")
     one.add_argument("target", type=pathlib.Path, help="New folder.")
+    one = commands.add_parser("pack", help="A trained run to a folder for --weights, at most 10 MiB of weights.")
+    one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")
+    one.add_argument("data", type=pathlib.Path, help="A small data set of the same kind, to imagine from.")
+    one.add_argument("target", type=pathlib.Path, help="New folder, such as weights/my_model.")
     args = parser.parse_args(argv[1:])
-    convert = import_weights if args.command == "import" else export_weights
     try:
-        left_out = convert(args.source, args.target)
+        if args.command == "pack":
+            left_out = shipped.pack(load(args.source), args.data, args.target)
+        else:
+            convert = import_weights if args.command == "import" else export_weights
+            left_out = convert(args.source, args.target)
     except UserError as error:
         print(f"weights {args.command}: {error}", file=sys.stderr)
         return 1

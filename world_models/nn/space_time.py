@@ -62,13 +62,16 @@ class Group(nnx.Module):
         self.space = Transformer(within, condition, dtype=dtype, rngs=rngs) if depth else None
         self.time = Block(options, condition, causal=True, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array, window: int, condition: Array | None = None) -> tuple[Array, Entries]:
+    def __call__(
+        self, x: Array, window: int, condition: Array | None = None, past: Entries | None = None
+    ) -> tuple[Array, Entries]:
         """All frames of clips at once; a frame attends to the `window` newest frames, itself included.
 
         Args:
           x: [batch, time, tokens, width].
           window: number of frames.
           condition: [batch, time, tokens or 1, condition], or None.
+          past: [batch, tokens, time, kv_heads, size], what a frame attends to instead of the frames of `x` before it.
 
         Returns:
           (outputs like `x`, keys and values of all frames, [batch, tokens, time, kv_heads, size]).
@@ -82,7 +85,13 @@ class Group(nnx.Module):
         q, k, v = self.time.attention.project(y.swapaxes(1, 2).reshape(batch * tokens, time, width))
         positions = np.arange(time)
         q, k = rotate(q, positions), rotate(k, positions)
-        mixed = self.time.attention.mix(q, k, v, window if window < time else None)
+        if past is None:
+            mixed = self.time.attention.mix(q, k, v, window if window < time else None)
+        else:
+            age = positions[:, None] - positions
+            mask = np.concatenate([(age > 0) & (age < window), age == 0], axis=1)
+            both = (jnp.concatenate([a.reshape(b.shape), b], axis=1) for a, b in zip(past, (k, v)))
+            mixed = self.time.attention.mix(q, *both, mask=mask)
         mixed = mixed.reshape(batch, tokens, time, *mixed.shape[2:]).swapaxes(1, 2)
         entries = Entries(*(z.reshape(batch, tokens, *z.shape[1:]) for z in (k, v)))
         return self.time.finish(x, self.time.attention.out(mixed), change), entries
@@ -160,39 +169,49 @@ class SpaceTimeTransformer(nnx.Module):
 
         self.groups = stacked(rngs)
 
-    def __call__(self, x: Array, condition: Array | None = None) -> Array:
+    def __call__(self, x: Array, condition: Array | None = None, past: Entries | None = None) -> Array:
         """All frames of clips at once; no frame depends on a later one or on its condition.
 
         Args:
           x: [batch, time, tokens, width].
           condition: of each frame, [batch, time, condition], or of each token, [batch, time, tokens, condition]; None
             for a model without.
+          past: of other clips of this size, from `remember`: each frame attends to their frames before it instead of
+            to those of `x`. With all frames of `x` this is what `attend` does with one.
 
         Returns:
           Like `x`.
         """
-        return self._run(x, condition, keep=False)[0]
+        return self._run(x, condition, keep=False, past=past)[0]
+
+    def remember(self, x: Array, condition: Array | None = None) -> tuple[Entries, Array]:
+        """As `__call__`: (keys and values of all frames, [groups, batch, tokens, time, kv_heads, size]; outputs)."""
+        x, entries = self._run(x, condition, keep=True)
+        return entries, x
 
     def observe(self, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
         """As `__call__`, and the cache after all frames, as after as many calls of `step`."""
-        x, kept = self._run(x, condition, keep=True)
+        kept, x = self.remember(x, condition)
         cache, time = self.cache(x.shape[0], x.shape[2]), x.shape[1]
         frames = np.arange(max(0, time - cache.keys.shape[3]), time)
         put = lambda old, new: old.at[:, :, :, frames % old.shape[3]].set(new[:, :, :, frames])
         return Cache(put(cache.keys, kept.keys), put(cache.values, kept.values), jnp.int32(time)), x
 
-    def _run(self, x: Array, condition: Array | None, keep: bool) -> tuple[Array, Entries | None]:
+    def _run(
+        self, x: Array, condition: Array | None, keep: bool, past: Entries | None = None
+    ) -> tuple[Array, Entries | None]:
         graphdef, layers = nnx.split(self.groups)
         condition = _per_token(condition, x)
 
-        def body(x: Array, layer) -> tuple[Array, Entries | None]:
-            x, entries = nnx.merge(graphdef, layer)(x, self.window, condition)
+        def body(x: Array, group) -> tuple[Array, Entries | None]:
+            layer, past = group
+            x, entries = nnx.merge(graphdef, layer)(x, self.window, condition, past)
             return split_batch(x), entries if keep else None
 
         if self.options.compute.remat != "none":
             body = jax.checkpoint(body, policy=REMAT[self.options.compute.remat], prevent_cse=False)
         unroll = -(-self.options.unroll // self.time_every)
-        return jax.lax.scan(body, split_batch(x), nnx.as_pure(layers), unroll=unroll)
+        return jax.lax.scan(body, split_batch(x), (nnx.as_pure(layers), past), unroll=unroll)
 
     def cache(self, batch: int, tokens: int) -> Cache:
         """The cache before the first frame."""

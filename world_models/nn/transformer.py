@@ -60,11 +60,16 @@ class Attention(nnx.Module):
             q, k, v = jnp.split(qkv, (self.heads, self.heads + self.kv_heads), axis=-2)
         return (self.q_norm(q), self.k_norm(k), v) if self.qk_norm else (q, k, v)
 
-    def mix(self, q: Array, k: Array, v: Array, window: int | None = None) -> Array:
+    def mix(
+        self, q: Array, k: Array, v: Array, window: int | None = None, mask: Array | np.ndarray | None = None
+    ) -> Array:
         """Attention of queries [batch, tokens, heads, size] to keys and values [batch, tokens, kv_heads, size].
 
-        If `window` is given, a token attends to the `window` newest alone, itself included.
+        If `window` is given, a token attends to the `window` newest alone, itself included. A `mask`, bool [queries,
+        keys], says instead which keys a query attends to.
         """
+        if mask is not None:
+            return jax.nn.dot_product_attention(q, k, v, mask=jnp.asarray(mask)[None, None])
         if self.implementation == "xla" and window is None:
             return self.ops.attention(q, k, v, self.causal)
         local = None if window is None else (window - 1, 0)

@@ -12,17 +12,20 @@ import sys
 import textwrap
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import experiments
 import launch
 from experiments.commands import report
 from experiments.commands.common import split_overrides
 from experiments.reports import report as write_report
-from experiments.runs import loading, runtime
+from experiments.runs import loading, runtime, shipped
 from experiments.runs.config import load_file, override
 from experiments.tables import definition
+from experiments.tools import weights
 from experiments.training import setup
 from world_models.core.errors import ConfigError, UserError
 from world_models.core.imagination import imagine
@@ -101,6 +104,34 @@ def test_an_imagine_that_fails_leaves_the_old_files(workdir, capsys, monkeypatch
     assert len(err.strip().splitlines()) == 1
     assert {path.name: path.stat().st_mtime_ns for path in (workdir / "imagine").iterdir()} == before
     assert not [path.name for path in workdir.iterdir() if path.name.startswith(".")]
+
+
+def test_packed_weights_imagine_without_the_run_that_they_came_from(
+    workdir, square_data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
+    target = tmp_path / "weights" / "square"
+    pack = ["", "pack", str(workdir), str(square_data), str(target)]
+    assert weights.main(pack) == 0
+    assert weights.main(pack) == 1  # it is there
+    new = tmp_path / "new"
+    own = experiments.load(workdir)
+    status, last, _ = run(capsys, "eval", "--weights=square", f"--workdir={new}")
+    assert (status, last) == (0, str(new / "eval" / "2.json"))
+    assert run(capsys, "eval", "--weights=square", f"--workdir={new}")[0] == 0  # goes on with what is there
+    packed = experiments.load(new)
+    for mine, theirs in zip(jax.tree.leaves(nnx.state(own.model)), jax.tree.leaves(nnx.state(packed.model))):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_allclose(mine, theirs, rtol=2**-8)
+    assert sum(path.stat().st_size for path in (target / "checkpoints").rglob("*") if path.is_file()) < 10 * 2**20
+    for word, folder, said in (("circle", new, "square"), ("square", tmp_path, "holds something other")):
+        status, _, err = run(capsys, "imagine", f"--weights={word}", f"--workdir={folder}")
+        assert (status, len(err.splitlines())) == (1, 1)
+        assert said in err
+    monkeypatch.setattr(shipped, "LIMIT", 1000)
+    assert weights.main([*pack[:-1], str(tmp_path / "other")]) == 1
+    assert "at most 1,000" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_opened_run_can_be_stepped_in(workdir):

@@ -72,6 +72,30 @@ def test_every_process_trains_and_imagines(process, level, spec, tokenizer):
     assert (frames.shape, frames.dtype) == ((2, 4, 8, 8, 3), np.uint8)
 
 
+@pytest.mark.parametrize(("forcing", "levels"), [("diffusion", TIME), ("teacher", TIME), ("sequence", 1)])
+def test_the_past_in_training_is_that_of_a_rollout_under_teacher_forcing_alone(forcing, levels):
+    model, clip = _model(Flow(num_steps=1), forcing=forcing, context_level=1.0), _clip()
+    found = {}
+
+    class Noise(Flow):
+        def errors(self, network, clean, keys):
+            noise = jax.random.normal(jax.random.key(7), clean.shape)
+            found.update(levels=keys.size, clean=network(noise, jnp.zeros(keys.shape)) * self.data_std)
+            return jnp.zeros(keys.shape)
+
+    model.process, kept = Noise(num_steps=1), model.process
+    model.loss(clip, jax.random.split(jax.random.key(0), BATCH))
+    model.process = kept
+    latents = model.codec.encode(clip.frames)
+    level = np.ones((BATCH, TIME), np.float32)
+    level[:, -1] = 0
+    noise = jax.random.normal(jax.random.key(7), latents.shape)
+    shown = latents.at[:, -1].set(noise[:, -1])
+    expected = model.denoise(shown, level, clip.actions[:, :-1])[:, -1]
+    assert found["levels"] == BATCH * levels
+    assert np.allclose(expected, found["clean"][:, -1], atol=1e-4) == (forcing == "teacher")
+
+
 @pytest.mark.parametrize("changed", ["frame", "level", "action", "size"])
 def test_nothing_earlier_depends_on_a_later_frame_noise_level_action_or_step_size(changed):
     model, clip = _model(Shortcut(max_steps=8)), _clip()

@@ -142,3 +142,18 @@ def test_a_block_over_time_equals_numpy_in_float64():
     expected = within + np.einsum("btnhd,hdw->btnw", mixed, block["attention"]["out"]["kernel"])
     hidden = np.asarray(jax.nn.gelu(normal(expected) @ block["mlp"]["up"]["kernel"], approximate=False))
     np.testing.assert_allclose(found, expected + hidden @ block["mlp"]["down"]["kernel"], atol=1e-4)
+
+
+def test_frames_given_another_past_equal_frames_attended_one_by_one():
+    """What teacher forcing trains, all frames of a clip at once, is what a rollout does with each."""
+    model, x, condition = _make("frame", MODERN)
+    other = x[::-1] * 0.5
+    entries, outputs = jax.jit(lambda model, x, c: model.remember(x, c))(model, x, condition)
+    np.testing.assert_allclose(outputs, jax.jit(lambda model, x, c: model(x, c))(model, x, condition), atol=1e-6)
+    together = jax.jit(lambda model, x, c, past: model(x, c, past))(model, other, condition, entries)
+    attend = jax.jit(lambda model, cache, x, c: model.attend(cache, x, c)[1])
+    step = jax.jit(lambda model, cache, x, c: model.step(cache, x, c)[0])
+    cache = model.cache(BATCH, TOKENS)
+    for t in range(TIME):
+        np.testing.assert_allclose(attend(model, cache, other[:, t], condition[:, t]), together[:, t], atol=1e-5)
+        cache = step(model, cache, x[:, t], condition[:, t])

@@ -1,7 +1,8 @@
 """Video diffusion by a causal space-time transformer with a noise level per frame, streamed with a key/value cache.
 
 Diffusion forcing (Chen et al. 2024, arXiv 2407.01392): in training every frame of a clip has a noise level of its own,
-so that the model learns to denoise a frame given a past of any noise level. A rollout denoises one new frame at a time
+so that the model learns to denoise a frame given a past of any noise level. Teacher forcing: given the past as a
+rollout shows it, which takes a second pass over the clip. A rollout denoises one new frame at a time
 beside a cached past of little noise. Backbone and shortcut process are those of Dreamer 4 (Hafner et al. 2025, arXiv
 2509.24527, section 3), with one difference: noise level, step size and action modulate the blocks (adaLN) instead of
 being tokens.
@@ -95,7 +96,7 @@ class VideoTransformer(nnx.Module):
         return PatchCodec(self.frame_shape, self.options.patch, self.options.pixels)
 
     def loss(self, clip: Clip, keys: Array) -> tuple[Array, dict[str, Array]]:
-        """The denoising loss of all frames of clips, each at a noise level of its own.
+        """The denoising loss of all frames of clips; `options.forcing` says at what noise, and given what.
 
         Args:
           clip: windows within an episode.
@@ -107,15 +108,23 @@ class VideoTransformer(nnx.Module):
         latents = self.codec.encode(clip.frames)
         actions = self._embed_actions(jnp.asarray(clip.actions)[:, :-1])
         frame_keys = jax.vmap(lambda key: jax.random.split(key, latents.shape[1]))(keys)
+        forcing, past, x = self.options.forcing, None, None
+        if forcing == "teacher" or self.heads is not None:
+            noise = vmap_keys(lambda key: jax.random.normal(jax.random.fold_in(key, 1), latents.shape[2:]), frame_keys)
+            entries, x = self.transformer.remember(*self._as_context(latents, noise, actions))
+            past = entries if forcing == "teacher" else None
 
         def network(scaled: Array, level: Array, size: Array | None = None, rows: slice = slice(None)) -> Array:
-            condition = self._condition(level, size, actions[rows])
-            return self._output(self.transformer(self._tokens(scaled), condition), condition)
+            wide = lambda z: jnp.broadcast_to(z.T, scaled.shape[1::-1]).T  # [batch] or [batch, time], to the latter
+            condition = self._condition(wide(level), None if size is None else wide(size), actions[rows])
+            seen = jax.tree.map(lambda entry: entry[:, rows], past)
+            return self._output(self.transformer(self._tokens(scaled), condition, seen), condition)
 
-        loss = jnp.mean(self.process.errors(network, latents, frame_keys))
+        loss = jnp.mean(self.process.errors(network, latents, keys if forcing == "sequence" else frame_keys))
         if self.heads is None:
             return loss, {"loss": loss}
-        extra, parts = self._loss_of_heads(clip, latents, actions, frame_keys)
+        # Heads are trained where a rollout reads them: at frames of little noise.
+        extra, parts = self.heads.loss(self._features(x)[:, 1:], *step_targets(clip))
         return loss + extra, {"loss": loss + extra, "denoising": loss} | parts
 
     def denoise(self, noisy: Array, level: Array, actions: Array, size: Array | None = None) -> Array:
@@ -134,13 +143,6 @@ class VideoTransformer(nnx.Module):
         condition = self._condition(shown, size, self._embed_actions(actions))
         output = self._output(self.transformer(self._tokens(scaled), condition), condition)
         return self.process.denoised(noisy, output, level)
-
-    def _loss_of_heads(self, clip: Clip, latents: Array, actions: Array, keys: Array) -> tuple[Array, dict[str, Array]]:
-        """(weighted sum, its parts) over all steps: read where a rollout reads them, at frames of little noise."""
-        noise = vmap_keys(lambda key: jax.random.normal(jax.random.fold_in(key, 1), latents.shape[2:]), keys)
-        tokens, condition = self._as_context(latents, noise, actions)
-        features = self._features(self.transformer(tokens, condition))
-        return self.heads.loss(features[:, 1:], *step_targets(clip))
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> State:
         """Conditions on uint8 frames [batch, time, h, w, c].

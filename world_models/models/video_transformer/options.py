@@ -16,6 +16,8 @@ class VideoTransformerOptions:
       window: frames that a block attends to over time, the current one included; at most the clip length in training.
       registers: learned tokens that join each frame's (Darcet et al. 2023).
       condition: width of the embedding of noise level, step size and action, which modulates every block.
+      forcing: what a frame is denoised with in training: "diffusion", earlier frames of any noise, each of its own;
+        "teacher", earlier frames as a rollout shows them; "sequence", earlier frames of the same noise.
       context_level: noise level at which past frames are shown in rollouts, in the process's unit: a signal level τ for
         flow matching and shortcuts. A little noise, which the model knows of, hides the errors of its own frames.
       patch: without a tokenizer a frame's tokens are its patches, with sides of so many pixels.
@@ -31,6 +33,7 @@ class VideoTransformerOptions:
     window: int = 16
     registers: int = 4
     condition: int = 256
+    forcing: str = "diffusion"
     context_level: float = 0.9
     patch: int = 8
     pixels: PixelOptions = PixelOptions()
