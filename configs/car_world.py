@@ -1,7 +1,8 @@
 """CarRacing-v3 at 64x64 in the latents of a tokenizer: a streaming video world model for two CPU cores, or a GPU.
 
-Model: a causal space-time transformer with a noise level per frame (Chen et al. 2024, "Diffusion Forcing") and shortcut
-steps (Hafner et al. 2025, "Dreamer 4", section 3), 2 M parameters, on the 16 tokens of configs/car_tokenizer.py.
+Model: a causal space-time transformer (Hafner et al. 2025, "Dreamer 4", section 3), 2 M parameters, on the 16 tokens of
+configs/car_tokenizer.py. Flow matching with teacher forcing: in a small budget it learns far more about actions than
+diffusion forcing, and equal weights for all noise levels more than the ramp that Dreamer 4 uses.
 Data: the recording of configs/car_tokenizer.py.
 Judged by: futures of 32 frames from 8, over changed pixels, beside the last frame and the mean frame.
 Command: python launch.py train --config=configs/car_world.py --workdir=runs/world
@@ -22,7 +23,7 @@ from experiments.training.options import (
     TrainOptions,
 )
 from world_models.data.options import ClipDataOptions
-from world_models.diffusion.options import ShortcutOptions, ShortcutSamplerOptions
+from world_models.diffusion.options import FlowOptions, FlowSamplerOptions
 from world_models.models.video_transformer.options import VideoTransformerOptions
 from world_models.nn.options import ComputeOptions, TransformerOptions
 
@@ -40,25 +41,26 @@ def get_config(variant: str = "") -> ConfigDict:
             ),
             time_every=2,
             condition=128,
+            forcing="teacher",
             tokenizer=None if debug else TOKENIZER,
         ),
-        diffusion=ShortcutOptions(data_std=0.5, max_steps=16),
+        diffusion=FlowOptions(data_std=0.5, weight="uniform"),
         train=TrainOptions(
             batch_size=8,
-            num_steps=10_000,
+            num_steps=6_000,
             ema_decay=0.998,
             optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.01, b2=0.99),
         ),
         eval=VideoTransformerEval(
-            every=1_000,
+            every=2_000,
             held_out=HeldOutOptions(64),
             open_loop=OpenLoopOptions(num_context=8, horizon=32),
             imagine=FuturesOptions(num_context=8, horizon=32),
-            sampler=ShortcutSamplerOptions(),
+            sampler=FlowSamplerOptions(),
         ),
         runtime=RuntimeOptions(
             log_every=50,
-            checkpoint_every=1_000,
+            checkpoint_every=500,
             data=RuntimeDataOptions(cache_gb=4.0),
             compute=ComputeOptions(unroll=-1),
         ),
