@@ -142,12 +142,14 @@ class EvalOptions:
 
     Attributes:
       every: training steps between evaluations; 0 for none during training.
+      first: whether to evaluate before the first step as well, to see what training made of `config.init_from`.
       best: metric by which a checkpoint is kept as the best; empty for none.
       better: "lower" or "higher".
       held_out: the training loss on held-out examples.
     """
 
     every: int = 0
+    first: bool = False
     best: str = "eval/held_out/loss"
     better: str = "lower"
     held_out: HeldOutOptions = HeldOutOptions()

@@ -41,7 +41,7 @@ class DiffusionEval(EvalOptions):
     """What is measured of a model that samples frames by diffusion.
 
     Attributes:
-      every, best, better, held_out: as of `EvalOptions`.
+      every, first, best, better, held_out: as of `EvalOptions`.
       open_loop: imagined futures during training.
       imagine: what the command `imagine` makes.
       sampler: of the diffusion process.

@@ -83,6 +83,17 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
         with meter.paused(), watchdog.paused(), run.goodput.spent_on(what):
             yield
 
+    def judge() -> None:
+        """Evaluates, and saves what is the best so far."""
+        with away("eval"):
+            found = evaluate(run.evaluators, run.merge(run.state.ema, run.state.constants))
+        _write(run, step, found | {f"goodput/{what}": share for what, share in run.goodput.shares().items()})
+        if _is_best(run, step, found):
+            with away("checkpoint"):
+                _save(run)
+
+    if run.config.eval.first and not step:
+        judge()
     while step < options.num_steps:
         # One process acts at once. Several agree: each learns from the step's metrics whether any was asked to stop.
         if agreed or (stop.received and jax.process_count() == 1):
@@ -109,12 +120,7 @@ def _loop(run: Run, progress: Progress, watchdog: Watchdog, stop: StopSignal) ->
             _write(run, step, {f"train/{name}": value for name, value in values.items()} | meter.rates(step))
             _note_damage(run, step)
         if every and (step % every == 0 or step == options.num_steps):
-            with away("eval"):
-                found = evaluate(run.evaluators, run.merge(run.state.ema, run.state.constants))
-            _write(run, step, found | {f"goodput/{what}": share for what, share in run.goodput.shares().items()})
-            if _is_best(run, step, found):
-                with away("checkpoint"):
-                    _save(run)
+            judge()
         if step % runtime.checkpoint_every == 0:
             with away("checkpoint"):
                 _save(run)

@@ -54,7 +54,7 @@ class LatentDynamicsEval(EvalOptions):
     """What is measured of latent dynamics.
 
     Attributes:
-      every, best, better, held_out: as of `EvalOptions`.
+      every, first, best, better, held_out: as of `EvalOptions`.
       open_loop: imagined futures during training, where there is a decoder.
       imagine: what the command `imagine` makes.
       plan: what the command `plan` plays.

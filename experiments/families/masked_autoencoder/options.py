@@ -32,7 +32,7 @@ class MaskedAutoencoderEval(EvalOptions):
     """What is measured of a masked autoencoder.
 
     Attributes:
-      every, best, better, held_out: as of `EvalOptions`.
+      every, first, best, better, held_out: as of `EvalOptions`.
       num_pictures: held-out clips in the picture of reconstructions.
       imagine: what the command `imagine` makes.
       probes, linear_probe, fine_tune: what the encoder knows.

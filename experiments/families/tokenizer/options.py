@@ -13,7 +13,7 @@ class TokenizerEval(EvalOptions):
     """What is measured of a tokenizer.
 
     Attributes:
-      every, best, better, held_out: as of `EvalOptions`.
+      every, first, best, better, held_out: as of `EvalOptions`.
       num_pictures: held-out clips in the picture of reconstructions.
       imagine: what the command `imagine` makes.
     """

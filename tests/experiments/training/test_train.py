@@ -230,6 +230,19 @@ def test_the_best_checkpoint_is_kept_and_its_record_survives_a_restart(tiny_conf
     saved.close()
 
 
+def test_a_run_is_evaluated_before_its_first_step_once_where_the_config_says_so(tiny_config, tmp_path, monkeypatch):
+    values = iter([1.0, 3.0, 2.0, 4.0])
+    monkeypatch.setattr(training, "evaluate", lambda *_: {"eval/held_out/loss": next(values)})
+    config = configured(tiny_config, num_steps=2, every=1, first=True, keep=1)
+    train(config, tmp_path)
+    assert saved_steps(tmp_path) == [0, 2]
+    train(configured(config, num_steps=3), tmp_path)
+    assert saved_steps(tmp_path) == [0, 3]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    found = [(line["step"], line["eval/held_out/loss"]) for line in lines if "eval/held_out/loss" in line]
+    assert found == [(0, 1.0), (1, 3.0), (2, 2.0), (3, 4.0)]
+
+
 def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
     train(tiny_config, tmp_path / "first")
     config = tiny_config.copy_and_resolve_references()
