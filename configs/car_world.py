@@ -1,8 +1,7 @@
 """CarRacing-v3 at 64x64 in the latents of a tokenizer: a streaming video world model for two CPU cores, or a GPU.
 
 Model: a causal space-time transformer (Hafner et al. 2025, "Dreamer 4", section 3), 2 M parameters, on the 16 tokens of
-configs/car_tokenizer.py. Flow matching with teacher forcing: in a small budget it learns far more about actions than
-diffusion forcing, and equal weights for all noise levels more than the ramp that Dreamer 4 uses.
+configs/car_tokenizer.py; flow matching with a noise level per frame (Chen et al. 2024, "Diffusion Forcing").
 Data: the recording of configs/car_tokenizer.py.
 Judged by: futures of 32 frames from 8, over changed pixels, beside the last frame and the mean frame.
 Command: python launch.py train --config=configs/car_world.py --workdir=runs/world
@@ -41,13 +40,12 @@ def get_config(variant: str = "") -> ConfigDict:
             ),
             time_every=2,
             condition=128,
-            forcing="teacher",
             tokenizer=None if debug else TOKENIZER,
         ),
         diffusion=FlowOptions(data_std=0.5, weight="uniform"),
         train=TrainOptions(
             batch_size=8,
-            num_steps=6_000,
+            num_steps=8_000,
             ema_decay=0.998,
             optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.01, b2=0.99),
         ),

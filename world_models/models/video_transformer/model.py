@@ -77,6 +77,8 @@ class VideoTransformer(nnx.Module):
         )
         self.condition_in = linear(condition, condition, "condition", None)
         self.condition_out = linear(condition, condition, "condition", None)
+        entries = {"modulation": 0, "add": width, "film": 2 * width, "token": width}[options.actions]
+        self.action_in = linear(condition, entries, "condition", "width") if entries else None
         self.embed = linear(channels, width, None, "width")
         learned = lambda count: nnx.Param(_small(rngs.params(), (count, width)), **axes(None, "width"))
         self.positions, self.registers = learned(tokens), learned(options.registers)
@@ -116,9 +118,10 @@ class VideoTransformer(nnx.Module):
 
         def network(scaled: Array, level: Array, size: Array | None = None, rows: slice = slice(None)) -> Array:
             wide = lambda z: jnp.broadcast_to(z.T, scaled.shape[1::-1]).T  # [batch] or [batch, time], to the latter
-            condition = self._condition(wide(level), None if size is None else wide(size), actions[rows])
+            size = None if size is None else wide(size)
+            tokens, condition = self._inputs(scaled, wide(level), size, actions[rows])
             seen = jax.tree.map(lambda entry: entry[:, rows], past)
-            return self._output(self.transformer(self._tokens(scaled), condition, seen), condition)
+            return self._output(self.transformer(tokens, condition, seen), condition)
 
         loss = jnp.mean(self.process.errors(network, latents, keys if forcing == "sequence" else frame_keys))
         if self.heads is None:
@@ -140,8 +143,8 @@ class VideoTransformer(nnx.Module):
           float32 like `noisy`.
         """
         scaled, shown = self.process.network_input(noisy, level)
-        condition = self._condition(shown, size, self._embed_actions(actions))
-        output = self._output(self.transformer(self._tokens(scaled), condition), condition)
+        tokens, condition = self._inputs(scaled, shown, size, self._embed_actions(actions))
+        output = self._output(self.transformer(tokens, condition), condition)
         return self.process.denoised(noisy, output, level)
 
     def observe(self, frames: Array, actions: Array, rng: Array) -> State:
@@ -174,8 +177,8 @@ class VideoTransformer(nnx.Module):
         def denoise(noisy: Array, level: Array, size: Array | None = None) -> Array:
             level = jnp.broadcast_to(level, shape[:1])
             scaled, shown = self.process.network_input(noisy, level)
-            condition = self._condition(shown, size, action)
-            _, x = self.transformer.attend(state.cache, self._tokens(scaled), condition)
+            tokens, condition = self._inputs(scaled, shown, size, action)
+            _, x = self.transformer.attend(state.cache, tokens, condition)
             return self.codec.clip(self.process.denoised(noisy, self._output(x, condition), level))
 
         latents = self.codec.clip(self.process.sample(denoise, sample_key, shape))
@@ -197,7 +200,7 @@ class VideoTransformer(nnx.Module):
         level = jnp.full(latents.shape[:-2], self.options.context_level)
         scaled, shown = self.process.network_input(self.process.add_noise_of(latents, level, noise), level)
         finest = None if self.size_embedding is None else self.process.num_sizes - 1
-        return self._tokens(scaled), self._condition(shown, finest, actions)
+        return self._inputs(scaled, shown, finest, actions)
 
     def _embed_actions(self, actions: Array) -> Array:
         """What led to each frame, [batch, time, condition]: no action, then `actions`, [batch, time − 1, ...]."""
@@ -205,23 +208,41 @@ class VideoTransformer(nnx.Module):
         first = jnp.broadcast_to(self.no_action[...], (embedded.shape[0], 1, embedded.shape[-1]))
         return jnp.concatenate([first.astype(embedded.dtype), embedded], axis=1)
 
-    def _condition(self, level: Array, size: Array | int | None, actions: Array) -> Array:
-        """[batch, (time, ) condition], of noise levels and step sizes [batch(, time)] and embedded actions."""
-        condition = self.noise_embedding(level) + actions
+    def _inputs(self, scaled: Array, level: Array, size: Array | int | None, actions: Array) -> tuple[Array, Array]:
+        """What the transformer reads of frames at noise levels and step sizes [batch(, time)], under actions.
+
+        Args:
+          scaled: the noisy frames, [batch, (time,) tokens, channels].
+          level, size: [batch(, time)].
+          actions: embedded, [batch, (time,) condition].
+
+        Returns:
+          (tokens, those that belong to no patch first, [batch, (time,) more + tokens, width]; condition).
+        """
+        condition = self.noise_embedding(level)
         if self.size_embedding is not None:
             condition += self.size_embedding(jnp.asarray(size))
-        return self.condition_out(nnx.silu(self.condition_in(split_batch(condition))))
-
-    def _tokens(self, scaled: Array) -> Array:
-        """[batch, (time,) tokens, channels] -> [batch, (time,) registers + tokens, width]."""
         x = self.embed(scaled) + self.positions[...].astype(self.embed.dtype)
         registers = self.registers[...].astype(x.dtype)
-        return jnp.concatenate([jnp.broadcast_to(registers, (*x.shape[:-2], *registers.shape)), x], axis=-2)
+        more = [jnp.broadcast_to(registers, (*x.shape[:-2], *registers.shape))]
+        if self.action_in is None:
+            condition += actions
+        else:
+            entry = self.action_in(actions)[..., None, :]
+            if self.options.actions == "token":
+                more.append(entry)
+            elif self.options.actions == "film":
+                scale, shift = jnp.split(entry, 2, axis=-1)
+                x = x * (1 + scale) + shift
+            else:
+                x += entry
+        tokens = jnp.concatenate([*more, x], axis=-2)
+        return tokens, self.condition_out(nnx.silu(self.condition_in(split_batch(condition))))
 
     def _output(self, x: Array, condition: Array) -> Array:
         """Outputs of the network, float32, at the tokens of frames."""
         scale, shift = jnp.split(self.modulation(condition)[..., None, :], 2, axis=-1)
-        x = self.norm(x[..., self.options.registers :, :]) * (1 + scale) + shift
+        x = self.norm(x[..., -len(self.positions[...]) :, :]) * (1 + scale) + shift
         return self.head(x).astype(jnp.float32)
 
     def _features(self, x: Array) -> Array:

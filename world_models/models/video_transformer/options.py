@@ -16,6 +16,8 @@ class VideoTransformerOptions:
       window: frames that a block attends to over time, the current one included; at most the clip length in training.
       registers: learned tokens that join each frame's (Darcet et al. 2023).
       condition: width of the embedding of noise level, step size and action, which modulates every block.
+      actions: how actions come in: "modulation", with the condition of every block (adaLN); "add", to all tokens of the
+        frame; "film", as scale and shift of them; "token", as one more token, which the others attend to.
       forcing: what a frame is denoised with in training: "diffusion", earlier frames of any noise, each of its own;
         "teacher", earlier frames as a rollout shows them; "sequence", earlier frames of the same noise.
       context_level: noise level at which past frames are shown in rollouts, in the process's unit: a signal level τ for
@@ -33,6 +35,7 @@ class VideoTransformerOptions:
     window: int = 16
     registers: int = 4
     condition: int = 256
+    actions: str = "modulation"
     forcing: str = "diffusion"
     context_level: float = 0.9
     patch: int = 8
