@@ -2,7 +2,7 @@
 
 Model: next-frame diffusion from 4 past frames and actions as in configs/atari_diamond.py, with a transformer over 4x4
 patches in place of the U-Net: 33 M parameters, scanned over depth, split over `tensor` (heads, MLP) and `fsdp`.
-Data: CarRacing-v3 driven by configs/demo.py:drive, 400 episodes of 300 steps.
+Data: CarRacing-v3 driven by configs/car_unet.py:drive, 400 episodes of 300 steps.
 Number to expect: not run; it is the config of docs/scaling.md and of the benchmarks `scaling` and `throughput`.
 Command: python launch.py train --config=configs/car_dit.py --workdir=runs/dit --config.mesh='(-1, 4, 2)'
 """
@@ -11,8 +11,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from configs.car_unet import DIFFUSION, RECORD, SAMPLER
 from configs.common import make_config
-from configs.demo import DIFFUSION, RECORD, SAMPLER
 from experiments.evaluation.options import HeldOutOptions, OpenLoopOptions
 from experiments.families.options import DiffusionEval
 from experiments.families.video_diffusion.options import VideoDiffusionConfig

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs.car_unet import RECORD
 from configs.common import make_config
-from configs.demo import RECORD
 from experiments.evaluation.options import HeldOutOptions
 from experiments.families.tokenizer.options import TokenizerConfig, TokenizerEval
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions

@@ -8,6 +8,8 @@ Command: python launch.py train --config=configs/car_world.py --workdir=runs/wor
   --config.data.dataset=runs/tokenizer/data --config.init_from.checkpoints=runs/tokenizer/checkpoints
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from configs.car_tokenizer import DATA, TOKENIZER
@@ -26,41 +28,48 @@ from world_models.diffusion.options import FlowOptions, FlowSamplerOptions
 from world_models.models.video_transformer.options import VideoTransformerOptions
 from world_models.nn.options import ComputeOptions, TransformerOptions
 
+WORLD = VideoTransformerConfig(
+    record=DATA,
+    data=ClipDataOptions(clip_length=16),
+    init_from=InitFromOptions(under="tokenizer"),
+    model=VideoTransformerOptions(
+        TransformerOptions(
+            width=128, depth=8, heads=4, mlp_ratio=8 / 3, kv_heads=2, norm="rms", qk_norm=True, mlp="swiglu"
+        ),
+        time_every=2,
+        condition=128,
+        tokenizer=TOKENIZER,
+    ),
+    diffusion=FlowOptions(data_std=0.5, weight="uniform"),
+    train=TrainOptions(
+        batch_size=8,
+        num_steps=8_000,
+        ema_decay=0.998,
+        optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.01, b2=0.99),
+    ),
+    eval=VideoTransformerEval(
+        every=2_000,
+        held_out=HeldOutOptions(64),
+        open_loop=OpenLoopOptions(num_context=8, horizon=32),
+        imagine=FuturesOptions(num_context=8, horizon=32),
+        sampler=FlowSamplerOptions(),
+    ),
+    runtime=RuntimeOptions(
+        log_every=50,
+        checkpoint_every=500,
+        data=RuntimeDataOptions(cache_gb=4.0),
+        compute=ComputeOptions(unroll=-1),
+    ),
+)
+
+
+def on_pixels(options: VideoTransformerConfig) -> VideoTransformerConfig:
+    """The same without a tokenizer, and begun anew: for the variant "debug", which shall not wait for weights."""
+    return dataclasses.replace(
+        options, init_from=InitFromOptions(), model=dataclasses.replace(options.model, tokenizer=None)
+    )
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config; the variant "debug" takes seconds."""
-    debug = variant == "debug"  # on pixels: it shall not wait for a tokenizer
-    options = VideoTransformerConfig(
-        record=DATA,
-        data=ClipDataOptions(clip_length=16),
-        init_from=InitFromOptions() if debug else InitFromOptions(under="tokenizer"),
-        model=VideoTransformerOptions(
-            TransformerOptions(
-                width=128, depth=8, heads=4, mlp_ratio=8 / 3, kv_heads=2, norm="rms", qk_norm=True, mlp="swiglu"
-            ),
-            time_every=2,
-            condition=128,
-            tokenizer=None if debug else TOKENIZER,
-        ),
-        diffusion=FlowOptions(data_std=0.5, weight="uniform"),
-        train=TrainOptions(
-            batch_size=8,
-            num_steps=8_000,
-            ema_decay=0.998,
-            optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.01, b2=0.99),
-        ),
-        eval=VideoTransformerEval(
-            every=2_000,
-            held_out=HeldOutOptions(64),
-            open_loop=OpenLoopOptions(num_context=8, horizon=32),
-            imagine=FuturesOptions(num_context=8, horizon=32),
-            sampler=FlowSamplerOptions(),
-        ),
-        runtime=RuntimeOptions(
-            log_every=50,
-            checkpoint_every=500,
-            data=RuntimeDataOptions(cache_gb=4.0),
-            compute=ComputeOptions(unroll=-1),
-        ),
-    )
-    return make_config(options, variant)
+    return make_config(on_pixels(WORLD) if variant == "debug" else WORLD, variant)

@@ -1,6 +1,6 @@
 """A template for a Gymnasium environment of your own: copy it, and change the lines marked with "yours".
 
-Model: that of configs/demo.py at 64x64; any other family can be set here instead.
+Model: that of configs/car_unet.py at 64x64; any other family can be set here instead.
 Data: 200 episodes of your environment under your policy.
 Command: pip install -e /path/to/your/package
     python launch.py record --config=configs/my_environment.py --workdir=runs/mine

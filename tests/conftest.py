@@ -156,7 +156,7 @@ def square_data(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture
 def tiny_config(square_data):
     """The demo's debug variant on the square world."""
-    from configs.demo import get_config
+    from configs.car_unet import get_config
 
     config = get_config("debug")
     config.data.dataset = str(square_data)

@@ -36,7 +36,7 @@ TOY = """
                  "holds": lambda rows: rows["three"]["psnr"] > rows["two"]["psnr"]},
             ],
             "headline": lambda rows: f"two reach {rows['two']['psnr']:.0f} dB",
-            "scales": {"smoke": {"about": "toy data", "config": "configs/demo.py:debug"},
+            "scales": {"smoke": {"about": "toy data", "config": "configs/car_unet.py:debug"},
                        "paper": {"about": "ImageNet, which is not here"}},
         }
 """

@@ -99,7 +99,7 @@ def get_table() -> dict:
             "smoke": {
                 "about": "stand-in data, CarRacing at 32x32, 6 episodes of 40 steps, two training steps: only shows "
                 "that the table runs",
-                "config": "configs/demo.py:debug",
+                "config": "configs/car_unet.py:debug",
                 "overrides": {
                     "record.max_episode_steps": 40,
                     "eval.imagine.num_contexts": 2,
@@ -107,9 +107,9 @@ def get_table() -> dict:
                 },
             },
             "cpu": {
-                "about": "stand-in data, CarRacing-v3 at 32x32 driven by configs/demo.py:drive, 1.3 M parameters, 300 "
-                "steps of 32; 16 contexts of 8 held-out episodes",
-                "config": "configs/demo.py",
+                "about": "stand-in data, CarRacing-v3 at 32x32 driven by configs/car_unet.py:drive, 1.3 M parameters, "
+                "300 steps of 32; 16 contexts of 8 held-out episodes",
+                "config": "configs/car_unet.py",
                 "overrides": {**paper_like, "eval.imagine.num_contexts": 16, "eval.imagine.horizon": 32},
             },
             "gpu": {

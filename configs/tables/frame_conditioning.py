@@ -115,7 +115,7 @@ def get_table() -> dict:
             "smoke": {
                 "about": "stand-in data, CarRacing at 32x32, 6 episodes of 40 steps, two training steps: only shows "
                 "that the table runs",
-                "config": "configs/demo.py:debug",
+                "config": "configs/car_unet.py:debug",
                 "overrides": {
                     "record.max_episode_steps": 40,
                     "eval.open_loop.num_context": 8,
@@ -124,9 +124,9 @@ def get_table() -> dict:
                 },
             },
             "cpu": {
-                "about": "stand-in data, CarRacing-v3 at 32x32 driven by configs/demo.py:drive, 1.3 M parameters, 300 "
-                "steps of 32, one frame at a time; 64 contexts of 8 held-out episodes",
-                "config": "configs/demo.py",
+                "about": "stand-in data, CarRacing-v3 at 32x32 driven by configs/car_unet.py:drive, 1.3 M parameters, "
+                "300 steps of 32, one frame at a time; 64 contexts of 8 held-out episodes",
+                "config": "configs/car_unet.py",
                 "overrides": cpu,
             },
             "gpu": {
@@ -137,7 +137,7 @@ def get_table() -> dict:
                     "record.environment": "CarRacing-v3",
                     "record.environment_kwargs": {"continuous": False},
                     "record.action_repeat": 3,
-                    "record.policy": "configs.demo:drive",
+                    "record.policy": "configs.car_unet:drive",
                     "record.num_episodes": 400,
                     "record.max_episode_steps": 300,
                     "record.skip_steps": 20,

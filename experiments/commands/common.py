@@ -70,7 +70,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         "--config",
         required=True,
         metavar="FILE",
-        help=f"Config file, perhaps with a variant: configs/demo.py or configs/demo.py:debug. {OVERRIDES}",
+        help=f"Config file, perhaps with a variant: configs/car_unet.py or configs/car_unet.py:debug. {OVERRIDES}",
     )
 
 

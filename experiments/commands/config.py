@@ -8,7 +8,7 @@ from experiments.commands import common
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument("file", metavar="FILE", help="Config file, perhaps with a variant: configs/demo.py:debug.")
+    parser.add_argument("file", metavar="FILE", help="Config file, perhaps with a variant: configs/car_unet.py:debug.")
     parser.epilog = common.OVERRIDES
 
 

@@ -13,7 +13,7 @@ BENCHMARKS = {
     "checkpoint": "[--mib=512] [--saves=4]                    how long saving holds a loop up; MB/s beside the disk's",
     "pipeline": "[--dataset=DIR] [--seconds=2]              frames/s by image size, clip length and threads",
     "capacity": "[--devices=1,8,64] [--docs]                which model size fits where: memory and modelled time",
-    "record": "[--config=configs/demo.py] [--episodes=6]  what recording costs on top of the simulator",
+    "record": "[--config=configs/car_unet.py] [--episodes=6]  what recording costs on top of the simulator",
     "planner": "[--peer=torch] [--width=192] [--parallel=1]  ms a plan beside PyTorch; plans/s in parallel",
     "mae": "[--size=mini] [--peer=torch] [--batch=128]      pretraining images/s beside PyTorch; what masking costs",
 }

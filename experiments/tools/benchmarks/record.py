@@ -1,6 +1,6 @@
 """What recording costs on top of the simulator: frames per second of both, on one core each.
 
-    python -m experiments.tools.benchmarks record --config=configs/demo.py [--episodes=6]
+    python -m experiments.tools.benchmarks record --config=configs/car_unet.py [--episodes=6]
 
 The bare simulator steps, and renders where the config records rendered frames; recording also resizes, encodes and
 writes. One worker each, in turns; both count the start of the simulator, which is made anew for each episode.
@@ -43,7 +43,7 @@ def record(source: GymnasiumSource, unit: int, folder: pathlib.Path) -> tuple[in
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
     parser = common.parser(__doc__)
-    parser.add_argument("--config", default="configs/demo.py", help="config file that says what to record")
+    parser.add_argument("--config", default="configs/car_unet.py", help="config file that says what to record")
     parser.add_argument("--episodes", type=common.integer, default=6, help="to record")
     options, overrides = parser.parse_known_args(argv)
     config = common.load_config(options.config, overrides)

@@ -44,13 +44,18 @@ def run(capsys, *words):
 def workdir(tmp_path_factory, square_data):
     """A run trained for two steps through the command line."""
     folder = tmp_path_factory.mktemp("run")
-    words = ["train", "--config=configs/demo.py:debug", f"--workdir={folder}", f"--config.data.dataset={square_data}"]
+    words = [
+        "train",
+        "--config=configs/car_unet.py:debug",
+        f"--workdir={folder}",
+        f"--config.data.dataset={square_data}",
+    ]
     assert launch.main(["launch.py", *words]) == 0
     return folder
 
 
 def test_record_then_train_in_one_folder(tmp_path, capsys):
-    words = ["--config=configs/demo.py:debug", f"--workdir={tmp_path}"]
+    words = ["--config=configs/car_unet.py:debug", f"--workdir={tmp_path}"]
     status, last, _ = run(capsys, "record", *words)
     assert (status, last) == (0, str(tmp_path / "data"))
     status, last, err = run(capsys, "train", *words)
@@ -227,35 +232,35 @@ def test_overrides_are_taken_out_of_a_command_line():
 
 
 def test_config_prints_every_value_with_its_origin(capsys):
-    status = launch.main(["launch.py", "config", "configs/demo.py", "--config.train.num_steps=7"])
+    status = launch.main(["launch.py", "config", "configs/car_unet.py", "--config.train.num_steps=7"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert status == 0
     assert lines["train.num_steps"].split()[1:] == ["7", "command", "line"]
-    assert lines["train.optimizer.learning_rate"].split()[1:] == ["0.0005", "configs/demo.py"]
+    assert lines["train.optimizer.learning_rate"].split()[1:] == ["0.0005", "configs/car_unet.py"]
     assert lines["seed"].split()[1:3] == ["0", "default"]
 
 
-TRAIN = ["train", "--config=configs/demo.py", "--workdir=/tmp/none"]
+TRAIN = ["train", "--config=configs/car_unet.py", "--workdir=/tmp/none"]
 
 
 @pytest.mark.parametrize(
     ("words", "names"),
     [
         (["train", "--workdir=/tmp/none"], ["--config"]),
-        (["train", "--config=configs/demo.py"], ["--workdir"]),
-        (["train", "--config=configs/demo.py", "--workdir="], ["--workdir"]),
-        (["train", "--config=configs/demo.py", "--workdir=gs://a/b"], ["--workdir", "gs://a/b"]),
-        (["train", "--config=configs/demo.py", "--workdir=s3:/a/b"], ["--workdir", "s3:/a/b"]),
-        (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a\nb"], ["--workdir", "'\\n'"]),
-        (["train", "--config=configs/demo.py", "--workdir=/tmp/none/a[1]"], ["--workdir", "'['"]),
-        (["record", "--config=configs/demo.py", "--workdir=/tmp/none/a\\b"], ["--workdir", "'\\\\'"]),
+        (["train", "--config=configs/car_unet.py"], ["--workdir"]),
+        (["train", "--config=configs/car_unet.py", "--workdir="], ["--workdir"]),
+        (["train", "--config=configs/car_unet.py", "--workdir=gs://a/b"], ["--workdir", "gs://a/b"]),
+        (["train", "--config=configs/car_unet.py", "--workdir=s3:/a/b"], ["--workdir", "s3:/a/b"]),
+        (["train", "--config=configs/car_unet.py", "--workdir=/tmp/none/a\nb"], ["--workdir", "'\\n'"]),
+        (["train", "--config=configs/car_unet.py", "--workdir=/tmp/none/a[1]"], ["--workdir", "'['"]),
+        (["record", "--config=configs/car_unet.py", "--workdir=/tmp/none/a\\b"], ["--workdir", "'\\\\'"]),
         (["table", "drift", "--workdir=/tmp/none/a*"], ["--workdir", "'*'"]),
         (
-            ["record", "--config=configs/demo.py", "--workdir=/tmp/none", "--config.data.dataset=gs://a/b"],
+            ["record", "--config=configs/car_unet.py", "--workdir=/tmp/none", "--config.data.dataset=gs://a/b"],
             ["config.data.dataset", "gs://a/b"],
         ),
         (["train", "--config=configs/none.py", "--workdir=/tmp/none"], ["configs/none.py", "configs/atari_diamond.py"]),
-        (["train", "--config=configs/demo.py:huge", "--workdir=/tmp/none"], ["'huge'", "'debug'"]),
+        (["train", "--config=configs/car_unet.py:huge", "--workdir=/tmp/none"], ["'huge'", "'debug'"]),
         ([*TRAIN, "--config.train.num_step=1"], ["train.num_step:", "config.train.num_steps"]),
         ([*TRAIN, "--config.model.context_nois=1"], ["config.model.context_noise", "config.model.context_offsets"]),
         ([*TRAIN, "--config.train.num_steps=many"], ["config.train.num_steps='many'", "int"]),
@@ -293,7 +298,12 @@ def test_bad_command_lines_end_with_one_sentence_that_names_the_flag(capsys, wor
 
 
 def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(tmp_path, square_data, capsys):
-    words = ["train", "--config=configs/demo.py:debug", f"--workdir={tmp_path}", f"--config.data.dataset={square_data}"]
+    words = [
+        "train",
+        "--config=configs/car_unet.py:debug",
+        f"--workdir={tmp_path}",
+        f"--config.data.dataset={square_data}",
+    ]
     script = "import sys, time; from experiments.runs.lock import exclusive; import pathlib\n"
     script += "with exclusive(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, cwd=ROOT)
@@ -325,7 +335,7 @@ def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(
     [
         (["eval"], '{"revision'),
         (["imagine"], "[]"),
-        (["train", "--config=configs/demo.py:debug", "--config.train.num_steps=3"], '{"launches": 3}'),
+        (["train", "--config=configs/car_unet.py:debug", "--config.train.num_steps=3"], '{"launches": 3}'),
     ],
 )
 def test_damage_is_named_before_anything_is_computed(
@@ -344,7 +354,12 @@ def test_damage_is_named_before_anything_is_computed(
 
 
 def test_a_refused_training_leaves_the_folder_to_the_corrected_command(tmp_path, square_data, capsys):
-    words = ["train", "--config=configs/demo.py:debug", f"--workdir={tmp_path}", f"--config.data.dataset={square_data}"]
+    words = [
+        "train",
+        "--config=configs/car_unet.py:debug",
+        f"--workdir={tmp_path}",
+        f"--config.data.dataset={square_data}",
+    ]
     status, _, err = run(capsys, *words, f"--config.init_from.checkpoints={tmp_path}/none")
     assert status == 1
     assert len(err.strip().splitlines()) == 1
@@ -419,7 +434,7 @@ def test_workers_that_record_do_not_import_jax():
 
 
 def test_fields_and_whole_blocks_are_overridden_with_their_types():
-    config = load_file("configs/demo.py:debug")
+    config = load_file("configs/car_unet.py:debug")
     words = ["seed=3", "runtime.mesh=(1, 1, -1)", "data.dataset=a=b", "record.environment_kwargs={'length': 7}"]
     override(config, [f"--config.{word}" for word in words])
     assert (config.seed, config.runtime.mesh, config.data.dataset) == (3, (1, 1, -1), "a=b")

@@ -17,7 +17,7 @@ import pytest
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from configs.demo import get_config
+from configs.car_unet import get_config
 from experiments.runs import recording
 from experiments.runs.recording import record
 from world_models.core.errors import UserError
@@ -159,7 +159,7 @@ def _command(config, tmp_path):
         "num_episodes": 10, "max_episode_steps": 50, "skip_steps": 0, "num_workers": 2, 
         "modules": "('toy_environment',)",
     }  # fmt: skip
-    command = [sys.executable, "launch.py", "record", "--config=configs/demo.py:debug", f"--workdir={tmp_path}"]
+    command = [sys.executable, "launch.py", "record", "--config=configs/car_unet.py:debug", f"--workdir={tmp_path}"]
     return command + [f"--config.record.{name}={value}" for name, value in fields.items()]
 
 

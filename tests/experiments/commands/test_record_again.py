@@ -125,7 +125,7 @@ def test_shares_may_change_while_a_recording_is_unfinished(folder, tmp_path):
 def test_metadata_name_what_was_used_and_nothing_else(folder, tmp_path):
     (folder / "a.mkv").unlink()
     command = [
-        sys.executable, "launch.py", "record", "--config=configs/demo.py:debug", f"--workdir={tmp_path / 'run'}",
+        sys.executable, "launch.py", "record", "--config=configs/car_unet.py:debug", f"--workdir={tmp_path / 'run'}",
         "--config.record.source=videos", f"--config.record.videos={folder}", "--config.record.num_workers=2",
         "--config.record.splits.train=0.5", "--config.record.splits.validation=0.25",
         "--config.record.splits.test=0.25",
@@ -133,7 +133,7 @@ def test_metadata_name_what_was_used_and_nothing_else(folder, tmp_path):
     subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
     data = tmp_path / "run" / "data"
     everything = b"".join(path.read_bytes() for path in data.iterdir())
-    for foreign in (b"CarRacing", b"configs.demo", b"gymnasium", b"Box2D", b"action_repeat"):
+    for foreign in (b"CarRacing", b"configs.car_unet", b"gymnasium", b"Box2D", b"action_repeat"):
         assert foreign not in everything
     metadata = tfds.builder_from_directory(data).info.features["episode_metadata"]
     assert sorted(metadata.keys()) == ["index", "versions", "video"]

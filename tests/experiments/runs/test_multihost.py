@@ -196,7 +196,7 @@ def test_others_that_do_not_come_end_with_one_sentence(index, square_data):
     multihost.leave(launch.main(["launch.py", "train", *sys.argv[1:]]))
     """
     port = free_port()
-    words = ["--config=configs/demo.py:debug", f"--config.data.dataset={square_data}", "--workdir=/tmp/none"]
+    words = ["--config=configs/car_unet.py:debug", f"--config.data.dataset={square_data}", "--workdir=/tmp/none"]
     words += [f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={index}"]
     begin = time.monotonic()
     process = start(code, *words)
@@ -354,7 +354,7 @@ def test_processes_save_when_their_launcher_is_killed(tmp_path):
 
 def test_processes_of_a_training_that_cannot_work_end_at_once(tmp_path, capfd):
     begin = time.monotonic()
-    words = ["train", "--config=configs/demo.py:debug", f"--workdir={tmp_path}/none", "--local_processes=2"]
+    words = ["train", "--config=configs/car_unet.py:debug", f"--workdir={tmp_path}/none", "--local_processes=2"]
     assert launch.main(["launch.py", *words]) == 1
     out, err = capfd.readouterr()
     assert str(tmp_path) not in out
@@ -379,7 +379,12 @@ def test_only_the_first_process_prints_the_path(capsys, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_training_in_two_processes_prints_its_path_once(tmp_path, square_data, capfd):
-    words = ["train", "--config=configs/demo.py:debug", f"--config.data.dataset={square_data}", f"--workdir={tmp_path}"]
+    words = [
+        "train",
+        "--config=configs/car_unet.py:debug",
+        f"--config.data.dataset={square_data}",
+        f"--workdir={tmp_path}",
+    ]
     assert launch.main(["launch.py", *words, "--local_processes", "2", "--config.eval.open_loop.horizon", "3"]) == 0
     out, err = capfd.readouterr()
     assert out.splitlines()[-1] == str(tmp_path / "checkpoints")

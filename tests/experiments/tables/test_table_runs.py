@@ -236,11 +236,13 @@ def test_rows_that_record_differently_have_data_sets_of_their_own(tables, tmp_pa
 
 
 def test_the_pretraining_of_rows_is_made_once_and_first(tables, square_data, tmp_path, monkeypatch):
-    pretraining = '"pretraining": {"first": {"config": "configs/demo.py:debug", "overrides": {"train.num_steps": 1}}}'
+    pretraining = (
+        '"pretraining": {"first": {"config": "configs/car_unet.py:debug", "overrides": {"train.num_steps": 1}}}'
+    )
     more = '{"model.context_noise": 0.5}, "init_from": "first"}, "more": {"overrides": {"model.context_noise": 0.7}, '
     edited(
         tables,
-        ('"configs/demo.py:debug"}', f'"configs/demo.py:debug", {pretraining}}}'),
+        ('"configs/car_unet.py:debug"}', f'"configs/car_unet.py:debug", {pretraining}}}'),
         ('{"model.context_noise": 0.5}}', f'{more}"init_from": "first"}}'),
     )
     _, whole = planned(tables, tmp_path, square_data, seeds=1)

@@ -60,8 +60,8 @@ def test_addresses_follow_config_data_and_what_comes_after_training(tables, squa
     edited(
         tables,
         (
-            '"config": "configs/demo.py:debug"}',
-            '"config": "configs/demo.py:debug", "overrides": {"eval.sampler.num_steps": 2}}',
+            '"config": "configs/car_unet.py:debug"}',
+            '"config": "configs/car_unet.py:debug", "overrides": {"eval.sampler.num_steps": 2}}',
         ),
     )
     other = planned(tables, tmp_path, square_data, seeds=1)[1].members[0]
@@ -98,16 +98,16 @@ def test_a_training_is_used_again_where_only_the_measuring_changed(tables, squar
 
 def test_functions_that_configs_name_are_code_too(tables, tmp_path, monkeypatch):
     named = {
-        "record": {"policy": "configs.demo:drive", "modules": ("world_models.core.types",)},
+        "record": {"policy": "configs.car_unet:drive", "modules": ("world_models.core.types",)},
         "plan": {"x": "a.b:c"},
     }
-    assert fingerprint.modules_named(named) == ["configs.demo", "world_models.core.types"]
-    assert fingerprint.modules_named({"config": "configs/demo.py:debug", "image_key": "observation/image"}) == []
+    assert fingerprint.modules_named(named) == ["configs.car_unet", "world_models.core.types"]
+    assert fingerprint.modules_named({"config": "configs/car_unet.py:debug", "image_key": "observation/image"}) == []
     configs = [
         {
             "experiment": "experiments.families.latent_dynamics.experiment",
             "plan": {"reached": f"world_models.core.{name}:x"},
-            "record": {"policy": "configs.demo:y"},
+            "record": {"policy": "configs.car_unet:y"},
         }
         for name in ("types", "errors")
     ]
@@ -116,14 +116,14 @@ def test_functions_that_configs_name_are_code_too(tables, tmp_path, monkeypatch)
     for command in ("eval", "plan"):
         plan.measuring_code(configs, command)
     named = [
-        set(modules) & {"configs.demo", "world_models.core.errors", "world_models.core.types"} for modules in asked
+        set(modules) & {"configs.car_unet", "world_models.core.errors", "world_models.core.types"} for modules in asked
     ]
     assert named[0] == {"world_models.core.errors", "world_models.core.types"}
-    assert named[1] == {"configs.demo", "world_models.core.errors", "world_models.core.types"}
+    assert named[1] == {"configs.car_unet", "world_models.core.errors", "world_models.core.types"}
     record = lambda config, path: path.mkdir(parents=True)
     before = table_module._data(edited(tables), "smoke", tmp_path, record)
     of_code = table_module.of_code
-    changed = lambda modules: of_code(modules) + ("2" if "configs.demo" in modules else "")
+    changed = lambda modules: of_code(modules) + ("2" if "configs.car_unet" in modules else "")
     monkeypatch.setattr(table_module, "of_code", changed)
     assert not set(before.values()) & set(table_module._data(edited(tables), "smoke", tmp_path, record).values())
 

@@ -153,7 +153,7 @@ def test_collectives_of_compiled_programs():
 def test_throughput(run, square_data, tmp_path, monkeypatch):
     ceiling = common.matmul_ceiling
     monkeypatch.setattr(common, "matmul_ceiling", lambda dtype: ceiling(dtype, sizes=(256,), repeats=2))
-    words = ["configs/demo.py:debug", f"--config.data.dataset={square_data}", "--steps=3"]
+    words = ["configs/car_unet.py:debug", f"--config.data.dataset={square_data}", "--steps=3"]
     status, found, out, _ = run("throughput", *words, f"--output={tmp_path / 'found.json'}")
     assert status == 0
     assert json.loads((tmp_path / "found.json").read_text()) == found
@@ -280,7 +280,7 @@ def test_record(run):
         "--config.record.environment_kwargs={'length': 7}",
         "--config.record.modules=('tests.toy_environment',)",
     ]
-    status, found, _, err = run("record", "--config=configs/demo.py:debug", "--episodes=2", *overrides)
+    status, found, _, err = run("record", "--config=configs/car_unet.py:debug", "--episodes=2", *overrides)
     assert status == 0, err
     assert found["environment"] == "Toy-v0"
     assert found["time_ratio"] > 0
@@ -321,19 +321,19 @@ def test_the_entry_point_says_what_is_wrong(run):
     for name in door.BENCHMARKS:
         assert name in err
         assert (ROOT / "experiments" / "tools" / "benchmarks" / f"{name}.py").exists()
-    status, _, out, err = run("throughput", "configs/demo.py", "--config.train.nothing=3")
+    status, _, out, err = run("throughput", "configs/car_unet.py", "--config.train.nothing=3")
     assert (status, out) == (1, "")
     assert "nothing" in err
-    status, _, _, err = run("throughput", "configs/demo.py", "--stepps=3")
+    status, _, _, err = run("throughput", "configs/car_unet.py", "--stepps=3")
     assert "'--stepps=3' is no flag" in err
     status, _, _, err = run("scaling", "configs/nowhere.py")
     assert "configs/nowhere.py is no file" in err
-    status, _, _, err = run("scaling", "configs/demo.py", "--mesh=rows")
+    status, _, _, err = run("scaling", "configs/car_unet.py", "--mesh=rows")
     assert "--mesh=rows must be some of data, fsdp" in err
 
 
 def test_configs_with_overrides():
-    config = common.load_config("configs/demo.py:debug", ["--config.seed=5", "--config.runtime.mesh=(1, 1, -1)"])
+    config = common.load_config("configs/car_unet.py:debug", ["--config.seed=5", "--config.runtime.mesh=(1, 1, -1)"])
     assert (config.seed, tuple(config.runtime.mesh), config.train.num_steps) == (5, (1, 1, -1), 2)
     with pytest.raises(UserError, match="'loose' is no flag"):
-        common.load_config("configs/demo.py", ["loose"])
+        common.load_config("configs/car_unet.py", ["loose"])

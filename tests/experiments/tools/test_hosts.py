@@ -54,7 +54,7 @@ with open(here / "steps", "a") as file:
 sys.exit(int(status))
 """
 AWKWARD = '--config.record.policy=it\'s $HOME "so"'
-TRAIN = ["launch.py", "train", "--config=configs/demo.py", AWKWARD, "--config.train.num_steps", "400"]
+TRAIN = ["launch.py", "train", "--config=configs/car_unet.py", AWKWARD, "--config.train.num_steps", "400"]
 PASSED = [*TRAIN[1:-2], "--config.train.num_steps=400"]
 
 
@@ -119,7 +119,7 @@ def test_a_training_on_two_slurm_nodes_goes_on_after_its_time_limit(tmp_path, mo
     folder = tools(tmp_path / "bin", monkeypatch, **codes)
     workdir = tmp_path / "run"
     fields = ("train.num_steps=200", "runtime.checkpoint_every=5", "eval.every=1000")
-    words = ["--config=configs/demo.py:debug", f"--config.data.dataset={square_data}", f"--workdir={workdir}"]
+    words = ["--config=configs/car_unet.py:debug", f"--config.data.dataset={square_data}", f"--workdir={workdir}"]
     words += [f"--config.{field}" for field in fields]
     assert launch.main(["launch.py", "train", *words, "--launch=slurm", "--nodes=2"]) == 0
     log = (workdir / "slurm.out").read_text()
@@ -310,7 +310,7 @@ def test_a_pod_that_is_moved_saves_once_and_asks_for_another_start(tmp_path):
 )
 def test_launches_that_cannot_work_raise_one_sentence(capsys, monkeypatch, words, message):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert launch.main(["launch.py", "train", "--config=configs/demo.py", "--workdir=/tmp/none", *words]) == 1
+    assert launch.main(["launch.py", "train", "--config=configs/car_unet.py", "--workdir=/tmp/none", *words]) == 1
     out, err = capsys.readouterr()
     assert message in err
     assert (out, len(err.splitlines())) == ("", 1)

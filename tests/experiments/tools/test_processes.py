@@ -24,7 +24,7 @@ def start(workdir, data, count, *overrides):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [sys.executable, "launch.py", "train", "--config=configs/demo.py:debug", f"--workdir={workdir}"]
+    words = [sys.executable, "launch.py", "train", "--config=configs/car_unet.py:debug", f"--workdir={workdir}"]
     words += [f"--config.data.dataset={data}", *(f"--config.{override}" for override in overrides)]
     words += [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
     workdir.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,13 @@ def test_ten_interruptions_at_random_times_change_nothing(tiny_config, square_da
     fields |= {"runtime.checkpoint_every": 1, "runtime.watchdog_seconds": 60.0}
     tiny_config.update_from_flattened_dict(fields)
     train(tiny_config, tmp_path / "straight")
-    words = [sys.executable, "launch.py", "train", "--config=configs/demo.py:debug", f"--workdir={tmp_path / 'run'}"]
+    words = [
+        sys.executable,
+        "launch.py",
+        "train",
+        "--config=configs/car_unet.py:debug",
+        f"--workdir={tmp_path / 'run'}",
+    ]
     words += [f"--config.data.dataset={square_data}", *(f"--config.{k}={v}" for k, v in fields.items())]
     rng = np.random.default_rng(0)
     for _ in range(10):

@@ -283,13 +283,13 @@ def test_a_real_sweep_of_the_demo(tmp_path, square_data, monkeypatch):
     path = tmp_path / "mine.py"
     path.write_text(
         textwrap.dedent("""
-            from configs.demo import get_config
+            from configs.car_unet import get_config
 
             def get_sweep():
                 return {"vary": {"model.network.channels": [(8,), (8, 16)]}}
         """)
     )
-    from configs.demo import get_config
+    from configs.car_unet import get_config
 
     config = get_config("debug")
     config.data.dataset = str(square_data)

@@ -91,7 +91,7 @@ def test_killed_run_resumes_to_the_same_weights(tiny_config, square_data, tmp_pa
         sys.executable,
         "launch.py",
         "train",
-        "--config=configs/demo.py:debug",
+        "--config=configs/car_unet.py:debug",
         f"--workdir={tmp_path / 'killed'}",
     ]
     command += [f"--config.data.dataset={square_data}", *overrides]
