@@ -50,10 +50,13 @@ def _check(options: VideoTransformerOptions, process: Process, config: VideoTran
         check_least(block, options, name, least)
     check_space_time(block, "network", options.network, options.time_every)
     check_window(block, options.window, config.data.clip_length)
+    if not 1 <= options.own_after <= config.data.clip_length:
+        valid = f"be from 1 to config.data.clip_length={config.data.clip_length}"
+        raise config_error("config.model.own_after", options.own_after, valid)
     if options.condition < 2 or options.condition % 2:
         raise config_error("config.model.condition", options.condition, "be even and at least 2")
     check_heads(options.heads)
-    check_one_of(block, options, dtype=("float32", "bfloat16"), forcing=("diffusion", "teacher", "sequence"))
+    check_one_of(block, options, dtype=("float32", "bfloat16"), forcing=("diffusion", "teacher", "self", "sequence"))
     check_one_of(block, options, actions=("modulation", "add", "film", "token"))
     low, high = _levels(process)
     if not low <= options.context_level <= high:

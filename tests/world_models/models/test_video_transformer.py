@@ -96,6 +96,30 @@ def test_the_past_in_training_is_that_of_a_rollout_under_teacher_forcing_alone(f
     assert np.allclose(expected, found["clean"][:, -1], atol=1e-4) == (forcing == "teacher")
 
 
+def test_the_past_under_self_forcing_is_what_the_model_imagines_after_the_first_frames():
+    clip, keys = _clip(), jax.random.split(jax.random.key(0), BATCH)
+    loss = jax.jit(lambda model: model.loss(clip, keys)[0])
+    teacher, whole, own = (
+        loss(_model(Flow(num_steps=2), **changes))
+        for changes in ({"forcing": "teacher"}, {"forcing": "self", "own_after": TIME}, {"forcing": "self"})
+    )
+    np.testing.assert_allclose(teacher, whole, rtol=1e-6)  # no frame is imagined
+    assert abs(float(own - teacher)) > 1e-4
+
+    model = _model(Flow(num_steps=2), forcing="self", context_level=1.0)
+    latents = model.codec.encode(clip.frames)
+    actions = model._embed_actions(jnp.asarray(clip.actions)[:, :-1])
+    future = jax.jit(lambda model, x, key: model._own_future(x, actions, jnp.zeros_like(x), key))
+    imagined = future(model, latents, keys[0])
+    np.testing.assert_array_equal(imagined[:, :4], latents[:, :4])
+    state = jax.jit(lambda model, *x: model.observe(*x))(model, clip.frames[:, :4], clip.actions[:, :3], keys[1])
+    sample = jax.jit(lambda model, *x: model._sample(*x))
+    first = sample(model, state.cache, actions[:, 4], jax.random.split(keys[0], TIME - 4)[0])
+    np.testing.assert_allclose(imagined[:, 4], first, atol=1e-5)
+    gradient = jax.grad(lambda x: future(model, x, keys[0])[:, 4:].sum())(latents)
+    assert not np.any(gradient)
+
+
 @pytest.mark.parametrize("changed", ["frame", "level", "action", "size"])
 def test_nothing_earlier_depends_on_a_later_frame_noise_level_action_or_step_size(changed):
     model, clip = _model(Shortcut(max_steps=8)), _clip()
@@ -166,23 +190,17 @@ def test_a_tokenizer_is_constant():
 
 def test_the_network_knows_the_noise_on_its_context():
     """The same noisy tokens under another level are read as other frames; less noise moves frames less."""
-    model, clip = _model(), _clip()
-    tokens = {}
+    clip, tokens, conditions = _clip(), {}, {}
     for level in (0.5, 0.9, 1.0):
-        own = _model(context_level=level)
-        latents = own.codec.encode(clip.frames)
+        model = _model(context_level=level)
+        latents, actions = model.codec.encode(clip.frames), model._embed_actions(jnp.asarray(clip.actions)[:, :-1])
         noise = jax.random.normal(jax.random.key(0), latents.shape)
-        tokens[level], condition = own._as_context(latents, noise, own._embed_actions(clip.actions[:, :-1]))
-        if level < 1:
-            assert np.abs(np.asarray(tokens[level])).max() > 0
-        tokens[level] = np.asarray(tokens[level])
-        conditions = np.asarray(condition)
-        tokens[level, "condition"] = conditions
-    clean = model._tokens(model.codec.encode(clip.frames))
+        tokens[level], conditions[level] = map(np.asarray, model._as_context(latents, noise, actions))
+    clean, _ = model._inputs(latents, jnp.ones(latents.shape[:2]), None, actions)
     np.testing.assert_allclose(tokens[1.0], clean, atol=1e-6)
     distance = lambda level: np.abs(tokens[level] - clean).mean()
     assert 0 < distance(0.9) < distance(0.5)
-    assert np.abs(tokens[0.5, "condition"] - tokens[0.9, "condition"]).max() > 1e-2
+    assert np.abs(conditions[0.5] - conditions[0.9]).max() > 1e-2
 
 
 def test_futures_under_other_noise_and_actions_differ():

@@ -111,10 +111,11 @@ class VideoTransformer(nnx.Module):
         actions = self._embed_actions(jnp.asarray(clip.actions)[:, :-1])
         frame_keys = jax.vmap(lambda key: jax.random.split(key, latents.shape[1]))(keys)
         forcing, past, x = self.options.forcing, None, None
-        if forcing == "teacher" or self.heads is not None:
+        if forcing in ("teacher", "self") or self.heads is not None:
             noise = vmap_keys(lambda key: jax.random.normal(jax.random.fold_in(key, 1), latents.shape[2:]), frame_keys)
-            entries, x = self.transformer.remember(*self._as_context(latents, noise, actions))
-            past = entries if forcing == "teacher" else None
+            known = self._own_future(latents, actions, noise, keys[0]) if forcing == "self" else latents
+            entries, x = self.transformer.remember(*self._as_context(known, noise, actions))
+            past = entries if forcing in ("teacher", "self") else None
 
         def network(scaled: Array, level: Array, size: Array | None = None, rows: slice = slice(None)) -> Array:
             wide = lambda z: jnp.broadcast_to(z.T, scaled.shape[1::-1]).T  # [batch] or [batch, time], to the latter
@@ -129,6 +130,22 @@ class VideoTransformer(nnx.Module):
         # Heads are trained where a rollout reads them: at frames of little noise.
         extra, parts = self.heads.loss(self._features(x)[:, 1:], *step_targets(clip))
         return loss + extra, {"loss": loss + extra, "denoising": loss} | parts
+
+    def _own_future(self, latents: Array, actions: Array, noise: Array, key: Array) -> Array:
+        """Clips whose frames after the first `own_after` are imagined, under embedded actions; no gradient passes."""
+        first = self.options.own_after
+        noise = jnp.moveaxis(noise, 1, 0)
+
+        def step(cache: Cache, inputs: tuple[Array, Array, Array]) -> tuple[Cache, Array]:
+            action, noise, key = inputs
+            latents = self._sample(cache, action, key)
+            return cache.append(self._remember(cache, latents, action, noise)[0]), latents
+
+        begin = self._as_context(latents[:, :first], jnp.moveaxis(noise[:first], 0, 1), actions[:, :first])
+        cache, _ = self.transformer.observe(*begin)
+        keys = jax.random.split(key, latents.shape[1] - first)
+        _, own = jax.lax.scan(step, cache, (jnp.moveaxis(actions, 1, 0)[first:], noise[first:], keys))
+        return jax.lax.stop_gradient(jnp.concatenate([latents[:, :first], jnp.moveaxis(own, 0, 1)], axis=1))
 
     def denoise(self, noisy: Array, level: Array, actions: Array, size: Array | None = None) -> Array:
         """Estimates of the clean tokens of all frames of clips at once; no frame depends on a later one.
@@ -172,20 +189,23 @@ class VideoTransformer(nnx.Module):
         """Samples the next frame under `action` [batch, ...]; predicts reward and termination where it has heads."""
         action = self.action_embedding(action)
         sample_key, context_key = jax.random.split(rng)
-        shape = state.latents.shape
-
-        def denoise(noisy: Array, level: Array, size: Array | None = None) -> Array:
-            level = jnp.broadcast_to(level, shape[:1])
-            scaled, shown = self.process.network_input(noisy, level)
-            tokens, condition = self._inputs(scaled, shown, size, action)
-            _, x = self.transformer.attend(state.cache, tokens, condition)
-            return self.codec.clip(self.process.denoised(noisy, self._output(x, condition), level))
-
-        latents = self.codec.clip(self.process.sample(denoise, sample_key, shape))
+        latents = self._sample(state.cache, action, sample_key)
         decoder, frame = self.codec.decode_step(state.decoder, latents)
-        entries, x = self._remember(state.cache, latents, action, jax.random.normal(context_key, shape))
+        entries, x = self._remember(state.cache, latents, action, jax.random.normal(context_key, latents.shape))
         prediction = Prediction() if self.heads is None else self.heads.predict(self._features(x))
         return State(state.cache.append(entries), decoder, latents, frame), prediction
+
+    def _sample(self, cache: Cache, action: Array, key: Array) -> Array:
+        """Tokens of the frame after a cached past, [batch, tokens, channels], under an embedded action."""
+
+        def denoise(noisy: Array, level: Array, size: Array | None = None) -> Array:
+            level = jnp.broadcast_to(level, noisy.shape[:1])
+            scaled, shown = self.process.network_input(noisy, level)
+            tokens, condition = self._inputs(scaled, shown, size, action)
+            _, x = self.transformer.attend(cache, tokens, condition)
+            return self.codec.clip(self.process.denoised(noisy, self._output(x, condition), level))
+
+        return self.codec.clip(self.process.sample(denoise, key, (len(action), *self.codec.latent_shape)))
 
     def decode(self, state: State) -> Array:
         """The newest frame, uint8 [batch, h, w, c]."""

@@ -19,7 +19,10 @@ class VideoTransformerOptions:
       actions: how actions come in: "modulation", with the condition of every block (adaLN); "add", to all tokens of the
         frame; "film", as scale and shift of them; "token", as one more token, which the others attend to.
       forcing: what a frame is denoised with in training: "diffusion", earlier frames of any noise, each of its own;
-        "teacher", earlier frames as a rollout shows them; "sequence", earlier frames of the same noise.
+        "teacher", earlier frames as a rollout shows them; "self", the same, but those that the model itself imagines
+        (after Huang et al. 2025, "Self Forcing", with the true next frame as the target); "sequence", earlier frames
+        of the same noise.
+      own_after: true frames that the imagined ones follow, for "self".
       context_level: noise level at which past frames are shown in rollouts, in the process's unit: a signal level τ for
         flow matching and shortcuts. A little noise, which the model knows of, hides the errors of its own frames.
       patch: without a tokenizer a frame's tokens are its patches, with sides of so many pixels.
@@ -37,6 +40,7 @@ class VideoTransformerOptions:
     condition: int = 256
     actions: str = "modulation"
     forcing: str = "diffusion"
+    own_after: int = 4
     context_level: float = 0.9
     patch: int = 8
     pixels: PixelOptions = PixelOptions()
