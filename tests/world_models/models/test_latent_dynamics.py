@@ -1,7 +1,6 @@
 """Levels of latent dynamics: whole clips and filter agree, rollouts, gradients, and learning a moving dot."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import cpu_devices
 from flax import nnx
 
 from world_models.core.errors import UserError
@@ -366,8 +366,8 @@ for count in (1, 4):
 
 
 def test_the_loss_is_the_same_on_one_and_on_four_devices():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": "."}
-    done = subprocess.run([sys.executable, "-c", DEVICES], env=os.environ | flags, capture_output=True, text=True)
+    environment = cpu_devices(4) | {"PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     one, four = map(float, done.stdout.split())
     np.testing.assert_allclose(four, one, rtol=1e-5)
