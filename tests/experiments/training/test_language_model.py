@@ -40,7 +40,9 @@ def held_out(workdir, text):
     """(loss on the validation split, its cross-entropy under the frequencies of training characters), in nats."""
     run = experiments.load(workdir, trusted=["toy_language_model"])
     data = run.experiment.open_data(run.config, workdir, "validation", run.spec)
-    loss, _ = run.experiment.loss(run.model, data.load(np.arange(len(data))), None)
+    loss, _ = jax.jit(lambda model, batch: run.experiment.loss(model, batch, None))(
+        run.model, data.load(np.arange(len(data)))
+    )
     encode = tokenizer_from_dict(run.spec.tokenizer).encode
     splits = {"train": 0.9, "validation": 0.05, "test": 0.05}
     tokens = {name: encode(read_documents(str(text), name, text_key="", splits=splits).texts[0]) for name in splits}
