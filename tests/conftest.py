@@ -1,5 +1,6 @@
 """Toy data sets and configs that many tests share."""
 
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -12,7 +13,9 @@ if os.environ.setdefault("JAX_PLATFORMS", "cpu") != "cpu":  # what tests compare
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Tests compile more than they compute: what they start in turn takes this over, unless it sets flags of its own.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # XLA ends the process at a flag that it does not know
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # they take a third of the compiler's time
 # Hundreds of small programs, 20 to 300 ms each, are the same in every test run: a command keeps only the longer ones.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -78,6 +81,15 @@ def _own_index_cache(tmp_path_factory):
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     yield
     os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
+
+
+def cpu_devices(count: int) -> dict[str, str]:
+    """The environment of a process with so many CPU devices.
+
+    Collectives block a thread each; XLA has as many as NPROC says, and with too few they wait for each other.
+    """
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    return os.environ | {"XLA_FLAGS": flags, "NPROC": str(8 * count), "JAX_PLATFORMS": "cpu"}
 
 
 def square_world(length: int, seed: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:

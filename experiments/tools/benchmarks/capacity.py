@@ -151,7 +151,8 @@ def main(argv: list[str]) -> None:
     options = flags.parse_args(argv)
     wanted = f"--xla_force_host_platform_device_count={max(options.devices)}"
     if wanted not in os.environ.get("XLA_FLAGS", ""):
-        environment = os.environ | {"XLA_FLAGS": wanted, "JAX_PLATFORMS": "cpu"}
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {wanted}"
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-m", "experiments.tools.benchmarks", "capacity", *argv]
         sys.exit(subprocess.run(command, env=environment, cwd=ROOT).returncode)
     found = []

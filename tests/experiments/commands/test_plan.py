@@ -26,6 +26,8 @@ from world_models.environments import tasks
 from world_models.environments.worlds.two_rooms import TwoRooms
 from world_models.planning.planner import make_planner
 
+encode = nnx.jit(lambda model, frames: model.encode(frames))
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
@@ -99,7 +101,7 @@ def test_a_level_that_does_not_plan_can_give_its_cost_alone(workdir):
     model, world, chosen = planning.run.model, planning.world, planning.tasks
     planner = make_planner(model, planning.settings, 2)
     looks = [np.stack([world.render(world.reset(one)) for one in each(ends)]) for ends in (chosen, swapped(chosen))]
-    start, goal = (model.encode(frames[:, None])[:, 0] for frames in looks)
+    start, goal = (encode(model, frames[:, None])[:, 0] for frames in looks)
     above = [np.asarray(model.lift(2, z)) for z in (start, goal)]
     expected = ((above[0] - above[1][0]) ** 2).mean(axis=-1)
     np.testing.assert_allclose(planner.to_goal(start, goal[0]), expected, rtol=1e-5)
@@ -130,7 +132,7 @@ def test_planners_measure_on_the_map_of_a_level_that_has_one(workdir):
     looks = [planning.world.render(planning.world.reset(one)) for one in each(planning.tasks)]
     other = [planning.world.render(planning.world.reset(one)) for one in each(swapped(planning.tasks))]
     start, goal = (
-        model.distance_embedding(2, model.lift(2, model.encode(np.stack(x)[:, None])[:, 0])) for x in (looks, other)
+        model.distance_embedding(2, model.lift(2, encode(model, np.stack(x)[:, None])[:, 0])) for x in (looks, other)
     )
     np.testing.assert_allclose(planning.distances(planning.tasks)[1], ((start - goal) ** 2).mean(axis=-1), rtol=1e-4)
 
@@ -249,7 +251,7 @@ def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
         train(config, tmp_path / str(count))
         run = load(tmp_path / str(count))
         frames = np.random.default_rng(0).integers(0, 255, (1, 32, *run.spec.frame_shape), np.uint8)
-        latents = run.model.climb(run.model.encode(frames), np.ones((1, 32, 2), np.float32))
+        latents = run.model.climb(encode(run.model, frames), np.ones((1, 32, 2), np.float32))
         jax.tree.map(np.testing.assert_array_equal, latents[: len(found)], found)  # lower levels are as they were
         found = latents
         config.init_from.checkpoints = str(tmp_path / str(count) / "checkpoints")

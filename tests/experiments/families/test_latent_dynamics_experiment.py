@@ -153,8 +153,9 @@ def test_plans_go_on_from_the_latents_that_a_predictor_looks_back_on():
             actions.append(action)
         return planner_state.carry, jnp.stack(actions)
 
-    carry, actions = play(model.encode(frames)[0])
-    observed = model.observe(frames, actions[None, :5], jax.random.key(0)).carry
+    carry, actions = play(nnx.jit(lambda model, frames: model.encode(frames)[0])(model, frames))
+    observe = nnx.jit(lambda model, frames, actions: model.observe(frames, actions, jax.random.key(0)))
+    observed = observe(model, frames, actions[None, :5]).carry
     assert int(carry.count) == config.model.level.bottom.history == 3
     np.testing.assert_allclose(carry.latents, observed.latents[0], atol=1e-5)
     np.testing.assert_allclose(carry.actions[:2], observed.actions[0, :2], atol=1e-5)

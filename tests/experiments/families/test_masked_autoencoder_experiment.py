@@ -2,7 +2,6 @@
 
 import html
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -10,7 +9,7 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
-from conftest import set_field, set_fields, stripes
+from conftest import cpu_devices, set_field, set_fields, stripes
 
 import launch
 from configs.fashion_mae import get_config
@@ -199,10 +198,8 @@ MESHES = """
 
 def test_the_curve_is_the_same_on_any_mesh(stripes_data, tmp_path):
     def curves(meshes, devices):
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        environment = os.environ | {"XLA_FLAGS": flags, "NPROC": str(8 * devices), "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-c", textwrap.dedent(MESHES), json.dumps(meshes), str(stripes_data), str(tmp_path)]
-        result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+        result = subprocess.run(command, capture_output=True, text=True, env=cpu_devices(devices), timeout=280)
         assert result.returncode == 0, result.stderr[-3000:]
         return json.loads(result.stdout.splitlines()[-1])
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import pathlib
 import runpy
 import subprocess
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import cpu_devices
 
 from experiments.tools.benchmarks import __main__ as door
 from experiments.tools.benchmarks import blobs, checkpoint, common, scaling, throughput
@@ -137,9 +137,8 @@ PROGRAMS = """
 
 
 def test_collectives_of_compiled_programs():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", textwrap.dedent(PROGRAMS)]
-    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(command, env=cpu_devices(8), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     none, gathered, summed, scattered, exchanged, turned = json.loads(result.stdout)
     assert none == []

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import toy_language_model as toy
+from conftest import cpu_devices
 
 import experiments
 from experiments.runs.metrics import read_metrics
@@ -39,7 +40,9 @@ def held_out(workdir, text):
     """(loss on the validation split, its cross-entropy under the frequencies of training characters), in nats."""
     run = experiments.load(workdir, trusted=["toy_language_model"])
     data = run.experiment.open_data(run.config, workdir, "validation", run.spec)
-    loss, _ = run.experiment.loss(run.model, data.load(np.arange(len(data))), None)
+    loss, _ = jax.jit(lambda model, batch: run.experiment.loss(model, batch, None))(
+        run.model, data.load(np.arange(len(data)))
+    )
     encode = tokenizer_from_dict(run.spec.tokenizer).encode
     splits = {"train": 0.9, "validation": 0.05, "test": 0.05}
     tokens = {name: encode(read_documents(str(text), name, text_key="", splits=splits).texts[0]) for name in splits}
@@ -110,9 +113,8 @@ def test_four_devices_give_the_same_losses(trained, tmp_path):
         assert jax.device_count() == 4
         train(toy.get_config({str(text)!r}, num_steps=10), pathlib.Path({str(tmp_path)!r}))
     """
-    flags = "--xla_force_host_platform_device_count=4"
     path = os.pathsep.join(["tests", *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"XLA_FLAGS": flags, "NPROC": "32", "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    environment = cpu_devices(4) | {"PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment, check=True, timeout=200)
     np.testing.assert_allclose(losses(tmp_path), losses(workdir)[:10], rtol=1e-5)
 

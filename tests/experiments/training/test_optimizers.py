@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import cpu_devices
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -167,9 +168,8 @@ SHARDED = """
 
 
 def test_moments_of_all_groups_lie_where_their_parameters_lie():
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", textwrap.dedent(SHARDED), os.path.dirname(__file__)]
-    result = subprocess.run(command, capture_output=True, text=True, env=flags, timeout=200)
+    result = subprocess.run(command, capture_output=True, text=True, env=cpu_devices(4), timeout=200)
     assert result.returncode == 0, result.stderr[-3000:]
     params, moments = json.loads(result.stdout.splitlines()[-1])
     assert all("fsdp" in found for found in params.values())

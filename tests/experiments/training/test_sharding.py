@@ -1,13 +1,13 @@
 """The same training on any mesh: eight pretended devices against one."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
 import pytest
+from conftest import cpu_devices
 
 SCRIPT = """
     import dataclasses, json, pathlib, sys
@@ -63,11 +63,8 @@ SCRIPT = """
 
 def trained(name, meshes, data, folder, devices):
     """What three steps on each mesh came to, in a process of its own with so many devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    # Collectives block a thread each; XLA has as many as NPROC says, and with too few they wait for each other.
-    environment = os.environ | {"XLA_FLAGS": flags, "NPROC": str(8 * devices), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), name, json.dumps(meshes), str(data), str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    result = subprocess.run(command, capture_output=True, text=True, env=cpu_devices(devices), timeout=280)
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import cpu_devices
 
 from world_models.checkpointing import checkpoints, checksums
 from world_models.checkpointing.checkpoints import Checkpoints
@@ -357,9 +358,8 @@ def test_values_do_not_change_from_eight_devices_to_two_to_one(tmp_path):
             assert len(state["d"].addressable_shards) == devices
         print("whole")
     """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=cpu_devices(8), capture_output=True, text=True, timeout=120)
     assert done.stdout == "whole\n", done.stderr
 
 

@@ -77,16 +77,17 @@ def _train(model, clips, steps):
     return nnx.merge(graphdef, params, rest)
 
 
+@jax.jit
+def _predict(model, clips):
+    """What one `step` from each first frame predicts."""
+    state = model.observe(clips.frames[:, :1], clips.actions[:, :0], jax.random.key(0))
+    return model.step(state, clips.actions[:, 0], jax.random.key(1))[1]
+
+
 def _scores(model, clips):
     """(correlation and explained variance of rewards, AUC of terminals) of one `step` from each first frame."""
     rewards, terminals, _ = (np.asarray(x)[:, 0] for x in step_targets(clips))
-
-    @jax.jit
-    def predict(model, clips):
-        state = model.observe(clips.frames[:, :1], clips.actions[:, :0], jax.random.key(0))
-        return model.step(state, clips.actions[:, 0], jax.random.key(1))[1]
-
-    found = predict(model, clips)
+    found = _predict(model, clips)
     ended, others = found.terminals[terminals], found.terminals[~terminals]
     assert float(found.terminals.min()) >= 0
     assert float(found.terminals.max()) <= 1
@@ -113,10 +114,9 @@ def test_without_weights_there_are_no_parameters_and_no_predictions(family):
     model, other = _model(family, HeadOptions()), _model(family)
     assert model.heads is None
     clips = jax.tree.map(jnp.asarray, _clips(4, 0))
-    state = model.observe(clips.frames[:, :1], clips.actions[:, :0], jax.random.key(0))
-    assert model.step(state, clips.actions[:, 0], jax.random.key(1))[1] == Prediction()
-    plain = model.loss(clips, jax.random.split(jax.random.key(0), 4))[0]
-    total, parts = other.loss(clips, jax.random.split(jax.random.key(0), 4))
+    assert _predict(model, clips) == Prediction()
+    loss = jax.jit(lambda model, clips: model.loss(clips, jax.random.split(jax.random.key(0), 4)))
+    (plain, _), (total, parts) = loss(model, clips), loss(other, clips)
     assert float(total - parts["reward"] - parts["terminal"]) == pytest.approx(float(plain), rel=1e-4)
 
 

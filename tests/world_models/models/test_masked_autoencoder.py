@@ -35,6 +35,9 @@ def build(options=IMAGE, shape=(1, 16, 16, 3)):
     return nnx.jit(lambda: MaskedAutoencoder(options, shape, rngs=nnx.Rngs(0)))()
 
 
+predict = nnx.jit(lambda model, frames, indices: model.predict(frames, indices))
+
+
 def test_patches_hold_time_row_column_channel_in_this_order_and_unpatchify_inverts():
     frames = frames_of((2, 4, 6, 9, 3))
     patches = patchify(frames, 3, 2)
@@ -170,15 +173,15 @@ def test_predictions_depend_on_what_is_visible_alone(options, shape):
     model = build(options, shape)
     frames = frames_of((2, *shape))
     indices = model.mask(keys(2))
-    gone, filled = model.reconstruct(frames, indices)
+    gone, filled = nnx.jit(lambda model, *inputs: model.reconstruct(*inputs))(model, frames, indices)
     gone, filled = np.asarray(gone), np.asarray(filled)
     assert gone.mean() == pytest.approx(1 - model.num_visible / model.num_patches)
     np.testing.assert_array_equal(filled[~gone], frames[~gone])
-    predictions, patches = model.predict(frames, indices)
+    predictions, patches = predict(model, frames, indices)
     assert predictions.shape == patches.shape == (2, model.num_patches - model.num_visible, patches.shape[-1])
     hidden = np.where(gone, frames_of(frames.shape, 1), frames)
-    np.testing.assert_array_equal(model.predict(hidden, indices)[0], predictions)
-    assert np.abs(np.asarray(model.predict(255 - frames, indices)[0]) - np.asarray(predictions)).max() > 1e-3
+    np.testing.assert_array_equal(predict(model, hidden, indices)[0], predictions)
+    assert np.abs(np.asarray(predict(model, 255 - frames, indices)[0]) - np.asarray(predictions)).max() > 1e-3
     # The targets are the removed patches, normalized by the data's mean and deviation, in the order of `indices`.
     normalized = (frames / 255 - np.array(options.pixels.mean)) / np.array(options.pixels.std)
     expected = np.take_along_axis(
@@ -191,14 +194,14 @@ def test_predictions_depend_on_positions_of_patches_not_on_their_order():
     """Moving two visible patches changes predictions, reordering how visible ones are listed does not."""
     model, frames = build(), frames_of((1, 1, 16, 16, 3))
     indices = np.asarray(model.mask(keys(1)))
-    first = np.asarray(model.predict(frames, indices)[0])
+    first = np.asarray(predict(model, frames, indices)[0])
     swapped = indices.copy()
     swapped[:, [0, 1]] = indices[:, [1, 0]]
-    np.testing.assert_allclose(model.predict(frames, swapped)[0], first, atol=1e-5)
+    np.testing.assert_allclose(predict(model, frames, swapped)[0], first, atol=1e-5)
     patches = patchify(frames, 4).copy()
     patches[:, indices[0, [0, 1]]] = patches[:, indices[0, [1, 0]]]
     moved = unpatchify(patches, model.grid, 4)
-    assert np.abs(np.asarray(model.predict(moved, indices)[0]) - first).max() > 1e-3
+    assert np.abs(np.asarray(predict(model, moved, indices)[0]) - first).max() > 1e-3
 
 
 def test_features_are_the_mean_patch_token_or_the_class_token():
@@ -230,7 +233,7 @@ def test_drop_path_keeps_the_mean_and_leaves_the_first_block_alone():
 def test_layers_learn_at_the_rates_of_the_paper():
     classifier = Classifier(build(), 5, rngs=nnx.Rngs(0))
     params = nnx.as_pure(nnx.split(classifier, nnx.Param, ...)[1])
-    assert classifier(frames_of((2, 1, 16, 16, 3))).shape == (2, 5)
+    assert nnx.eval_shape(lambda own, frames: own(frames), classifier, frames_of((2, 1, 16, 16, 3))).shape == (2, 5)
     factors = learning_rate_factors(params, 2, 0.5)
     encoder = factors["backbone"]["encoder"]
     assert float(encoder["embed"]["kernel"]) == float(encoder["class_token"]) == 0.125
@@ -243,7 +246,7 @@ def test_layers_learn_at_the_rates_of_the_paper():
 
 def test_dropping_all_branches_leaves_the_embedding():
     model, frames = build(), frames_of((2, 1, 16, 16, 3))
-    without = model.tokens(frames, jnp.zeros((2, 2, 2)))
+    without = nnx.jit(lambda model, *inputs: model.tokens(*inputs))(model, frames, jnp.zeros((2, 2, 2)))
     embedded = model.encoder.embed(model.normalized(model.patches(frames)))
     expected = model.encoder.norm(embedded + jnp.asarray(model.encoder.positions()))
     np.testing.assert_allclose(without[:, 1:], expected, atol=1e-5)

@@ -79,7 +79,8 @@ def test_every_process_trains_and_imagines_from_any_context(process):
     model, clip = _model(process=process, context_offsets=(4, 2, 1), condition=12), _clip(time=7)
     loss, _ = jax.jit(model.loss)(jax.tree.map(lambda x: x[:, :5], clip), _keys(3))
     assert np.isfinite(loss)
-    frames = imagine(model, clip.frames[:, :5], clip.actions[:, :4], clip.actions[:, 4:6], jax.random.key(0))
+    inputs = clip.frames[:, :5], clip.actions[:, :4], clip.actions[:, 4:6], jax.random.key(0)
+    frames = jax.jit(imagine)(model, *inputs)
     assert frames.shape == (3, 2, 8, 8, 3)
     assert frames.dtype == jnp.uint8
 

@@ -42,6 +42,9 @@ def _model(process=None, spec=DISCRETE, **changes):
     return nnx.merge(graphdef, jax.tree.unflatten(tree, leaves), rest)
 
 
+_observe = jax.jit(lambda model, *inputs: model.observe(*inputs))
+
+
 def _clip(spec=DISCRETE, time=TIME, batch=BATCH):
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (batch, time, 8, 8, 3), dtype=np.uint8)
@@ -149,9 +152,7 @@ def test_a_cached_rollout_equals_a_recomputed_one_beyond_the_window(seen, action
     model = _model(Flow(num_steps=1), context_level=1.0, actions=actions)
     clip, step = _clip(), jax.jit(lambda model, state, action, key: model.step(state, action, key)[0])
     denoise = jax.jit(lambda model, *x: model.codec.clip(model.denoise(*x)))
-    state = jax.jit(lambda model, *x: model.observe(*x))(
-        model, clip.frames[:, :seen], clip.actions[:, : seen - 1], jax.random.key(0)
-    )
+    state = _observe(model, clip.frames[:, :seen], clip.actions[:, : seen - 1], jax.random.key(0))
     latents = list(jnp.moveaxis(model.codec.encode(clip.frames[:, :seen]), 1, 0))
     for t in range(seen, TIME):
         key = jax.random.key(t)
@@ -170,14 +171,14 @@ def test_a_cached_rollout_equals_a_recomputed_one_beyond_the_window(seen, action
 def test_latents_are_decoded_as_the_tokenizer_decodes_the_whole_stream():
     model = _model(Flow(num_steps=2), tokenizer=TOKENIZER)
     clip, step = _clip(), jax.jit(lambda model, state, action, key: model.step(state, action, key)[0])
-    state = model.observe(clip.frames[:, :3], clip.actions[:, :2], jax.random.key(0))
+    state = _observe(model, clip.frames[:, :3], clip.actions[:, :2], jax.random.key(0))
     np.testing.assert_array_equal(model.decode(state), clip.frames[:, 2])
     latents, frames = list(jnp.moveaxis(model.codec.encode(clip.frames[:, :3]), 1, 0)), []
     for t in range(3, TIME):
         state = step(model, state, clip.actions[:, t - 1], jax.random.key(t))
         latents.append(state.latents)
         frames.append(model.decode(state))
-    whole = model.tokenizer.decode(jnp.stack(latents, axis=1))[:, 3:]
+    whole = jax.jit(lambda model, latents: model.tokenizer.decode(latents))(model, jnp.stack(latents, axis=1))[:, 3:]
     assert np.abs(np.asarray(whole, int) - np.stack(frames, axis=1)).max() <= 1
 
 
@@ -240,7 +241,7 @@ def test_heads_learn_rewards_and_ends_of_the_action_that_led_to_a_frame():
     for i in range(120):
         params, moments, _ = update(params, moments, batch(i), jax.random.key(i))
     model, clip = nnx.merge(merge, params, rest), batch(1000)
-    state = model.observe(clip.frames[:, :2], clip.actions[:, :1], jax.random.key(0))
+    state = _observe(model, clip.frames[:, :2], clip.actions[:, :1], jax.random.key(0))
     _, prediction = jax.jit(lambda model, *x: model.step(*x))(model, state, clip.actions[:, 1], jax.random.key(1))
     assert np.corrcoef(prediction.rewards, clip.actions[:, 1] == 1)[0, 1] > 0.9
     assert np.all((np.asarray(prediction.terminals) > 0.5) == (clip.actions[:, 1] == 2))

@@ -179,7 +179,8 @@ def test_one_level_is_flat_search_and_an_episode_is_compiled_once():
     for clock in range(3):
         key = jax.random.key(clock)
         action, planner_state, plan_info = act(planner_state, start, goal, jnp.int32(clock), jnp.int32(10 - clock), key)
-    alone = solve(LOW, move, costs.to_goal(away, goal), start, jax.random.fold_in(key, 0), steps_left=8)
+    flat = jax.jit(lambda start, key: solve(LOW, move, costs.to_goal(away, goal), start, key, steps_left=8))
+    alone = flat(start, jax.random.fold_in(key, 0))
     np.testing.assert_allclose(action, alone.actions[0], rtol=1e-5)
     np.testing.assert_allclose(plan_info.costs[0], alone.cost, rtol=1e-5)
     assert act._cache_size() == 1

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from conftest import cpu_devices
 
 from world_models.core.errors import UserError
 from world_models.planning import costs, sampling
@@ -306,10 +306,8 @@ SHARDED = """
 
 
 def test_samples_split_over_devices_give_the_same_plan():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "NPROC": "32", "JAX_PLATFORMS": "cpu"}
-    environment = os.environ | flags
     command = [sys.executable, "-c", textwrap.dedent(SHARDED)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    result = subprocess.run(command, capture_output=True, text=True, env=cpu_devices(4), timeout=280)
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["gap"] < 1e-5
