@@ -40,6 +40,7 @@ DEBUG: dict[str, Any] = {
     "eval.*.num_context": lambda frames: min(frames, 4),
     "eval.*.horizon": 2,
     "eval.imagine.horizon": 4,
+    "eval.imagine.long": lambda frames: min(frames, 8),
     "eval.imagine.num_branches": 2,
     "eval.imagine.num_samples": lambda samples: min(samples, 2),
     "eval.*.num_shown": lambda shown: min(shown, 1),

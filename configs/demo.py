@@ -29,7 +29,9 @@ DEMO = dataclasses.replace(
         ema_decay=0.95,
         optimizer=dataclasses.replace(WORLD.train.optimizer, learning_rate=2e-4, warmup_steps=20),
     ),
-    eval=dataclasses.replace(WORLD.eval, first=True, every=60),
+    eval=dataclasses.replace(
+        WORLD.eval, first=True, every=60, imagine=dataclasses.replace(WORLD.eval.imagine, long=300)
+    ),
     runtime=dataclasses.replace(WORLD.runtime, log_every=10, checkpoint_every=60),
 )
 

@@ -72,6 +72,7 @@ def _futures(run: "LoadedRun", results: rollouts.Rollouts) -> report.Futures:
         frames = np.broadcast_to(context, (len(actions), *context.shape))
         return np.asarray(run.imagine(frames, np.concatenate([before, actions], axis=1), seed))
 
+    long_truth, long = _long(run) if options.long else (None, None)
     held = np.repeat(choices[:, None], options.horizon, axis=1)
     repeated = np.broadcast_to(future, (options.num_samples, *future.shape))
     return report.Futures(
@@ -83,7 +84,17 @@ def _futures(run: "LoadedRun", results: rollouts.Rollouts) -> report.Futures:
         branch_labels=labels,
         sample_truth=clip.frames[chosen],
         samples=roll(repeated, 2),
+        long_truth=long_truth,
+        long=long,
     )
+
+
+def _long(run: "LoadedRun") -> tuple[np.ndarray, np.ndarray]:
+    """(what happened, what was imagined) over `config.eval.imagine.long` frames, from contexts of the test split."""
+    options, field = run.config.eval.imagine, "config.eval.imagine.num_context + config.eval.imagine.long"
+    windows = run.windows(run.config.data.test_split, options.num_context + options.long, field=field)
+    clip = windows.load(rollouts.spread(windows, options.num_shown))
+    return clip.frames, run.imagine(clip.frames[:, : options.num_context], clip.actions[:, :-1], 3)
 
 
 def held_actions(spec: ActionSpec, count: int) -> tuple[list[str], np.ndarray]:

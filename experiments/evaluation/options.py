@@ -40,6 +40,7 @@ class FuturesOptions(OpenLoopOptions):
     Attributes:
       num_contexts, num_context, horizon, changed_threshold: as of `OpenLoopOptions`.
       num_shown: contexts in pictures and videos, at least 1.
+      long: frames of longer futures for one more video; the test split needs episodes of so many. 0 for none.
       num_branches: futures of one context under different actions.
       num_samples: futures of one context under the same actions and different noise.
       fps: frames a second of videos.
@@ -47,6 +48,7 @@ class FuturesOptions(OpenLoopOptions):
 
     num_contexts: int = 64
     horizon: int = 16
+    long: int = 0
     num_branches: int = 4
     num_samples: int = 4
     fps: float = 12.0

@@ -45,6 +45,7 @@ class Futures:
       branch_labels: k names of these sequences.
       sample_truth: [num_context + horizon, h, w, c].
       samples: [s, horizon, h, w, c], one context, the same actions, different noise.
+      long_truth, long: as `truth` and `imagined`, over a longer horizon; None for none.
     """
 
     num_context: int
@@ -55,10 +56,12 @@ class Futures:
     branch_labels: list[str]
     sample_truth: np.ndarray
     samples: np.ndarray
+    long_truth: np.ndarray | None = None
+    long: np.ndarray | None = None
 
 
 def write_media(folder: str | pathlib.Path, futures: Futures, *, fps: float) -> dict[str, pathlib.Path]:
-    """Writes futures, branches and samples, each as .mp4, .gif and a strip .png (futures': strip.png).
+    """Writes futures, branches and samples, each as .mp4, .gif and a strip .png (futures': strip.png); long.mp4, .gif.
 
     Args:
       folder: made where it is missing.
@@ -72,6 +75,8 @@ def write_media(folder: str | pathlib.Path, futures: Futures, *, fps: float) -> 
     folder.mkdir(parents=True, exist_ok=True)
     draw_futures = lambda f: futures_video(f.num_context, f.truth[:MAX_FUTURES], f.imagined[:MAX_FUTURES])
     videos = {"futures": draw_futures, "branches": _branches_video, "samples": _samples_video}
+    if futures.long is not None:
+        videos["long"] = lambda f: _long_video(f.num_context, f.long_truth[:MAX_FUTURES], f.long[:MAX_FUTURES])
     strips = {"strip": _futures_strip, "branches": _branches_strip, "samples": _samples_strip}
     paths = {}
     for name, draw in videos.items():
@@ -155,6 +160,17 @@ def futures_video(num_context: int, truth: np.ndarray, imagined: np.ndarray) -> 
         rows.append([_cell(true, num_context), _cell(shown, num_context), error])
     labels = ("what happened", "imagined", "error")
     rows[0] = [media.labelled(label, cell) for label, cell in zip(labels, rows[0])]
+    return media.grid(rows, gutter=2)
+
+
+def _long_video(num_context: int, truth: np.ndarray, imagined: np.ndarray) -> np.ndarray:
+    """Two contexts a row, each as the truth and as it was imagined; arguments as of `futures_video`."""
+    pairs = [
+        (_cell(true, num_context), _cell(np.concatenate([true[:num_context], future]), num_context))
+        for true, future in zip(truth, imagined)
+    ]
+    rows = [[cell for pair in pairs[i : i + 2] for cell in pair] for i in range(0, len(pairs), 2)]
+    rows[0] = [media.labelled(("what happened", "imagined")[i % 2], cell) for i, cell in enumerate(rows[0])]
     return media.grid(rows, gutter=2)
 
 

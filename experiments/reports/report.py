@@ -50,6 +50,12 @@ SECTIONS = (
         "Moments of two of these contexts; the numbers are horizons in steps, 0 is the last frame the model saw.",
     ),
     (
+        "A long rollout",
+        "long.mp4",
+        "The same for longer, under the recorded actions. After some seconds the two are different worlds. Look at "
+        "whether the imagined one stays one, and whether what it shows still follows the actions.",
+    ),
+    (
         "One context, different actions",
         "branches.mp4",
         "Every panel starts from the same frames (orange) and differs only in the actions. Look at whether each future "
@@ -108,6 +114,8 @@ def write_report(
     plot_metrics(folder / "metrics.png", metrics)
     parts = [_parts().verdict(*verdict(metrics))]
     for section, name, caption in SECTIONS:
+        if name == "long.mp4" and not (folder / name).exists():
+            continue
         parts += [heading(section)] if section else []
         caption += f" {fps:g} frames a second." if name.endswith(".mp4") else ""
         parts.append(figure(folder / name, caption))

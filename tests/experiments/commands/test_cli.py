@@ -12,6 +12,7 @@ import sys
 import textwrap
 from unittest import mock
 
+import av
 import jax
 import numpy as np
 import pytest
@@ -84,9 +85,18 @@ def test_eval_writes_and_prints_metrics(workdir, capsys):
 
 
 def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
-    status, last, _ = run(capsys, "imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=5")
+    words = ["imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=5"]
+    status, last, _ = run(capsys, *words, "--config.eval.imagine.long=7")
     assert (status, last) == (0, str(workdir / "imagine" / "report.html"))
+    assert "A long rollout" in (workdir / "imagine" / "report.html").read_text()
+    with av.open(str(workdir / "imagine" / "long.mp4")) as video:
+        assert video.streams.video[0].frames == 4 + 7
+    status, _, err = run(capsys, *words, "--config.eval.imagine.long=700")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "config.eval.imagine.num_context + config.eval.imagine.long" in err
+    assert run(capsys, *words)[0] == 0
     names = {p.name for p in (workdir / "imagine").iterdir()}
+    assert "long.mp4" not in names
     assert {"metrics.json", "futures.mp4", "futures.gif", "branches.mp4", "samples.mp4", "strip.png"} <= names
     metrics = json.loads((workdir / "imagine" / "metrics.json").read_text())
     assert metrics["horizon"] == [1, 2, 3, 4, 5]
