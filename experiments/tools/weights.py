@@ -1,19 +1,23 @@
 """Weights of other projects from and to their files: `python -m experiments.tools.weights`.
 
-Masked autoencoders in Hugging Face's layout, in both directions, and the denoisers of DIAMOND's checkpoints, to here.
+Masked autoencoders in Hugging Face's layout, in both directions, and the denoisers of DIAMOND's checkpoints, to here;
+and feature networks from PyTorch's files, for `config.eval.features.path` and `config.eval.distances.lpips`.
 """
 
 import argparse
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from experiments.runs.loading import load
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core.errors import UserError
+from world_models.metrics import tensor_files
 from world_models.models.masked_autoencoder import hugging_face
 from world_models.models.video_diffusion import diamond
 
@@ -64,6 +68,23 @@ def export_weights(workdir: pathlib.Path, target: pathlib.Path) -> None:
     run.experiment.capability("export").write(run, target)
 
 
+def convert_tensors(sources: Sequence[pathlib.Path], target: pathlib.Path) -> None:
+    """Writes the tensors of state dicts that PyTorch wrote to one file, .safetensors or .npz, under their names.
+
+    Raises:
+      UserError: if a file cannot be read, the target exists or its kind is another, or two files share a name.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists: name a new file.")
+    tensors: dict[str, np.ndarray] = {}
+    for source in sources:
+        found = diamond.load_tensors(source)
+        if shared := sorted(tensors.keys() & found):
+            raise UserError(f"{source} has a tensor {shared[0]!r}, as a file before it has: give one of them.")
+        tensors |= found
+    tensor_files.write(target, tensors)
+
+
 def main(argv: list[str]) -> int:
     """Runs one of the two; the last line on standard output is the path of the result."""
     parser = argparse.ArgumentParser(prog="experiments.tools.weights", description=__doc__)
@@ -76,8 +97,11 @@ def main(argv: list[str]) -> int:
     one = commands.add_parser("export", help="A trained run to a folder for `from_pretrained`.")
     one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")
     one.add_argument("target", type=pathlib.Path, help="New folder.")
+    one = commands.add_parser("tensors", help="State dicts of PyTorch to one file of tensors, for feature networks.")
+    one.add_argument("source", type=pathlib.Path, nargs="+", help="Files .pt or .pth of state dicts.")
+    one.add_argument("target", type=pathlib.Path, help="New file .safetensors or .npz.")
     args = parser.parse_args(argv[1:])
-    convert = import_weights if args.command == "import" else export_weights
+    convert = {"import": import_weights, "export": export_weights, "tensors": convert_tensors}[args.command]
     try:
         left_out = convert(args.source, args.target)
     except UserError as error:

@@ -117,8 +117,8 @@ def frechet_distance(
 
     Args:
       features, reference: [n, d] and [m, d], at least two rows each.
-      groups, reference_groups: int [n] and [m]; rows of one group depend on each other (frames of one video) and stay in
-        one block. By default every row is its own.
+      groups, reference_groups: int [n] and [m]; rows of one group depend on each other (frames of one video) and stay
+        in one block. By default every row is its own.
       num_blocks: of each set, at most; fewer where there are fewer groups.
 
     Raises:
