@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.evaluation.features import Open, make_features
+from experiments.evaluation.features import FeatureSpace, Open
 from experiments.evaluation.rollouts import roll_out_all, spread
 from world_models.core.errors import config_error
 from world_models.metrics import lpips, tensor_files
@@ -28,12 +28,12 @@ class Distances:
     ("copy_last"); and the real ones with their pixels shuffled, which any space should find far off.
     """
 
-    def __init__(self, config: Any, frame_shape: tuple[int, int, int], open_windows: Open, split: str):
+    def __init__(self, config: Any, space: FeatureSpace, open_windows: Open, split: str):
         """Checks the options and opens the data.
 
         Args:
           config: a config, whose `eval` is a `DiffusionEval`.
-          frame_shape: (height, width, channel).
+          space: of the features of the data's frames.
           open_windows: see `Open`.
           split: where contexts are from.
 
@@ -42,14 +42,14 @@ class Distances:
         """
         self._options, self._seed = config.eval.distances, config.seed
         _check(self._options)
-        self._space = make_features(config.eval.features, frame_shape)
+        self._space = space
         self._num_context = config.eval.open_loop.num_context
         self._training = config.data.train_split, open_windows(config.data.train_split, self._options.length, _LENGTH)
         length = self._num_context + self._options.length
         self._contexts = open_windows(split, length, f"config.eval.open_loop.num_context + {_LENGTH}")
         self._lpips = lpips.load(self._options.lpips, f"{FIELD}.lpips") if self._options.lpips else None
-        if self._lpips and min(frame_shape[:2]) < lpips.LEAST_SIDE[self._lpips.name]:
-            valid = f"be empty or of another network for frames of {frame_shape}"
+        if self._lpips and min(space.frame_shape[:2]) < lpips.LEAST_SIDE[self._lpips.name]:
+            valid = f"be empty or of another network for frames of {space.frame_shape}"
             raise config_error(f"{FIELD}.lpips", self._options.lpips, valid)
 
     def __call__(self, model: nnx.Module) -> dict[str, float]:

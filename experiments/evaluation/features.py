@@ -36,6 +36,7 @@ class FeatureSpace:
       label: a short name, a part of the names of metrics.
       name: what exactly it is: network, run or file, fingerprint of the weights, and projection.
       encode: function of uint8 frames [n, time, h, w, c]: float [n, moments, d].
+      frame_shape: (height, width, channel) of its frames.
       batch: frames that it takes at once.
       size: longest features; longer ones are projected. 0 for no such bound.
     """
@@ -43,6 +44,7 @@ class FeatureSpace:
     label: str
     name: str
     encode: Callable[[np.ndarray], Array]
+    frame_shape: tuple[int, int, int]
     batch: int
     size: int
 
@@ -80,7 +82,7 @@ def make_features(options: FeatureOptions, frame_shape: tuple[int, int, int]) ->
     make = {"random": _random, "encoder": _encoder, "inception": _inception}[options.kind]
     label, name, encode = make(options.path, frame_shape)
     name += f", projected to {options.size} numbers if longer" if options.size else ""
-    return FeatureSpace(label, name, encode, BATCH[options.kind], options.size)
+    return FeatureSpace(label, name, encode, frame_shape, BATCH[options.kind], options.size)
 
 
 def _random(path: str, frame_shape: tuple[int, int, int]) -> tuple[str, str, Callable]:

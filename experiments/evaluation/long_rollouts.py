@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.evaluation.features import Open, make_features
+from experiments.evaluation.features import FeatureSpace, Open
 from experiments.evaluation.rollouts import Rollouts, action_following, exchanged, roll_out_all, spread
 from world_models.core.errors import config_error
 from world_models.core.types import Array
@@ -24,13 +24,13 @@ class LongRollouts:
     must be far off: real windows with shuffled pixels, and noise. Where they are not, the feature space cannot tell.
     """
 
-    def __init__(self, config: Any, frame_shape: tuple[int, int, int], open_windows: Open, split: str):
+    def __init__(self, config: Any, space: FeatureSpace, open_windows: Open, split: str):
         """Checks the options and opens the data; the arguments are those of `Distances`."""
         self._options, self._seed = config.eval.long_rollout, config.seed
         self._num_context, self._threshold = config.eval.open_loop.num_context, config.eval.open_loop.changed_threshold
         options = self._options
         _check(options)
-        self._space = make_features(config.eval.features, frame_shape)
+        self._space = space
         self._horizons = tuple(h for h in options.horizons if h <= options.frames)
         self._known = max((*self._horizons, options.window))
         field = f"config.eval.open_loop.num_context + the last of {FIELD}.horizons"
@@ -59,9 +59,10 @@ class LongRollouts:
 
         Returns:
           "features", "num_contexts", "window", "num_reference"; "frame": the last frame of every window; "drift": lists
-          "imagined", "low", "high" over windows; "baselines": the same distance of "real" windows, of "shuffled_pixels"
-          and of "noise"; "control_found": whether the interval of both controls lies above that of real windows;
-          "action_following": lists "horizon", "mean", "low", "high", each from the horizon before on.
+          "imagined", "low", "high" over windows; "last": the last of them; "baselines": the same distance of "real"
+          windows, of "shuffled_pixels" and of "noise"; "control_found": whether the intervals of both controls lie above
+          that of real windows; "action_following": lists "horizon", "mean", "low", "high", each from the horizon before
+          on.
         """
         first, options = self._num_context, self._options
         clip = self._contexts.load(spread(self._contexts, options.num_contexts))
@@ -90,6 +91,7 @@ class LongRollouts:
                 "low": [at.low for at in curve],
                 "high": [at.high for at in curve],
             },
+            "last": {"frame": options.window * len(curve), "drift": curve[-1].distance},
             "baselines": baselines,
             "control_found": bool(controls > baselines["real"]["high"]),
             "action_following": self._following(model, clip, imagined, key),

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from experiments.evaluation.distances import Distances
-from experiments.evaluation.features import Open
+from experiments.evaluation.features import Open, make_features
 from experiments.evaluation.long_rollouts import LongRollouts
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
 from experiments.families.base import VideoExperiment
@@ -44,8 +44,9 @@ class DiffusionExperiment(VideoExperiment):
             "distances": (Distances, options.distances.num_clips),
             "long_rollout": (LongRollouts, options.long_rollout.frames),
         }
-        shape = tuple(self.spec.frame_shape)
-        return {name: make(self.config, shape, open_windows, split) for name, (make, on) in chosen.items() if on}
+        chosen = {name: make for name, (make, on) in chosen.items() if on}
+        space = make_features(options.features, tuple(self.spec.frame_shape)) if chosen else None
+        return {name: make(self.config, space, open_windows, split) for name, make in chosen.items()}
 
     @classmethod
     def capabilities(cls) -> dict[str, Capability]:

@@ -1,6 +1,9 @@
 """Distances of sets and long rollouts as evaluators and in `imagine`: perfect and broken models, and bad options."""
 
+import functools
 import json
+import math
+import operator
 
 import jax
 import numpy as np
@@ -11,12 +14,14 @@ from ml_collections import ConfigDict
 
 import launch
 from configs import car_tokenizer, demo, lewm, moving_mae
+from configs.tables import _columns
 from experiments.evaluation.distances import Distances
 from experiments.evaluation.features import make_features
 from experiments.evaluation.long_rollouts import LongRollouts, lengthened
 from experiments.evaluation.options import FeatureOptions
 from experiments.evaluation.rollouts import OpenLoop
 from experiments.runs import loading
+from experiments.tables.schema import Column
 from experiments.training.data import open_windows
 from experiments.training.experiment import experiment_class, make_experiment
 from experiments.training.loop import train
@@ -25,6 +30,7 @@ from world_models.core.types import Prediction
 from world_models.metrics import tensor_files
 
 SHAPE = (16, 16, 3)
+RANDOM = make_features(FeatureOptions(), SHAPE)
 
 
 class Square(nnx.Module):
@@ -60,7 +66,7 @@ def opened(config, tmp_path):
 
 def test_a_perfect_model_is_as_far_from_real_clips_as_real_ones(config, tmp_path):
     config.eval.distances.update({"num_clips": 24, "length": 6, "num_samples": 3})
-    make = lambda: Distances(config, SHAPE, opened(config, tmp_path), "validation")
+    make = lambda: Distances(config, RANDOM, opened(config, tmp_path), "validation")
     found = make()(Square())
     for name in ("frechet_frames", "frechet_clips", "kernel_frames", "kernel_clips"):
         imagined, real, shuffled = (found[f"{name}_random_{of}"] for of in ("imagined", "real", "shuffled_pixels"))
@@ -78,7 +84,7 @@ def test_a_perfect_model_is_as_far_from_real_clips_as_real_ones(config, tmp_path
 def test_drift_rises_where_a_model_breaks_and_the_controls_are_far_off(config, tmp_path):
     sizes = {"frames": 40, "num_contexts": 6, "window": 4, "num_reference": 40, "horizons": (2, 8, 999)}
     config.eval.long_rollout.update(sizes)
-    evaluator = LongRollouts(config, SHAPE, opened(config, tmp_path), "validation")
+    evaluator = LongRollouts(config, RANDOM, opened(config, tmp_path), "validation")
     found = evaluator.measure(Square(breaks=20))
     assert found["frame"] == list(range(4, 41, 4))
     curve, real = np.array(found["drift"]["imagined"]), found["baselines"]["real"]
@@ -129,6 +135,8 @@ def test_both_are_in_metrics_and_in_the_report(config, tmp_path):
     metrics = json.loads((tmp_path / "imagine" / "metrics.json").read_text())
     assert metrics["distances"]["features"].startswith("random-convolutions-1")
     assert len(metrics["long_rollout"]["drift"]["imagined"]) == 3
+    for column in (_columns.FRECHET_CLIPS, _columns.FRECHET_CLIPS_REAL, _columns.DRIFT_END):
+        assert math.isfinite(functools.reduce(operator.getitem, Column(**column).path, metrics))
     report = (tmp_path / "imagine" / "report.html").read_text()
     for text in ("Distances from real clips", "Long rollouts", "other real clips", "Action following, frames 1 to 4"):
         assert text in report
