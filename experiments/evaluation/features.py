@@ -107,7 +107,7 @@ def _by_frame(function: Callable[[np.ndarray], Array], frames: np.ndarray) -> np
 def _encoder(path: str, frame_shape: tuple[int, int, int]) -> tuple[str, str, Callable]:
     # Imported when it is used, as capabilities are: what opens a run stands above the evaluators of families.
     run: Any = importlib.import_module("experiments.runs.loading").load(path)
-    own = getattr(run.spec, "frame_shape", None)
+    own = tuple(getattr(run.spec, "frame_shape", ()))  # data without frames have none
     if own != frame_shape:
         raise config_error(f"{FIELD}.path", path, f"be a run on frames {frame_shape}; its own are {own}")
     state = nnx.to_flat_state(nnx.state(run.model, nnx.Param))

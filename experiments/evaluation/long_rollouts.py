@@ -60,9 +60,9 @@ class LongRollouts:
         Returns:
           "features", "num_contexts", "window", "num_reference"; "frame": the last frame of every window; "drift": lists
           "imagined", "low", "high" over windows; "last": the last of them; "baselines": the same distance of "real"
-          windows, of "shuffled_pixels" and of "noise"; "control_found": whether the intervals of both controls lie above
-          that of real windows; "action_following": lists "horizon", "mean", "low", "high", each from the horizon before
-          on.
+          windows, of "shuffled_pixels" and of "noise"; "control_found": whether the intervals of both controls lie
+          above that of real windows; "action_following": lists "horizon", "mean", "low", "high", each from the horizon
+          before on.
         """
         first, options = self._num_context, self._options
         clip = self._contexts.load(spread(self._contexts, options.num_contexts))
