@@ -13,6 +13,8 @@ import numpy as np
 
 from world_models.metrics.frechet import Z
 
+LEAST_BLOCKS = 5  # fewer say too little of how much blocks differ
+
 
 class KernelDistance(NamedTuple):
     """A squared distance with how sure it is.
@@ -43,12 +45,12 @@ def kernel_distance(
     reference: np.ndarray,
     groups: np.ndarray | None = None,
     reference_groups: np.ndarray | None = None,
-    block_size: int = 1000,
+    block_size: int = 500,
 ) -> KernelDistance:
     """The kernel distance of two sets of features, with its standard error.
 
-    Sets of at least two blocks each are cut into blocks of `block_size` consecutive rows; the distance is the mean over
-    pairs of blocks, a remainder is left out. Rows that depend on each other should therefore stand together.
+    Sets of at least `LEAST_BLOCKS` blocks are cut into blocks of `block_size` consecutive rows; the distance is the
+    mean over pairs of blocks, a remainder is left out. Rows that depend on each other should therefore stand together.
 
     Args:
       features, reference: [n, d] and [m, d].
@@ -66,63 +68,50 @@ def kernel_distance(
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError(f"features of shapes {shapes} must be finite")
     blocks = min(len(x), len(y)) // block_size
-    if blocks < 2:
-        distance, error = _jackknife(x, y, groups, reference_groups)
+    if blocks < LEAST_BLOCKS:
+        distance, error = _estimate(x, y, groups, reference_groups)
         counts = (len(x), len(y))
     else:
         cut = lambda z: z[: blocks * block_size].reshape(blocks, block_size, -1)
-        found = [_mean_discrepancy(_sums(a, b)) for a, b in zip(cut(x), cut(y))]
+        found = [_estimate(a, b)[0] for a, b in zip(cut(x), cut(y))]
         distance, error = float(np.mean(found)), float(np.std(found, ddof=1) / math.sqrt(blocks))
         counts = (blocks * block_size, blocks * block_size)
     return KernelDistance(distance, distance - Z * error, distance + Z * error, error, *counts)
 
 
-class _Sums(NamedTuple):
-    """Kernel values by pair of groups, without those of a sample with itself, and the sizes of the groups."""
+def _by_group(kernel: np.ndarray, rows: np.ndarray | None, columns: np.ndarray | None) -> np.ndarray:
+    """Sums of a kernel's values [n, m] over the groups of its rows and columns."""
+    for axis, groups in ((0, rows), (1, columns)):
+        if groups is not None:
+            index = np.unique(groups, return_inverse=True)[1]
+            order = np.argsort(index, kind="stable")
+            begins = np.searchsorted(index[order], np.arange(index.max() + 1))
+            kernel = np.add.reduceat(np.take(kernel, order, axis=axis), begins, axis=axis)
+    return kernel
 
-    xx: np.ndarray
-    yy: np.ndarray
-    xy: np.ndarray
-    x_sizes: np.ndarray
-    y_sizes: np.ndarray
 
-
-def _sums(
+def _estimate(
     x: np.ndarray, y: np.ndarray, x_groups: np.ndarray | None = None, y_groups: np.ndarray | None = None
-) -> _Sums:
-    members = [_members(len(z), groups) for z, groups in ((x, x_groups), (y, y_groups))]
-    xx, yy = polynomial_kernel(x, x), polynomial_kernel(y, y)
+) -> tuple[float, float]:
+    """The estimate from all rows and its jackknife error; NaN where leaving a group out leaves fewer than two rows."""
+    xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
     np.fill_diagonal(xx, 0)
     np.fill_diagonal(yy, 0)
-    a, b = members
-    return _Sums(a.T @ xx @ a, b.T @ yy @ b, a.T @ polynomial_kernel(x, y) @ b, a.sum(axis=0), b.sum(axis=0))
+    n, m = xy.shape
+    distance = xx.sum() / (n * (n - 1)) + yy.sum() / (m * (m - 1)) - 2 * xy.mean()
+    sides = ((xx, yy, xy, x_groups), (yy, xx, xy.T, y_groups))
+    return float(distance), math.sqrt(sum(_variance(*side) for side in sides))
 
 
-def _members(count: int, groups: np.ndarray | None) -> np.ndarray:
-    """float64 [count, groups], 1 where a row is in a group."""
-    if groups is None:
-        return np.eye(count)
-    return np.eye(len(np.unique(groups)))[np.unique(groups, return_inverse=True)[1]]
-
-
-def _mean_discrepancy(sums: _Sums, keep_x: np.ndarray | None = None, keep_y: np.ndarray | None = None) -> float:
-    """The unbiased estimate from the groups that are kept."""
-    i = np.ones(len(sums.xx)) if keep_x is None else keep_x
-    j = np.ones(len(sums.yy)) if keep_y is None else keep_y
-    n, m = i @ sums.x_sizes, j @ sums.y_sizes
-    return float(i @ sums.xx @ i / (n * (n - 1)) + j @ sums.yy @ j / (m * (m - 1)) - 2 * (i @ sums.xy @ j) / (n * m))
-
-
-def _jackknife(
-    x: np.ndarray, y: np.ndarray, x_groups: np.ndarray | None, y_groups: np.ndarray | None
-) -> tuple[float, float]:
-    """The estimate from all rows and its standard error; NaN where leaving a group out leaves fewer than two rows."""
-    sums, variance = _sums(x, y, x_groups, y_groups), 0.0
-    for name, sizes in (("keep_x", sums.x_sizes), ("keep_y", sums.y_sizes)):
-        count = len(sizes)
-        if sizes.sum() - sizes.max() < 2:
-            variance = math.nan
-            continue
-        found = np.array([_mean_discrepancy(sums, **{name: row}) for row in 1 - np.eye(count)])
-        variance += (count - 1) / count * np.sum((found - found.mean()) ** 2)
-    return _mean_discrepancy(sums), math.sqrt(variance)
+def _variance(own: np.ndarray, other: np.ndarray, cross: np.ndarray, groups: np.ndarray | None) -> float:
+    """The jackknife's variance of the estimate from leaving out one group of one set after the other."""
+    n, m = cross.shape
+    sizes = np.ones(n) if groups is None else np.unique(groups, return_counts=True)[1]
+    left = n - sizes
+    if left.min() < 2:
+        return math.nan
+    own, cross = _by_group(own, groups, groups), _by_group(cross, groups, None)
+    within = (own.sum() - 2 * own.sum(axis=1) + np.diag(own)) / (left * (left - 1))
+    between = (cross.sum() - cross.sum(axis=1)) / (left * m)
+    found = within + other.sum() / (m * (m - 1)) - 2 * between
+    return float((len(sizes) - 1) / len(sizes) * np.sum((found - found.mean()) ** 2))

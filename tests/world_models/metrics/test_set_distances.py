@@ -80,11 +80,23 @@ def test_kernel_distance_by_hand_whole_and_in_blocks():
     rng = np.random.default_rng(5)
     x, y = correlated(rng, 9, 3), correlated(rng, 13, 3)
     assert kernel_distance(x, y).distance == pytest.approx(by_hand(x, y), rel=1e-10)
-    blocks = [by_hand(x[4 * i : 4 * i + 4], y[4 * i : 4 * i + 4]) for i in range(2)]
+    x, y = correlated(rng, 22, 3), correlated(rng, 27, 3)
+    blocks = [by_hand(x[4 * i : 4 * i + 4], y[4 * i : 4 * i + 4]) for i in range(5)]
     found = kernel_distance(x, y, block_size=4)
     assert found.distance == pytest.approx(np.mean(blocks), rel=1e-10)
-    assert found.error == pytest.approx(np.std(blocks, ddof=1) / math.sqrt(2), rel=1e-10)
-    assert (found.count, found.reference_count) == (8, 8)
+    assert found.error == pytest.approx(np.std(blocks, ddof=1) / math.sqrt(5), rel=1e-10)
+    assert (found.count, found.reference_count) == (20, 20)
+
+
+def test_jackknife_of_the_kernel_distance_by_hand():
+    rng = np.random.default_rng(9)
+    x, y = correlated(rng, 8, 3), correlated(rng, 6, 3)
+    groups = np.array([2, 0, 0, 5, 2, 1, 1, 2])
+    left = [by_hand(x[groups != one], y) for one in np.unique(groups)]
+    variance = 3 / 4 * np.sum(np.square(left - np.mean(left)))
+    left = [by_hand(x, np.delete(y, i, axis=0)) for i in range(6)]
+    variance += 5 / 6 * np.sum(np.square(left - np.mean(left)))
+    assert kernel_distance(x, y, groups).error == pytest.approx(math.sqrt(variance), rel=1e-9)
 
 
 def test_kernel_distance_is_unbiased_and_its_interval_covers():
