@@ -54,8 +54,8 @@ def kernel_distance(
 
     Args:
       features, reference: [n, d] and [m, d].
-      groups, reference_groups: int [n] and [m]; rows of one group (frames of one video) are left out together by the
-        jackknife. By default every row is its own. They change no distance, and nothing where there are blocks.
+      groups, reference_groups: int [n] and [m]; rows of one group (frames of one video) are not independent: no pairs
+        are made of them, and the jackknife leaves them out together. By default every row is its own group.
       block_size: most rows of a block.
 
     Raises:
@@ -67,51 +67,55 @@ def kernel_distance(
         raise ValueError(f"features of shapes {shapes} must be [n, d] and [m, d] with two rows, and so must a block")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError(f"features of shapes {shapes} must be finite")
+    named = [
+        np.arange(len(z)) if given is None else np.asarray(given) for z, given in ((x, groups), (y, reference_groups))
+    ]
     blocks = min(len(x), len(y)) // block_size
     if blocks < LEAST_BLOCKS:
-        distance, error = _estimate(x, y, groups, reference_groups)
+        distance, error = _estimate(x, y, *named)
         counts = (len(x), len(y))
     else:
-        cut = lambda z: z[: blocks * block_size].reshape(blocks, block_size, -1)
-        found = [_estimate(a, b)[0] for a, b in zip(cut(x), cut(y))]
+        parts = [slice(i * block_size, (i + 1) * block_size) for i in range(blocks)]
+        found = [_estimate(x[part], y[part], *(one[part] for one in named))[0] for part in parts]
         distance, error = float(np.mean(found)), float(np.std(found, ddof=1) / math.sqrt(blocks))
         counts = (blocks * block_size, blocks * block_size)
     return KernelDistance(distance, distance - Z * error, distance + Z * error, error, *counts)
 
 
-def _by_group(kernel: np.ndarray, rows: np.ndarray | None, columns: np.ndarray | None) -> np.ndarray:
+def _by_group(kernel: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Sums of a kernel's values [n, m] over the groups of its rows and columns."""
     for axis, groups in ((0, rows), (1, columns)):
-        if groups is not None:
-            index = np.unique(groups, return_inverse=True)[1]
-            order = np.argsort(index, kind="stable")
-            begins = np.searchsorted(index[order], np.arange(index.max() + 1))
+        order = np.argsort(groups, kind="stable")
+        begins = np.unique(groups[order], return_index=True)[1]
+        if len(begins) < len(groups):
             kernel = np.add.reduceat(np.take(kernel, order, axis=axis), begins, axis=axis)
     return kernel
 
 
-def _estimate(
-    x: np.ndarray, y: np.ndarray, x_groups: np.ndarray | None = None, y_groups: np.ndarray | None = None
-) -> tuple[float, float]:
-    """The estimate from all rows and its jackknife error; NaN where leaving a group out leaves fewer than two rows."""
-    xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
-    np.fill_diagonal(xx, 0)
-    np.fill_diagonal(yy, 0)
-    n, m = xy.shape
-    distance = xx.sum() / (n * (n - 1)) + yy.sum() / (m * (m - 1)) - 2 * xy.mean()
-    sides = ((xx, yy, xy, x_groups), (yy, xx, xy.T, y_groups))
-    return float(distance), math.sqrt(sum(_variance(*side) for side in sides))
+def _estimate(x: np.ndarray, y: np.ndarray, x_groups: np.ndarray, y_groups: np.ndarray) -> tuple[float, float]:
+    """The estimate from all rows and its jackknife error; NaN where leaving a group out leaves fewer than two groups.
 
-
-def _variance(own: np.ndarray, other: np.ndarray, cross: np.ndarray, groups: np.ndarray | None) -> float:
-    """The jackknife's variance of the estimate from leaving out one group of one set after the other."""
-    n, m = cross.shape
-    sizes = np.ones(n) if groups is None else np.unique(groups, return_counts=True)[1]
-    left = n - sizes
-    if left.min() < 2:
-        return math.nan
-    own, cross = _by_group(own, groups, groups), _by_group(cross, groups, None)
-    within = (own.sum() - 2 * own.sum(axis=1) + np.diag(own)) / (left * (left - 1))
-    between = (cross.sum() - cross.sum(axis=1)) / (left * m)
-    found = within + other.sum() / (m * (m - 1)) - 2 * between
-    return float((len(sizes) - 1) / len(sizes) * np.sum((found - found.mean()) ** 2))
+    Sums over groups make both cheap: what a group contributes is a row of these.
+    """
+    sides = [(x, x_groups), (y, y_groups)]
+    within, sizes = [], []
+    for z, groups in sides:
+        own = _by_group(polynomial_kernel(z, z), groups, groups)
+        np.fill_diagonal(own, 0)  # pairs within a group are no independent pairs
+        within.append(own)
+        sizes.append(np.unique(groups, return_counts=True)[1].astype(np.float64))
+    cross = _by_group(polynomial_kernel(x, y), x_groups, y_groups)
+    (n, m), pairs = (len(x), len(y)), [size.sum() ** 2 - np.sum(size**2) for size in sizes]
+    if min(pairs) == 0:
+        return math.nan, math.nan
+    means = [own.sum() / count for own, count in zip(within, pairs)]
+    distance, variance = means[0] + means[1] - 2 * cross.sum() / (n * m), 0.0
+    for own, size, count, other, across in zip(within, sizes, pairs, means[::-1], (cross, cross.T)):
+        if len(size) < 3:
+            return float(distance), math.nan
+        rest = n + m - size.sum()
+        left = count - 2 * size * (size.sum() - size)
+        without = (own.sum() - 2 * own.sum(axis=1)) / left + other
+        without = without - 2 * (across.sum() - across.sum(axis=1)) / ((size.sum() - size) * rest)
+        variance += (len(size) - 1) / len(size) * np.sum((without - without.mean()) ** 2)
+    return float(distance), math.sqrt(variance)

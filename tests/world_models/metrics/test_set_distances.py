@@ -66,14 +66,14 @@ def test_intervals_are_wider_where_rows_depend_on_each_other():
     y = rng.normal(size=(200, 3)) + 0.5
     for measure in (frechet_distance, kernel_distance):
         alone, together = measure(x, y), measure(x, y, groups)
-        assert together.distance == pytest.approx(alone.distance, rel=1e-9)
         assert together.high - together.low > 1.5 * (alone.high - alone.low)
 
 
-def by_hand(x, y):
+def by_hand(x, y, groups=None):
+    groups = np.arange(len(x)) if groups is None else groups
     kernel = lambda a, b: (float(np.dot(a, b)) / len(a) + 1) ** 3
-    within = lambda z: np.mean([kernel(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j])
-    return within(x) + within(y) - 2 * np.mean([kernel(a, b) for a in x for b in y])
+    within = lambda z, g: np.mean([kernel(a, b) for a, i in zip(z, g) for b, j in zip(z, g) if i != j])
+    return within(x, groups) + within(y, np.arange(len(y))) - 2 * np.mean([kernel(a, b) for a in x for b in y])
 
 
 def test_kernel_distance_by_hand_whole_and_in_blocks():
@@ -92,11 +92,23 @@ def test_jackknife_of_the_kernel_distance_by_hand():
     rng = np.random.default_rng(9)
     x, y = correlated(rng, 8, 3), correlated(rng, 6, 3)
     groups = np.array([2, 0, 0, 5, 2, 1, 1, 2])
-    left = [by_hand(x[groups != one], y) for one in np.unique(groups)]
+    left = [by_hand(x[groups != one], y, groups[groups != one]) for one in np.unique(groups)]
     variance = 3 / 4 * np.sum(np.square(left - np.mean(left)))
-    left = [by_hand(x, np.delete(y, i, axis=0)) for i in range(6)]
+    left = [by_hand(x, np.delete(y, i, axis=0), groups) for i in range(6)]
     variance += 5 / 6 * np.sum(np.square(left - np.mean(left)))
-    assert kernel_distance(x, y, groups).error == pytest.approx(math.sqrt(variance), rel=1e-9)
+    found = kernel_distance(x, y, groups)
+    assert found.distance == pytest.approx(by_hand(x, y, groups), rel=1e-10)
+    assert found.error == pytest.approx(math.sqrt(variance), rel=1e-9)
+
+
+def test_kernel_distance_of_rows_that_depend_on_each_other_is_unbiased():
+    rng = np.random.default_rng(10)
+    groups = np.repeat(np.arange(8), 5)
+    draw = lambda: rng.normal(size=(8, 3))[groups] + 0.1 * rng.normal(size=(40, 3))
+    pairs = [(draw(), rng.normal(size=(60, 3)) * 1.005) for _ in range(300)]
+    right, wrong = (np.array([kernel_distance(x, y, g).distance for x, y in pairs]) for g in (groups, None))
+    assert abs(right.mean()) < 3 * right.std() / 300**0.5
+    assert wrong.mean() > 5 * wrong.std() / 300**0.5
 
 
 def test_kernel_distance_is_unbiased_and_its_interval_covers():
@@ -120,7 +132,6 @@ def test_bad_features_raise(measure):
 
 def test_too_few_groups_leave_the_interval_open():
     x = np.random.default_rng(8).normal(size=(10, 3))
-    for measure in (frechet_distance, kernel_distance):
-        found = measure(x, x + 1, np.zeros(10, int))
-        assert math.isfinite(found.distance)
-        assert math.isnan(found.low)
+    assert math.isfinite(frechet_distance(x, x + 1, np.zeros(10, int)).distance)
+    for measure, groups in ((frechet_distance, np.zeros(10, int)), (kernel_distance, np.arange(10) % 2)):
+        assert math.isnan(measure(x, x + 1, groups).low)
