@@ -96,7 +96,7 @@ class LongRolloutOptions:
 
     Attributes:
       frames: imagined in a row; 0 for no such measure. Where `horizons` end before, actions begin again.
-      num_contexts: how many futures, at least 2.
+      num_contexts: how many futures, at least 2; intervals need 3.
       window: frames of the clips that are compared with real ones.
       num_reference: real clips that they are compared with.
       horizons: up to which action following is measured, each from the one before; the truth must be as long.
