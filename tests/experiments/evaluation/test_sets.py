@@ -118,6 +118,20 @@ def test_open_loop_reports_the_horizons_that_exist(config, tmp_path):
     assert horizons(OpenLoop(held_out, training, config.eval.open_loop, 0)(Square())) == [2, 3]
 
 
+def test_lpips_of_a_file_is_measured_beside_copying(config, tmp_path):
+    rng, inputs, tensors = np.random.default_rng(0), 3, {}
+    for number in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28):  # VGG16 with two channels
+        tensors[f"features.{number}.weight"] = rng.normal(size=(2, inputs, 3, 3)).astype(np.float32)
+        tensors[f"features.{number}.bias"], inputs = np.ones(2, np.float32), 2
+    tensors |= {f"lin{i}.model.1.weight": np.ones((1, 2, 1, 1), np.float32) for i in range(5)}
+    tensor_files.write(tmp_path / "lpips.npz", tensors)
+    config.eval.distances.update({"num_clips": 3, "length": 6, "num_samples": 0, "lpips": str(tmp_path / "lpips.npz")})
+    found = Distances(config, RANDOM, opened(config, tmp_path), "validation")(Square())
+    assert found["lpips_vgg16_imagined"] == 0
+    assert found["lpips_vgg16_copy_last"] > 0.01
+    assert "diversity_random_imagined" not in found
+
+
 def switch_on(config):
     config.eval.distances.update({"num_clips": 4, "length": 2, "num_samples": 2})
     config.eval.long_rollout.update(
