@@ -36,6 +36,31 @@ SPEARMAN = {
     "better": "higher",
     "range": (-1.0, 1.0),
 }
+FRECHET_CLIPS = {
+    "title": "Fréchet distance, clips",
+    "about": "of imagined clips from as many clips of the training split, in the feature space of the config; "
+    "comparable within this table alone",
+    "path": ("distances", "sets", "frechet_clips", "imagined", "distance"),
+    "unit": "",
+    "better": "lower",
+    "digits": 3,
+    "range": (0.0, math.inf),
+}
+FRECHET_CLIPS_REAL = {
+    **FRECHET_CLIPS,
+    "title": "the same of other real clips",
+    "about": "of what happened after the same contexts, which needs no model",
+    "path": ("distances", "sets", "frechet_clips", "real", "distance"),
+    "baseline_for": "frechet_clips",
+}
+DRIFT_END = {
+    "title": "drift at the end",
+    "about": "kernel distance of the last window of long rollouts from real ones, in the feature space of the config",
+    "path": ("long_rollout", "last", "drift"),
+    "unit": "",
+    "better": "lower",
+    "digits": 3,
+}
 COMPUTE = {
     "title": "planning compute",
     "about": "floating-point operations of all searches of an episode, counted",

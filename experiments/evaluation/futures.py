@@ -51,6 +51,10 @@ def imagined(run: "LoadedRun") -> tuple[rollouts.Rollouts, dict[str, Any]]:
     key = jax.random.fold_in(jax.random.key(run.config.seed), 0)
     results = rollouts.run_rollouts(run.model, windows, options.num_context, options.num_contexts, key)
     metrics = rollouts.measure(results, rollouts.mean_frame(training), options.changed_threshold)
+    others = run.experiment.future_measures(
+        lambda split, length, field: run.windows(split, length, field=field), data.test_split
+    )
+    metrics |= {name: measure.measure(run.model) for name, measure in others.items()}
     metrics |= {"split": data.test_split, "step": run.step, "provenance": run.provenance_of(data.test_split)}
     return results, finite_or_none(metrics)
 

@@ -22,6 +22,7 @@ class OpenLoopOptions:
       num_contexts: how many.
       num_context: frames that the model is shown.
       horizon: frames that it imagines.
+      horizons: at which errors are logged; those beyond `horizon` are left out.
       changed_threshold: by how much of 255 a pixel must change between two frames to count as changing.
       num_shown: contexts in the video for TensorBoard and Weights & Biases; 0 for none.
     """
@@ -29,12 +30,13 @@ class OpenLoopOptions:
     num_contexts: int = 32
     num_context: int = 4
     horizon: int = 8
+    horizons: tuple[int, ...] = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
     changed_threshold: int = 8
     num_shown: int = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class FuturesOptions(OpenLoopOptions):
+class FuturesOptions:
     """What the command `imagine` makes of a model that imagines futures.
 
     Attributes:
@@ -47,11 +49,66 @@ class FuturesOptions(OpenLoopOptions):
     """
 
     num_contexts: int = 64
+    num_context: int = 4
     horizon: int = 16
     long: int = 0
+    changed_threshold: int = 8
+    num_shown: int = 4
     num_branches: int = 4
     num_samples: int = 4
     fps: float = 12.0
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureOptions:
+    """The space in which sets of frames and clips are compared.
+
+    Attributes:
+      kind: "random", a fixed convolutional network with random weights; "encoder", that of another run of ours;
+        "inception", an Inception-v3 from a file.
+      path: the other run's folder, or the file, .safetensors or .npz.
+      size: longer features are projected to so many numbers by a fixed random matrix; 0 for never.
+    """
+
+    kind: str = "random"
+    path: str = ""
+    size: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class DistanceOptions:
+    """Distances between sets of imagined and of real clips, and how much futures of one context differ.
+
+    Attributes:
+      num_clips: of each set, one a context; 0 for no such measure.
+      length: frames of a clip.
+      num_samples: futures of one context under the same actions; 0 for no such measure.
+      lpips: file with the weights of LPIPS; empty for none.
+    """
+
+    num_clips: int = 0
+    length: int = 8
+    num_samples: int = 4
+    lpips: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class LongRolloutOptions:
+    """How long futures stay like real frames and follow actions.
+
+    Attributes:
+      frames: imagined in a row; 0 for no such measure. Where `horizons` end before, actions begin again.
+      num_contexts: how many futures, at least 2; intervals need 3.
+      window: frames of the clips that are compared with real ones.
+      num_reference: real clips that they are compared with.
+      horizons: up to which action following is measured, each from the one before; the truth must be as long.
+    """
+
+    frames: int = 0
+    num_contexts: int = 16
+    window: int = 16
+    num_reference: int = 256
+    horizons: tuple[int, ...] = (10, 100, 500)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from world_models.core.types import Array, Clip, WorldModel
 from world_models.data.clips import Windows
 from world_models.metrics import image
 from world_models.metrics.intervals import bootstrap_interval
+from world_models.metrics.windows import masked_error
 
 ROWS = 16  # contexts that are rolled out at once
 
@@ -80,22 +82,29 @@ class Rollouts:
 
 def run_rollouts(model: WorldModel, windows: Windows, num_context: int, count: int, key: Array) -> Rollouts:
     """Imagines `count` held-out windows under their own actions and, with the same noise, under another window's."""
-    indices = spread(windows, count)
-    clip = windows.load(indices)
-    other = np.roll(np.arange(len(indices)), len(indices) // 2)
-    imagined, shuffled = [], []
-    for begin in range(0, len(indices), ROWS):
+    clip = windows.load(spread(windows, count))
+    frames, actions = clip.frames[:, :num_context], clip.actions[:, :-1]
+    imagined = roll_out_all(model, num_context, frames, actions, key)
+    shuffled = roll_out_all(model, num_context, frames, exchanged(actions, num_context), key)
+    return Rollouts(clip, imagined, shuffled, num_context)
+
+
+def exchanged(actions: Array, num_context: int) -> np.ndarray:
+    """Actions [n, time, ...] whose part after the context is another row's; the context's own actions stay."""
+    other = np.roll(actions, len(actions) // 2, axis=0)
+    return np.concatenate([actions[:, : num_context - 1], other[:, num_context - 1 :]], axis=1)
+
+
+def roll_out_all(model: WorldModel, num_context: int, frames: Array, actions: Array, key: Array) -> np.ndarray:
+    """`roll_out` of any number of contexts, in groups of `ROWS`."""
+    found = []
+    for begin in range(0, len(frames), ROWS):
         # The last group is filled up with its first row, so that one compiled program serves all groups.
         rows = np.arange(begin, begin + ROWS)
-        rows = np.where(rows < len(indices), rows, begin)
-        keep = min(ROWS, len(indices) - begin)
-        group_key = jax.random.fold_in(key, begin)
-        for actions, results in ((clip.actions[rows], imagined), (clip.actions[other[rows]], shuffled)):
-            # The context's own actions stay: only later ones are exchanged.
-            actions = np.concatenate([clip.actions[rows, : num_context - 1], actions[:, num_context - 1 : -1]], axis=1)
-            frames = roll_out(model, num_context, clip.frames[rows, :num_context], actions, group_key)
-            results.append(frames[:keep])
-    return Rollouts(clip, np.concatenate(imagined), np.concatenate(shuffled), num_context)
+        rows = np.where(rows < len(frames), rows, begin)
+        group = roll_out(model, num_context, frames[rows], actions[rows], jax.random.fold_in(key, begin))
+        found.append(group[: len(frames) - begin])
+    return np.concatenate(found)
 
 
 @jax.jit
@@ -135,9 +144,7 @@ def measure(rollouts: Rollouts, average: np.ndarray, threshold: float) -> dict[s
     for name, frames in predictions.items():
         for metric, values in _frame_metrics(frames, truth, mask).items():
             table.setdefault(metric, {})[name] = _nanmean(np.asarray(values, np.float64))
-    true_error, other_error = (_masked_error(f, truth, mask) for f in (rollouts.imagined, rollouts.shuffled))
-    interval = bootstrap_interval(other_error - true_error)
-    table["action_following"] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    table["action_following"] = action_following(rollouts, mask, [slice(None)])[0]
     table |= {"num_contexts": len(truth), "num_context_frames": first, "changed_threshold": threshold}
     return table
 
@@ -147,19 +154,26 @@ def _nanmean(values: np.ndarray) -> list[float | None]:
     return [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in values.T]
 
 
-def _masked_error(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mean squared error of [0, 1] frames over the masked pixels of a whole future, [n]; NaN if there are none."""
-    squared = ((prediction.astype(np.float32) - truth.astype(np.float32)) / 255) ** 2
-    pixels = mask.sum(axis=(1, 2, 3))
-    total = (squared.mean(axis=-1) * mask).sum(axis=(1, 2, 3))
-    return np.where(pixels > 0, total / np.maximum(pixels, 1), np.nan)
+def action_following(rollouts: Rollouts, mask: np.ndarray, spans: Sequence[slice]) -> list[dict[str, float]]:
+    """The error over changed pixels under another window's actions minus that under the true ones, by part of a future.
+
+    Args:
+      rollouts: what was imagined.
+      mask: bool [n, horizon, h, w], changed pixels.
+      spans: parts of the horizon.
+
+    Returns:
+      For each part "mean", "low" and "high": a 95 % bootstrap interval over contexts.
+    """
+    errors = [masked_error(frames, rollouts.truth, mask, spans) for frames in (rollouts.shuffled, rollouts.imagined)]
+    return [bootstrap_interval(column)._asdict() for column in (errors[0] - errors[1]).T]
 
 
 class OpenLoop:
     """Evaluator: PSNR over changing pixels at a few horizons beside persistence, action following, and a video."""
 
     def __init__(self, windows: Windows, training: Windows, options: ml_collections.ConfigDict, seed: int):
-        """`options` has num_context, num_contexts, horizon, changed_threshold and num_shown."""
+        """`options` is a block `OpenLoopOptions`."""
         self._windows, self._options, self._seed = windows, options, seed
         self._average = mean_frame(training)
 
@@ -169,7 +183,7 @@ class OpenLoop:
         rollouts = run_rollouts(model, self._windows, options.num_context, options.num_contexts, key)
         table = measure(rollouts, self._average, options.changed_threshold)
         found: dict[str, float | Video] = {}
-        for horizon in (h for h in (1, 4, 8) if h in table["horizon"]):
+        for horizon in (h for h in options.horizons if h in table["horizon"]):
             for name in ("imagined", "copy_last"):
                 value = table["psnr_changed"][name][horizon - 1]
                 if value is not None:

@@ -5,6 +5,9 @@ import pathlib
 import jax
 from flax import nnx
 
+from experiments.evaluation.distances import Distances
+from experiments.evaluation.features import Open, make_features
+from experiments.evaluation.long_rollouts import LongRollouts
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
 from experiments.families.base import VideoExperiment
 from experiments.training.data import open_windows
@@ -20,17 +23,30 @@ class DiffusionExperiment(VideoExperiment):
         return model.loss(clip, keys)
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
-        """The loss on held-out windows, and open-loop futures from held-out contexts."""
+        """The loss on held-out windows, open-loop futures from held-out contexts, and what else `config.eval` says."""
         config, data, options = self.config, self.config.data, self.config.eval
         held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
         length = options.open_loop.num_context + options.open_loop.horizon
         futures = open_windows(config, workdir, data.validation_split, length, data.stride)
         training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
         sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
-        return {
+        found = {
             "held_out": HeldOutLoss(self, held_out, **sizes),
             "open_loop": OpenLoop(futures, training, options.open_loop, config.seed),
         }
+        open_split = lambda split, length, field: open_windows(config, workdir, split, length, data.stride, field=field)
+        return found | self.future_measures(open_split, data.validation_split)
+
+    def future_measures(self, open_windows: Open, split: str) -> dict[str, Distances | LongRollouts]:
+        """Those of the two that `config.eval` switches on; they are evaluators, too."""
+        options = self.config.eval
+        chosen = {
+            "distances": (Distances, options.distances.num_clips),
+            "long_rollout": (LongRollouts, options.long_rollout.frames),
+        }
+        chosen = {name: make for name, (make, on) in chosen.items() if on}
+        space = make_features(options.features, tuple(self.spec.frame_shape)) if chosen else None
+        return {name: make(self.config, space, open_windows, split) for name, make in chosen.items()}
 
     @classmethod
     def capabilities(cls) -> dict[str, Capability]:

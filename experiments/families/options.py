@@ -3,7 +3,14 @@
 import dataclasses
 from typing import Any
 
-from experiments.evaluation.options import EvalOptions, FuturesOptions, OpenLoopOptions
+from experiments.evaluation.options import (
+    DistanceOptions,
+    EvalOptions,
+    FeatureOptions,
+    FuturesOptions,
+    LongRolloutOptions,
+    OpenLoopOptions,
+)
 from experiments.training.options import InitFromOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import RECORDING, ClipDataOptions
 from world_models.diffusion.options import SAMPLER, EDMSamplerOptions
@@ -43,10 +50,16 @@ class DiffusionEval(EvalOptions):
     Attributes:
       every, first, best, better, held_out: as of `EvalOptions`.
       open_loop: imagined futures during training.
+      features: the space of the next two.
+      distances: between sets of imagined and of real clips.
+      long_rollout: drift and action following over many frames.
       imagine: what the command `imagine` makes.
       sampler: of the diffusion process.
     """
 
     open_loop: OpenLoopOptions = OpenLoopOptions()
+    features: FeatureOptions = FeatureOptions()
+    distances: DistanceOptions = DistanceOptions()
+    long_rollout: LongRolloutOptions = LongRolloutOptions()
     imagine: FuturesOptions = FuturesOptions()
     sampler: Any = dataclasses.field(default=EDMSamplerOptions(), metadata={"schema": SAMPLER})

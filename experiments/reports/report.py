@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from experiments.reports import html
+from experiments.reports import html, sets
 from experiments.reports.pictures import (
     METRICS,
     PREDICTORS,
@@ -91,7 +91,7 @@ def write_report(
 ) -> pathlib.Path:
     """Writes `folder`/report.html, self-contained, with the media that `write_media` put into the same folder.
 
-    Also writes metrics.png, and training.png where the history has a training loss.
+    Also writes metrics.png, training.png where the history has a training loss, and drift.png where that was measured.
 
     Args:
       folder: where the media are and the report goes.
@@ -100,7 +100,8 @@ def write_report(
       provenance: git revision, device, versions, seeds, data set fingerprint and the like.
       metrics: `{"horizon": [1, 2, …], "psnr": {"imagined": […], "copy_last": […], "mean_frame": […]}, "psnr_changed":
         {same}, "ssim": {same}, "ssim_changed": {same}, "action_following": {"mean", "low", "high"}, "num_contexts",
-        "num_context_frames", "changed_threshold"}`; None stands for NaN.
+        "num_context_frames", "changed_threshold"}`, perhaps with "distances" and "long_rollout" of those evaluators;
+        None stands for NaN.
       history: lines of metrics.jsonl.
       fps: of the videos.
 
@@ -121,9 +122,23 @@ def write_report(
         parts.append(figure(folder / name, caption))
     parts += [heading("Numbers"), figure(folder / "metrics.png", _metrics_caption(metrics)), _table(metrics)]
     parts += [heading("Action following"), paragraph(_action_following(metrics)[1]), _parts().note(ACTION_NOTE)]
+    parts += _sets(folder, metrics)
     if plot_training(folder / "training.png", history):
         parts += [heading("Training"), figure(folder / "training.png", "The minimized loss by training step.")]
     return write_page(folder / "report.html", title, parts, provenance, config)
+
+
+def _sets(folder: pathlib.Path, metrics: dict[str, Any]) -> list[Markup]:
+    """Distances and drift, where they were measured."""
+    parts = []
+    if found := metrics.get("distances"):
+        heads, rows = ["", *sets.DISTANCES.values()], sets.distance_rows(found)
+        table = _parts().rows(heads, rows)
+        parts += [heading("Distances from real clips"), table, paragraph(sets.about_distances(found))]
+    if found := metrics.get("long_rollout"):
+        sets.plot_drift(folder / "drift.png", found)
+        parts += [heading("Long rollouts"), figure(folder / "drift.png", sets.about_drift(found))]
+    return parts
 
 
 def write_page(

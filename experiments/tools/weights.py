@@ -1,21 +1,25 @@
 """Weights from and to files: `python -m experiments.tools.weights`.
 
-Masked autoencoders in Hugging Face's layout, in both directions; the denoisers of DIAMOND's checkpoints, to here; and
-runs of this project to folders that are small enough to ship (`weights/`).
+Masked autoencoders in Hugging Face's layout, in both directions; the denoisers of DIAMOND's checkpoints, to here; runs of
+this project to folders that are small enough to ship (`weights/`); and feature networks from PyTorch's files, for
+`config.eval.features.path` and `config.eval.distances.lpips`.
 """
 
 import argparse
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from experiments.runs import shipped
 from experiments.runs.loading import load
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core.errors import UserError
+from world_models.metrics import tensor_files
 from world_models.models.masked_autoencoder import hugging_face
 from world_models.models.video_diffusion import diamond
 
@@ -66,29 +70,47 @@ def export_weights(workdir: pathlib.Path, target: pathlib.Path) -> None:
     run.experiment.capability("export").write(run, target)
 
 
+def convert_tensors(sources: Sequence[pathlib.Path], target: pathlib.Path) -> None:
+    """Writes the tensors of state dicts that PyTorch wrote to one file, .safetensors or .npz, under their names.
+
+    Raises:
+      UserError: if a file cannot be read, the target exists or its kind is another, or two files share a name.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists: name a new file.")
+    tensors: dict[str, np.ndarray] = {}
+    for source in sources:
+        found = diamond.load_tensors(source)
+        if shared := sorted(tensors.keys() & found):
+            raise UserError(f"{source} has a tensor {shared[0]!r}, as a file before it has: give one of them.")
+        tensors |= found
+    tensor_files.write(target, tensors)
+
+
 def main(argv: list[str]) -> int:
-    """Runs one of the three; the last line on standard output is the path of the result."""
+    """Runs one of the commands; the last line on standard output is the path of the result."""
     parser = argparse.ArgumentParser(prog="experiments.tools.weights", description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    one = commands.add_parser("import", help="Weights to a checkpoint, for --config.init_from.checkpoints.")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    one = choices.add_parser("import", help="Weights to a checkpoint, for --config.init_from.checkpoints.")
     one.add_argument(
         "source", type=pathlib.Path, help="Folder with model.safetensors and config.json, or DIAMOND's .pt file."
     )
     one.add_argument("target", type=pathlib.Path, help="New folder of checkpoints.")
-    one = commands.add_parser("export", help="A trained run to a folder for `from_pretrained`.")
+    one = choices.add_parser("export", help="A trained run to a folder for `from_pretrained`.")
     one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")
     one.add_argument("target", type=pathlib.Path, help="New folder.")
-    one = commands.add_parser("pack", help="A trained run to a folder for --weights, at most 10 MiB of weights.")
+    one = choices.add_parser("pack", help="A trained run to a folder for --weights, at most 10 MiB of weights.")
     one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")
     one.add_argument("data", type=pathlib.Path, help="A small data set of the same kind, to imagine from.")
     one.add_argument("target", type=pathlib.Path, help="New folder, such as weights/my_model.")
+    one = choices.add_parser("tensors", help="State dicts of PyTorch to one file of tensors, for feature networks.")
+    one.add_argument("source", type=pathlib.Path, nargs="+", help="Files .pt or .pth of state dicts.")
+    one.add_argument("target", type=pathlib.Path, help="New file .safetensors or .npz.")
     args = parser.parse_args(argv[1:])
+    pack = lambda source, target: shipped.pack(load(source), args.data, target)
+    commands = {"import": import_weights, "export": export_weights, "pack": pack, "tensors": convert_tensors}
     try:
-        if args.command == "pack":
-            left_out = shipped.pack(load(args.source), args.data, args.target)
-        else:
-            convert = import_weights if args.command == "import" else export_weights
-            left_out = convert(args.source, args.target)
+        left_out = commands[args.command](args.source, args.target)
     except UserError as error:
         print(f"weights {args.command}: {error}", file=sys.stderr)
         return 1

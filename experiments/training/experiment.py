@@ -93,8 +93,35 @@ class Experiment:
         """(scalar loss, scalar metrics) of a batch; `keys` [batch] are random keys, one an example."""
         raise NotImplementedError(f"{type(self).__module__}.{type(self).__name__} has no loss")
 
+    def features(self, model: nnx.Module, frames: Array) -> Array:
+        """Features of clips, for distances between sets of them; a family that has an encoder offers them.
+
+        Args:
+          model: a trained one.
+          frames: uint8 [batch, time, h, w, c], of any time that the encoder takes.
+
+        Returns:
+          float32 [batch, moments, size]; the moments, one a frame or a few frames, are in order of time.
+
+        Raises:
+          UserError: if the family has none, or clips must have another length.
+        """
+        raise UserError(f"config.experiment={self.config.experiment!r} has no encoder that makes features.")
+
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """What to measure during and after training, by name; nothing by default."""
+        return {}
+
+    def future_measures(self, open_windows: Callable[[str, int, str], Dataset], split: str) -> dict[str, Any]:
+        """What else is measured of imagined futures from contexts of a split, by name; nothing by default.
+
+        Args:
+          open_windows: opens windows of a split of the data: (split, length, the config's field of the length).
+          split: of the contexts.
+
+        Returns:
+          Objects with `measure(model)`, which returns what imagine/metrics.json keeps.
+        """
         return {}
 
     def optimizers(self) -> "Groups":

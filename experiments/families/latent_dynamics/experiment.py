@@ -79,6 +79,10 @@ class Experiment(VideoExperiment):
                 "that level out.",
             )
 
+    def features(self, model: MultiLevelDynamics, frames: Array) -> jax.Array:
+        """The latents of level 1, of every frame."""
+        return model.encode(frames)
+
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out windows, rollouts of each level, and imagined frames where there is a decoder."""
         config, data, options = self.config, self.config.data, self.config.eval

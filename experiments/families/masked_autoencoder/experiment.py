@@ -17,7 +17,7 @@ from experiments.families.masked_autoencoder.options import MaskedAutoencoderCon
 from experiments.runs.config import read
 from experiments.training.data import open_windows
 from experiments.training.experiment import Capability, Evaluator
-from world_models.core.errors import config_error
+from world_models.core.errors import UserError, config_error
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
 from world_models.models.masked_autoencoder import masking, targets
@@ -55,6 +55,14 @@ class Experiment(VideoExperiment):
         crops, masks = jax.vmap(jax.random.split, out_axes=1)(keys)
         frames = cropped(clip.frames, crops, tuple(augment.crop_scale), augment.flip)
         return model.loss(clip._replace(frames=frames), masks)
+
+    def features(self, model: MaskedAutoencoder, frames: Array) -> jax.Array:
+        """The mean over patches of every `config.data.clip_length` frames."""
+        batch, time = frames.shape[:2]
+        length = self.frames_shape[0]
+        if time % length:
+            raise UserError(f"This masked autoencoder encodes clips of {length} frames: {time} are no multiple.")
+        return model.features(frames.reshape(-1, length, *frames.shape[2:])).reshape(batch, time // length, -1)
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out clips, a picture of reconstructions, and the probes of `config.eval.probes.names`."""

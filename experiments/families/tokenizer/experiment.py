@@ -49,6 +49,10 @@ class Experiment(VideoExperiment):
         """The reconstruction loss of masked clips."""
         return model.loss(clip, keys)
 
+    def features(self, model: CausalTokenizer, frames: Array) -> jax.Array:
+        """The latents of every frame."""
+        return model.encode(frames).reshape(*frames.shape[:2], -1)
+
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """On held-out clips: the loss, how faithful reconstructions are, and a picture of some."""
         config, data, options = self.config, self.config.data, self.config.eval

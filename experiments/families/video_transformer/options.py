@@ -15,7 +15,8 @@ class VideoTransformerEval(DiffusionEval):
     """What is measured of a video transformer.
 
     Attributes:
-      every, first, best, better, held_out, open_loop, imagine, sampler: as of `DiffusionEval`.
+      every, first, best, better, held_out, open_loop, features, distances, long_rollout, imagine, sampler: as of
+        `DiffusionEval`.
     """
 
     imagine: FuturesOptions = FuturesOptions(horizon=32)

@@ -69,7 +69,7 @@ def read(file: str | pathlib.Path) -> Imported:
       UserError: if the file cannot be read, or holds no denoiser of this architecture.
     """
     file = pathlib.Path(file)
-    everything = _load(file)
+    everything = load_tensors(file)
     prefix = next((p for p in PREFIXES if f"{p}conv_in.weight" in everything), None)
     if prefix is None:
         raise UserError(f"{file} holds no denoiser of DIAMOND: there is no 'denoiser.inner_model.conv_in.weight'.")
@@ -86,9 +86,10 @@ def read(file: str | pathlib.Path) -> Imported:
     return Imported(*map(nnx.from_flat_state, filled), options, actions, channels, left_out)
 
 
-def _load(file: pathlib.Path) -> dict[str, np.ndarray]:
+def load_tensors(file: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of a state dict in a file that PyTorch wrote. Raises UserError if it cannot be read."""
     if not file.is_file():
-        raise UserError(f"{file} is not there: name a checkpoint of DIAMOND, a file such as Breakout.pt.")
+        raise UserError(f"{file} is not there: name a file of PyTorch's, such as Breakout.pt.")
     try:
         import torch
     except ImportError as error:
