@@ -125,6 +125,7 @@ def write_report(
     parts += _sets(folder, metrics)
     if plot_training(folder / "training.png", history):
         parts += [heading("Training"), figure(folder / "training.png", "The minimized loss by training step.")]
+    parts += _before_and_after(history)
     return write_page(folder / "report.html", title, parts, provenance, config)
 
 
@@ -169,6 +170,20 @@ def write_page(
     )
     write_text(path, page)
     return path
+
+
+def _before_and_after(history: Sequence[dict[str, Any]]) -> list[Markup]:
+    """What training made of the weights that it began with, where `config.eval.first` had them measured."""
+    start, name = "eval/open_loop/psnr_changed_imagined_", "PSNR over changing pixels, {} ahead (dB)"
+    found = [line for line in history if any(key.startswith(start) for key in line)]
+    if len(found) < 2 or found[0]["step"]:
+        return []
+    found = [found[0], found[-1]]
+    keys = sorted((key for key in found[0] if key.startswith(start)), key=lambda key: int(key.removeprefix(start)))
+    shown = lambda value: "–" if value is None else f"{value:.2f}"
+    table = [[name.format(key.removeprefix(start)), *(shown(line.get(key)) for line in found)] for key in keys]
+    heads = ["of held-out contexts, during training", *(f"step {line['step']}" for line in found)]
+    return [heading("Before and after"), _parts().rows(heads, table)]
 
 
 def heading(text: str) -> Markup:

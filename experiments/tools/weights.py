@@ -1,7 +1,7 @@
 """Weights from and to files: `python -m experiments.tools.weights`.
 
-Masked autoencoders in Hugging Face's layout, in both directions; the denoisers of DIAMOND's checkpoints, to here; runs of
-this project to folders that are small enough to ship (`weights/`); and feature networks from PyTorch's files, for
+Masked autoencoders in Hugging Face's layout, in both directions; the denoisers of DIAMOND's checkpoints, to here; runs
+of this project to folders that are small enough to ship (`weights/`); and feature networks from PyTorch's files, for
 `config.eval.features.path` and `config.eval.distances.lpips`.
 """
 

@@ -188,6 +188,20 @@ def test_report_embeds_everything_and_leads_nowhere(tmp_path):
     assert all(list(bytes.fromhex(c)) in colors for c in ("0072B2", "D55E00", "6B6B6B"))
 
 
+def test_report_shows_what_training_made_of_the_weights_it_began_with(tmp_path):
+    psnr = lambda step, *values: {
+        "step": step,
+        **{f"eval/open_loop/psnr_changed_imagined_{h}": x for h, x in zip((1, 4, 16), values)},
+    }
+    history = [psnr(0, 20.0, 18.0, 16.123), {"step": 1, "train/loss": 1.0}, psnr(5, 1.0, 1.0, 1.0), psnr(9, 25.0, 22.5)]
+    text = write(tmp_path, history=history)
+    table = text[text.index("Before and after") :]
+    places = [table.index(x) for x in ("step 0", "step 9", "20.00", "25.00", "18.00", "22.50", "16.12")]
+    assert places == sorted(places)
+    assert "step 5" not in table
+    assert "Before and after" not in write(tmp_path, history=history[1:])  # it began with none
+
+
 def test_the_first_line_says_how_far_the_run_was_trained_and_wide_pictures_that_they_scroll(tmp_path):
     text = write(tmp_path, provenance={"step": 20}, config={"train": {"num_steps": 300}})
     assert re.search(r"</h1>\s*<p[^>]*>Trained for 20 of 300 steps\.</p>", text)
