@@ -6,12 +6,12 @@ import subprocess
 import sys
 import textwrap
 
+import conftest
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import cpu_devices
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -151,8 +151,8 @@ def test_a_state_of_several_groups_is_saved_and_restored(tmp_path):
 
 
 SHARDED = """
-    import json, pathlib, sys
-    sys.path.insert(0, str(pathlib.Path(sys.argv[1])))
+    import json, sys
+    sys.path[:0] = sys.argv[1:]
     import jax
     from test_optimizers import ActorCritic, config
     from experiments.training.state import create_state
@@ -168,8 +168,14 @@ SHARDED = """
 
 
 def test_moments_of_all_groups_lie_where_their_parameters_lie():
-    command = [sys.executable, "-c", textwrap.dedent(SHARDED), os.path.dirname(__file__)]
-    result = subprocess.run(command, capture_output=True, text=True, env=cpu_devices(4), timeout=200)
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(SHARDED),
+        os.path.dirname(__file__),
+        os.path.dirname(conftest.__file__),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, env=conftest.cpu_devices(4), timeout=200)
     assert result.returncode == 0, result.stderr[-3000:]
     params, moments = json.loads(result.stdout.splitlines()[-1])
     assert all("fsdp" in found for found in params.values())
