@@ -52,7 +52,7 @@ def overridden(config: Mapping[str, Any], words: Sequence[str]) -> frozenset[str
 def check(config: Mapping[str, Any], fields: Iterable[str], trusted: Collection[str]) -> None:
     """Raises ConfigError if fields of a stored config name a module that is neither of `PACKAGES` nor trusted."""
     for field, module in named(config, fields):
-        if not _is_known(module, trusted):
+        if not is_known(module, trusted):
             raise ConfigError(
                 f"config.{field}",
                 f"config.{field} of this run names the module {module!r}, which is not part of this repository and may "
@@ -63,12 +63,13 @@ def check(config: Mapping[str, Any], fields: Iterable[str], trusted: Collection[
 def check_kind(kind: str, trusted: Collection[str]) -> None:
     """Raises UserError if the "module:Class" that describes a run's data is not of `PACKAGES` or trusted."""
     module = str(kind).partition(":")[0]
-    if not _is_known(module, trusted):
+    if not is_known(module, trusted):
         raise UserError(
             f"data_spec.json of this run names the module {module!r}, which is not part of this repository and may run "
             f"any code: if you trust it, add --trust={module}."
         )
 
 
-def _is_known(module: str, trusted: Collection[str]) -> bool:
+def is_known(module: str, trusted: Collection[str] = ()) -> bool:
+    """Whether a module is of `PACKAGES` or of those that are trusted."""
     return module.split(".")[0] in PACKAGES or any(f"{module}.".startswith(f"{one}.") for one in trusted)

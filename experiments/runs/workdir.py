@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments.runs import trust
 from experiments.runs.config import MAY_CHANGE, config_class
 from experiments.runs.files import ROOT, plain, read_json, write_json
 from world_models.core.errors import UserError
@@ -69,7 +70,7 @@ def _completed(old: dict[str, Any], experiment: str | None) -> dict[str, Any]:
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """The config of a run.
+    """The config of a run; fields of this repository's families that are newer than it have their defaults.
 
     Raises:
       UserError: if the folder holds no run.
@@ -77,7 +78,10 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no run (no config.json): run launch.py train there first.")
-    return ml_collections.ConfigDict(with_tuples(read_json(path, "restore it from a copy", ["experiment"])))
+    found = read_json(path, "restore it from a copy", ["experiment"])
+    if trust.is_known(str(found["experiment"])):  # others are not imported before they are trusted
+        found = _completed(found, found["experiment"])
+    return ml_collections.ConfigDict(with_tuples(found))
 
 
 def with_tuples(value: Any) -> Any:

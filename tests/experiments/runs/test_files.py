@@ -168,6 +168,7 @@ def test_fields_that_are_newer_than_a_folder_have_their_defaults_there(tiny_conf
     old = json.loads(path.read_text())
     del old["train"]["accumulate"], old["model"]["pixels"], old["init_from"]
     path.write_text(json.dumps(old))
+    assert workdirs.load_config(tmp_path).train.accumulate == 1
     workdirs.claim(tmp_path, tiny_config)
     assert json.loads(path.read_text())["train"]["accumulate"] == 1
     path.write_text(json.dumps(old))
