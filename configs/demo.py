@@ -16,6 +16,7 @@ from configs.car_world import WORLD, on_pixels
 from configs.common import make_config
 from experiments.training.options import InitFromOptions
 
+POLICY = "configs.car_tokenizer:keep_to_road"
 DEMO = dataclasses.replace(
     WORLD,
     record=dataclasses.replace(
@@ -34,7 +35,7 @@ DEMO = dataclasses.replace(
         optimizer=dataclasses.replace(WORLD.train.optimizer, learning_rate=2e-4, warmup_steps=20),
     ),
     eval=dataclasses.replace(
-        WORLD.eval, first=True, every=60, imagine=dataclasses.replace(WORLD.eval.imagine, long=300)
+        WORLD.eval, first=True, every=60, imagine=dataclasses.replace(WORLD.eval.imagine, long=300, policy=POLICY)
     ),
     runtime=dataclasses.replace(WORLD.runtime, log_every=10, checkpoint_every=60),
 )

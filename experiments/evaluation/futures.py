@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from experiments.evaluation import rollouts
+from experiments.evaluation import rollouts, steering
 from experiments.reports import report
 from experiments.runs.files import fresh_folder, write_json
 from experiments.runs.metrics import finite_or_none, read_metrics
@@ -93,12 +93,23 @@ def _futures(run: "LoadedRun", results: rollouts.Rollouts) -> report.Futures:
     )
 
 
-def _long(run: "LoadedRun") -> tuple[np.ndarray, np.ndarray]:
-    """(what happened, what was imagined) over `config.eval.imagine.long` frames, from contexts of the test split."""
-    options, field = run.config.eval.imagine, "config.eval.imagine.num_context + config.eval.imagine.long"
-    windows = run.windows(run.config.data.test_split, options.num_context + options.long, field=field)
+def _long(run: "LoadedRun") -> tuple[np.ndarray | None, np.ndarray]:
+    """(what happened, what was imagined) over `config.eval.imagine.long` frames, from contexts of the test split.
+
+    Under a policy there is nothing that happened: (None, imagined).
+    """
+    options, split = run.config.eval.imagine, run.config.data.test_split
+    first = options.num_context
+    if options.policy:
+        policy = steering.make_policy(run)
+        windows = run.windows(split, first, field="config.eval.imagine.num_context")
+        clip = windows.load(rollouts.spread(windows, options.num_shown))
+        return None, steering.steer(run.model, policy, clip.frames, clip.actions[:, :-1], options.long, 3)
+    windows = run.windows(
+        split, first + options.long, field="config.eval.imagine.num_context + config.eval.imagine.long"
+    )
     clip = windows.load(rollouts.spread(windows, options.num_shown))
-    return clip.frames, run.imagine(clip.frames[:, : options.num_context], clip.actions[:, :-1], 3)
+    return clip.frames, run.imagine(clip.frames[:, :first], clip.actions[:, :-1], 3)
 
 
 def held_actions(spec: ActionSpec, count: int) -> tuple[list[str], np.ndarray]:

@@ -42,7 +42,9 @@ class FuturesOptions:
     Attributes:
       num_contexts, num_context, horizon, changed_threshold: as of `OpenLoopOptions`.
       num_shown: contexts in pictures and videos, at least 1.
-      long: frames of longer futures for one more video; the test split needs episodes of so many. 0 for none.
+      long: frames of longer futures for one more video, under recorded actions: the test split needs episodes of so
+        many. 0 for none.
+      policy: instead of recorded actions, a policy "package.module:function" that steers by the imagined frames.
       num_branches: futures of one context under different actions.
       num_samples: futures of one context under the same actions and different noise.
       fps: frames a second of videos.
@@ -52,6 +54,7 @@ class FuturesOptions:
     num_context: int = 4
     horizon: int = 16
     long: int = 0
+    policy: str = ""
     changed_threshold: int = 8
     num_shown: int = 4
     num_branches: int = 4

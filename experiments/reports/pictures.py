@@ -45,7 +45,7 @@ class Futures:
       branch_labels: k names of these sequences.
       sample_truth: [num_context + horizon, h, w, c].
       samples: [s, horizon, h, w, c], one context, the same actions, different noise.
-      long_truth, long: as `truth` and `imagined`, over a longer horizon; None for none.
+      long_truth, long: as `truth` and `imagined`, over a longer horizon, or None; without the truth, a policy steered.
     """
 
     num_context: int
@@ -76,11 +76,12 @@ def write_media(folder: str | pathlib.Path, futures: Futures, *, fps: float) -> 
     draw_futures = lambda f: futures_video(f.num_context, f.truth[:MAX_FUTURES], f.imagined[:MAX_FUTURES])
     videos = {"futures": draw_futures, "branches": _branches_video, "samples": _samples_video}
     if futures.long is not None:
-        videos["long"] = lambda f: _long_video(f.num_context, f.long_truth[:MAX_FUTURES], f.long[:MAX_FUTURES])
+        videos["long"] = _long_video
     strips = {"strip": _futures_strip, "branches": _branches_strip, "samples": _samples_strip}
     paths = {}
     for name, draw in videos.items():
-        frames = media.with_clock(draw(futures), futures.num_context)
+        steered = name == "long" and futures.long_truth is None
+        frames = media.with_clock(draw(futures), 0 if steered else futures.num_context)
         for suffix, write in ((".mp4", media.write_mp4), (".gif", media.write_gif)):
             paths[name + suffix] = folder / (name + suffix)
             write(paths[name + suffix], frames, fps)
@@ -163,11 +164,14 @@ def futures_video(num_context: int, truth: np.ndarray, imagined: np.ndarray) -> 
     return media.grid(rows, gutter=2)
 
 
-def _long_video(num_context: int, truth: np.ndarray, imagined: np.ndarray) -> np.ndarray:
-    """Two contexts a row, each as the truth and as it was imagined; arguments as of `futures_video`."""
+def _long_video(futures: Futures) -> np.ndarray:
+    """Two contexts a row, each as it happened and as it was imagined; or what was imagined alone."""
+    count, imagined = futures.num_context, futures.long[:MAX_FUTURES]
+    if futures.long_truth is None:
+        return media.side_by_side([_cell(frames, 0) for frames in imagined], ["imagined"] * len(imagined))
     pairs = [
-        (_cell(true, num_context), _cell(np.concatenate([true[:num_context], future]), num_context))
-        for true, future in zip(truth, imagined)
+        (_cell(true, count), _cell(np.concatenate([true[:count], future]), count))
+        for true, future in zip(futures.long_truth, imagined)
     ]
     rows = [[cell for pair in pairs[i : i + 2] for cell in pair] for i in range(0, len(pairs), 2)]
     rows[0] = [media.labelled(("what happened", "imagined")[i % 2], cell) for i, cell in enumerate(rows[0])]

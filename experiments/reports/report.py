@@ -52,8 +52,8 @@ SECTIONS = (
     (
         "A long rollout",
         "long.mp4",
-        "The same for longer, under the recorded actions. After some seconds the two are different worlds. Look at "
-        "whether the imagined one stays one, and whether what it shows still follows the actions.",
+        "Under recorded actions the imagined world and the true one are different ones after some seconds; a policy "
+        "steers by what is imagined. Look at whether it stays a world, and still follows the actions.",
     ),
     (
         "One context, different actions",

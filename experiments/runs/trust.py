@@ -14,7 +14,14 @@ from world_models.environments.gymnasium import KNOWN
 
 PACKAGES = ("configs", "experiments", "world_models", *sorted({module for module, _ in KNOWN.values()}))
 """Packages that any config may name."""
-FIELDS = ("experiment", "record.environment", "record.modules", "record.policy", "eval.plan.reached")
+FIELDS = (
+    "experiment",
+    "record.environment",
+    "record.modules",
+    "record.policy",
+    "eval.plan.reached",
+    "eval.imagine.policy",
+)
 """Fields of a config that name modules."""
 POLICIES = ("random", "sticky")
 """Values of record.policy that are no modules."""

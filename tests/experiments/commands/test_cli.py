@@ -20,8 +20,10 @@ from flax import nnx
 
 import experiments
 import launch
+from configs import car_tokenizer
 from experiments.commands import report
 from experiments.commands.common import split_overrides
+from experiments.reports import pictures
 from experiments.reports import report as write_report
 from experiments.runs import loading, runtime, shipped
 from experiments.runs.config import load_file, override
@@ -108,6 +110,25 @@ def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
     # at odd horizons, and the changed pixels hold both.
     truth = 10 * np.log10(3 / (1 + (128 / 255) ** 2 + (32 / 255) ** 2))
     assert metrics["psnr_changed"]["copy_last"][0] == pytest.approx(truth, abs=0.05)
+
+
+def test_a_policy_steers_a_long_rollout_by_what_it_sees_there(workdir, capsys, monkeypatch):
+    seen, write = [], pictures.write_media
+    futures = []
+    monkeypatch.setattr(car_tokenizer, "watch", lambda _, rng: lambda frame: seen.append(frame) or 1, raising=False)
+    monkeypatch.setattr(write_report, "write_media", lambda *a, **k: futures.append(a[1]) or write(*a, **k))
+    words = ["imagine", f"--workdir={workdir}", "--config.eval.imagine.long=6"]
+    assert run(capsys, *words, "--config.eval.imagine.policy=configs.car_tokenizer:watch")[0] == 0
+    (found,) = futures
+    assert found.long.shape[1] == 6
+    context = loading.load(workdir).windows("test", 4).load(np.zeros(1, int)).frames
+    expected = np.concatenate([context[:, -1:], found.long[:, :-1]], axis=1)
+    np.testing.assert_array_equal(np.stack(seen), expected[0])
+    with av.open(str(workdir / "imagine" / "long.mp4")) as video:
+        assert video.streams.video[0].frames == 6
+    status, _, err = run(capsys, *words, "--config.eval.imagine.policy=configs.car_tokenizer:nothing")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "config.eval.imagine.policy='configs.car_tokenizer:nothing'" in err
 
 
 def test_an_imagine_that_fails_leaves_the_old_files(workdir, capsys, monkeypatch):
