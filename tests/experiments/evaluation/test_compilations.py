@@ -27,7 +27,7 @@ def evaluators(config, workdir):
     return experiment.evaluators(workdir), model
 
 
-@pytest.mark.parametrize("name", ["demo", "two_rooms", "car_tokenizer", "fashion_mae"])
+@pytest.mark.parametrize("name", ["car_unet", "two_rooms", "car_tokenizer", "fashion_mae"])
 def test_a_second_evaluator_compiles_nothing(name, square_data, stripes_data, tmp_path, caplog):
     def make():
         config = importlib.import_module(f"configs.{name}").get_config("debug")

@@ -55,7 +55,7 @@ class Square(nnx.Module):
 
 @pytest.fixture
 def config(square_data):
-    config = demo.get_config("debug")
+    config = car_unet.get_config("debug")
     config.data.dataset = str(square_data)
     return config
 

@@ -74,7 +74,7 @@ def trained(name, meshes, data, folder, devices):
     [
         ("car_dit", [(1, 8, 1), (2, 2, 2)]),
         pytest.param("car_dit", [(8, 1, 1), (2, 1, 4), (1, 2, 4), (4, 2, 1)], marks=pytest.mark.slow),
-        pytest.param("demo", [(8, 1, 1), (1, 8, 1), (2, 4, 1)], marks=pytest.mark.slow),
+        pytest.param("car_unet", [(8, 1, 1), (1, 8, 1), (2, 4, 1)], marks=pytest.mark.slow),
     ],
     ids=["transformer", "transformer on more meshes", "unet"],
 )
