@@ -13,7 +13,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 import launch
-from configs import car_tokenizer, demo, lewm, moving_mae
+from configs import car_tokenizer, car_unet, lewm, moving_mae
 from configs.tables import _columns
 from experiments.evaluation.distances import Distances
 from experiments.evaluation.features import make_features
@@ -173,7 +173,7 @@ def test_families_with_an_encoder_have_features_in_order_of_time(module, size, s
     assert (shape[0], shape[2]) == (3, size)
     assert 8 % shape[1] == 0
     with pytest.raises(UserError, match=r"video_diffusion.*no encoder"):
-        untrained(demo, square_data, tmp_path).features(None, None)
+        untrained(car_unet, square_data, tmp_path).features(None, None)
 
 
 def test_features_of_another_run_are_named_after_it(square_data, tmp_path, monkeypatch):
