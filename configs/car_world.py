@@ -52,7 +52,7 @@ WORLD = VideoTransformerConfig(
         held_out=HeldOutOptions(64),
         open_loop=OpenLoopOptions(num_context=8, horizon=32),
         imagine=FuturesOptions(num_context=8, horizon=32),
-        sampler=FlowSamplerOptions(temperature=0.5),
+        sampler=FlowSamplerOptions(num_steps=2, temperature=0.5),
     ),
     runtime=RuntimeOptions(
         log_every=50,

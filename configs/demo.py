@@ -30,14 +30,18 @@ DEMO = dataclasses.replace(
     model=dataclasses.replace(WORLD.model, forcing="teacher"),
     train=dataclasses.replace(
         WORLD.train,
-        num_steps=60,
+        num_steps=40,
         ema_decay=0.95,
-        optimizer=dataclasses.replace(WORLD.train.optimizer, learning_rate=2e-4, warmup_steps=20),
+        optimizer=dataclasses.replace(WORLD.train.optimizer, learning_rate=1e-4, warmup_steps=20),
     ),
     eval=dataclasses.replace(
-        WORLD.eval, first=True, every=60, imagine=dataclasses.replace(WORLD.eval.imagine, long=300, policy=POLICY)
+        WORLD.eval,
+        first=True,
+        every=40,
+        open_loop=dataclasses.replace(WORLD.eval.open_loop, num_contexts=16),
+        imagine=dataclasses.replace(WORLD.eval.imagine, long=300, policy=POLICY),
     ),
-    runtime=dataclasses.replace(WORLD.runtime, log_every=10, checkpoint_every=60),
+    runtime=dataclasses.replace(WORLD.runtime, log_every=10, checkpoint_every=40),
 )
 
 
