@@ -44,7 +44,7 @@ def training(
     gradient = jax.value_and_grad(lambda *inputs: loss(*inputs, plain))
     flops, size = count_flops(gradient, params, jnp.int32(0), data), optax.tree.size(params)
     update = jax.jit(update, donate_argnums=(0, 1, 2))
-    now = [params, optimizer.init(params), jnp.int32(0)]
+    now = [params, jax.jit(optimizer.init)(params), jnp.int32(0)]
 
     def step() -> float:
         *now[:], value = update(*now, data)

@@ -1,5 +1,6 @@
 """Our steps of the benchmark `video`."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from world_models.models.video_diffusion.model import VideoDiffusion
 from world_models.models.video_transformer.model import VideoTransformer
 from world_models.nn.options import ComputeOptions, with_compute
 
-SPREAD = 0.05  # of noise on all weights: some begin at zero, which would hide what is behind them
+SPREAD = 0.5  # of noise on all weights, times √width: some begin at zero, which would hide what is behind them
 COMPARED = 2  # clips that both forward passes get
 LENGTH = 8  # frames of a batch of futures that are imagined in one scan
 
@@ -45,19 +46,21 @@ def make_steps(
     fast = {"attention": attention, "unroll": -1 if backend == "cpu" else 1}
     _, params, constants = split_model(jax.jit(make("float32"))())
     rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda x: x + SPREAD * rng.standard_normal(x.shape, np.float32), params)
+    spread = SPREAD / math.sqrt(chosen.model.condition)
+    params = jax.tree.map(lambda x: np.asarray(x) + spread * rng.standard_normal(x.shape, np.float32), params)
+    params = jax.device_put(params)
     model = lambda *asked, **how: nnx.merge(_structure(make(*asked, **how)), params, constants)
     _write_exchange(chosen, model("float32", **common.PLAIN), exchange)
 
-    trained = jax.tree.map(jnp.copy, model(dtype, **fast))  # training consumes it
+    copy = jax.jit(lambda model: jax.tree.map(jnp.copy, model))  # training consumes it
     frames, actions = clips(chosen, batch)
     clip = Clip(frames, actions, *[np.zeros(actions.shape, bool)] * 4)
-    step, flops, parameters = training(trained, _loss, clip, counted=model(dtype, **common.PLAIN))
+    step, flops, parameters = training(copy(model(dtype, **fast)), _loss, clip, counted=model(dtype, **common.PLAIN))
     steps = {"ours": step, "ceiling": lambda: common.matmul_ceiling(dtype, matmuls)}
     facts = {"parameters": parameters, "flops": flops, "dtype": dtype, "device": jax.devices()[0].device_kind}
     spec = VideoSpec(frames.shape[2:], ActionSpec("discrete", chosen.actions), clip_length=chosen.clip)
     facts["frames"] = {}
-    for window in windows if chosen.transformer else [chosen.model.context_frames]:
+    for window in windows if chosen.transformer or not windows else [chosen.model.context_frames]:
         weights = split_model(model(dtype, window, **fast))
         context = 1 if chosen.transformer else window
         for kind, count, length in (("stream", 1, 0), ("batch", futures, LENGTH)):
