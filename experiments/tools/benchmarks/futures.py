@@ -80,7 +80,7 @@ class Future:
 
     def fill(self, window: int) -> None:
         """Goes on until `window` frames more are imagined, so that a cache of as many is full."""
-        for _ in range(-(-window // max(1, self._length))):
+        for _ in range(max(2, -(-window // max(1, self._length)))):  # twice: the second starts from a call's result
             self()
 
 

@@ -76,9 +76,9 @@ def measure(
     for config in settings:
         weights, context = weights_under(make_experiment(config, spec), model), config.eval.imagine.num_context
         flops, share = time_share(config, spec)
-        for kind, batch in (("stream", 1), *(("scan", batch) for batch in batches)):
+        for kind, batch in (("stream", 1), *(("scan", batch) for batch in sorted(set(batches)))):
             future = Future(weights, spec, context=context, batch=batch, length=length if kind == "scan" else 0)
-            future.fill(max(window_of(config), 2))  # the second call is the first with arrays from a program of its own
+            future.fill(window_of(config))
             variants[kind, batch, window_of(config)] = future
             rows.append({"kind": kind, "batch": batch, "window": window_of(config), "flops_per_frame": flops})
             rows[-1]["time_attention_share"] = share
@@ -173,6 +173,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             f"--windows={','.join(map(str, asked.windows))}: {config.experiment} has no config.model.window."
         )
+    if asked.windows and asked.windows != sorted(set(asked.windows)):
+        raise UserError(f"--windows={','.join(map(str, asked.windows))} must rise, as in --windows=64,256.")
     if asked.workdir:
         run = loading.load(asked.workdir, config=config)
         model, spec = run.model, run.spec

@@ -46,6 +46,18 @@ class Conditions(nn.Module):
         return self.condition_out(functional.silu(self.condition_in(self.noise_embedding(level) + actions)))
 
 
+class RMSNorm(nn.Module):
+    """With a scale, in the dtype of its input, which autocast would not give it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        return functional.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), eps=1e-6)
+
+
 class Attention(nn.Module):
     """Within frames, or causally over time with rotary positions."""
 
@@ -56,7 +68,7 @@ class Attention(nn.Module):
         self.size, self.parts, self.causal = options.width // heads, (heads, shared, shared), time > 0
         self.qkv = nn.Linear(options.width, sum(self.parts) * self.size)
         self.out = nn.Linear(options.width, options.width)
-        self.q_norm, self.k_norm = nn.RMSNorm(self.size, eps=1e-6), nn.RMSNorm(self.size, eps=1e-6)
+        self.q_norm, self.k_norm = RMSNorm(self.size), RMSNorm(self.size)
         half = self.size // 2
         steps = np.round(10_000.0 ** -(np.arange(half) / half) * TURN / (2 * np.pi)).astype(np.int64)
         angles = torch.from_numpy(np.arange(time)[:, None] * steps % TURN * (2 * np.pi / TURN))
@@ -151,7 +163,8 @@ class Transformer(Conditions):
         actions = self.action_embedding["table"](actions)
         first = self.no_action.expand(len(actions), 1, -1)
         condition = self.condition(level, torch.cat([first, actions], dim=1))[:, :, None]
-        x = self.embed(noisy) + self.positions
+        x = self.embed(noisy)
+        x = x + self.positions.to(x.dtype)
         x = torch.cat([self.registers.expand(*x.shape[:2], -1, -1).to(x.dtype), x], dim=2)
         for group in self.groups:
             x = group(x, condition)

@@ -106,7 +106,7 @@ def transformer_loss(size: Size, model: torch.nn.Module, frames: Tensor, actions
 def unet_loss(size: Size, model: torch.nn.Module, frames: Tensor, actions: Tensor) -> Tensor:
     """EDM with offset noise; from the second predicted frame on, the context ends with the model's own frames."""
     options, length = size.process, size.model.context_frames
-    frames = frames.movedim(-1, -3).float() / 127.5 - 1
+    frames = frames.movedim(-1, -3).contiguous().float() / 127.5 - 1
     context, losses = frames[:, :length], []
     for step in range(frames.shape[1] - length):
         clean = frames[:, step + length]

@@ -81,6 +81,7 @@ def test_a_stream_that_compiles_again_is_an_error():
         ([], "CONFIG, or --workdir"),
         (["configs/car_world.py:debug", "--workdir=here"], "not both"),
         (["configs/car_unet.py:debug", "--windows=8"], "--windows=8: .* no config.model.window"),
+        (["configs/car_world.py:debug", "--windows=8,4"], "--windows=8,4 must rise"),
         (["configs/lewm.py:debug"], "config.experiment=.*latent_dynamics.* no video world model"),
         (["configs/car_world.py:debug", "--config.model.time_every=3"], "config.model"),
     ],
