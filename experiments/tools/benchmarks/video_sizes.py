@@ -4,11 +4,15 @@ import dataclasses
 
 import numpy as np
 
-from configs.car_world import WORLD
+from experiments.families.video_transformer.options import VideoTransformerConfig
+from experiments.runs.config import load_file, read
+from experiments.runs.files import ROOT
 from world_models.diffusion.options import EDMOptions, FlowOptions
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.models.video_transformer.options import VideoTransformerOptions
 from world_models.nn.options import UNetOptions
+
+_WORLD = read(load_file(str(ROOT / "configs" / "car_world.py")), VideoTransformerConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +32,10 @@ class Size:
     @property
     def process(self) -> FlowOptions | EDMOptions:
         """Its diffusion process in training."""
-        return WORLD.diffusion if self.transformer else EDMOptions()
+        return _WORLD.diffusion if self.transformer else EDMOptions()
 
 
-_CAR = dataclasses.replace(WORLD.model, tokenizer=None, forcing="diffusion")
+_CAR = dataclasses.replace(_WORLD.model, tokenizer=None, forcing="diffusion")
 
 
 def _transformer(width: int, depth: int, heads: int, **network: int) -> VideoTransformerOptions:
