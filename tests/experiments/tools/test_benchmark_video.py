@@ -33,7 +33,7 @@ def run(monkeypatch, capsys):
 @needs_torch
 def test_the_transformer_beside_torch(run, tmp_path):
     file = tmp_path / "video_speed.json"
-    words = ["--sizes=debug", "--batch=2", "--windows=6", "--futures=3", "--rounds=3", "--seconds=0.01"]
+    words = ["--sizes=debug", "--batch=2", "--windows=6", "--futures=3", "--rounds=3", "--seconds=0"]
     status, found, out, err = run(*words, "--matmuls=128", f"--output={file}")
     assert status == 0, err
     assert json.loads(file.read_text()) == found
@@ -42,6 +42,8 @@ def test_the_transformer_beside_torch(run, tmp_path):
     assert list(row["training"]) == ["ours", "torch"]
     assert row["peer"]["parameters"] == row["parameters"]
     assert row["peer"]["difference"] < 1e-4
+    # After as many steps of the same size, from the same weights, with other noise.
+    assert row["training"]["torch"]["loss"] == pytest.approx(row["training"]["ours"]["loss"], rel=0.3)
     # 4 blocks of width 16, in which keys and values have 2 of 4 heads, on 5 tokens a frame, 2 clips of 4 frames.
     tokens, width, hidden = 2 * 4 * 5, 16, 43
     products = tokens * (2 * width * 2 * width + 2 * width**2 + 6 * width * hidden) + 2 * 4 * 2 * width * 6 * width
@@ -64,23 +66,22 @@ def test_the_transformer_beside_torch(run, tmp_path):
 
 
 @needs_torch
-@pytest.mark.parametrize("size", ["debug", "unet_debug"])
-def test_both_sides_learn_the_same(size, tmp_path):
-    """The same network, and the same loss but for the noise."""
+def test_the_unet_of_both_sides_learns_the_same(tmp_path):
+    """The same network, and the same loss but for the noise; in one process, which the benchmark avoids."""
     from experiments.tools.benchmarks import video_torch
 
     exchange = str(tmp_path / "forward.npz")
     quick = {"attention": "xla", "windows": [], "futures": 2, "matmuls": [64], "exchange": exchange}
-    ours, facts = video_ours.make_steps(size, 8, "float32", **quick)
-    torch, peer = video_torch.make_steps(size, 8, "float32", False, exchange)
-    video.check(size, facts, peer)
+    ours, facts = video_ours.make_steps("unet_debug", 8, "float32", **quick)
+    torch, peer = video_torch.make_steps("unet_debug", 8, "float32", False, exchange)
+    video.check("unet_debug", facts, peer)
     with np.load(exchange) as file:
         assert np.abs(file["output"]).mean() > 0.05  # that of a network whose last layer is not zero
         arrays = {name.removeprefix("model."): x for name, x in dict(file).items() if name.startswith("model.")}
     losses = {name: np.array([step() for _ in range(6)]) for name, step in (("ours", ours["ours"]), *torch.items())}
     np.testing.assert_allclose(losses["torch"].mean(), losses["ours"].mean(), rtol=0.15)
 
-    layer = __import__("torch").nn.Linear(3, 2)
+    layer = video_torch.torch.nn.Linear(3, 2)
     with pytest.raises(UserError, match=r"weight.* no counterpart"):
         video_torch.copy_weights(layer, {})
     kernel = {"kernel": np.zeros((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
