@@ -1,8 +1,8 @@
 """Training video world models beside PyTorch, what share of the device they use, and how fast they imagine.
 
     python -m experiments.tools.benchmarks video [--sizes=car,unet_small] [--peer=torch] [--batch=8]
-    python -m experiments.tools.benchmarks video --sizes=33M,130M,300M,1B,unet --windows=64,256 --batch=32
-        --rounds=5 --output=results/video_speed_gpu.json
+    python -m experiments.tools.benchmarks video --sizes=33M,130M,300M,1B,unet --windows=64,256 --rounds=5 --futures=8
+        --output=results/video_speed_gpu.json
 
 A size is that of a space-time transformer on patches of 64x64 frames, clips of 16, or of DIAMOND's U-Net, clips of 6. A
 step samples noise, computes loss and gradient and updates with AdamW; clips are in memory. The peer is plain PyTorch
