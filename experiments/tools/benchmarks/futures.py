@@ -23,7 +23,7 @@ def weights_under(experiment: Experiment, model: nnx.Module) -> Weights:
 
     The window of a video transformer is an option without arrays, so one set of weights serves all windows.
     """
-    return abstract_model(experiment, 0)[0], *split_model(model)[1:]
+    return abstract_model(experiment, 0)[0], *jax.device_put(split_model(model)[1:], jax.devices()[0])
 
 
 class Future:
@@ -50,7 +50,8 @@ class Future:
         frames = np.random.default_rng(0).integers(0, 256, (batch, context, *spec.frame_shape), np.uint8)
         past = random_actions(spec, (batch, context - 1))
         observe = jax.jit(lambda arrays, *inputs: merge(*arrays).observe(*inputs, jax.random.key(0)))
-        self._state = observe(self._arrays, frames, past)
+        # Committed to the device, as all that a step returns is: else the second step would compile again.
+        self._state = jax.device_put(observe(self._arrays, frames, past), jax.devices()[0])
 
         def one(model: nnx.Module, state: Any, action: Array, index: Array) -> tuple[Any, Array]:
             state, _ = model.step(state, action, jax.random.fold_in(jax.random.key(1), index))
