@@ -58,6 +58,7 @@ def speed_page(folder: pathlib.Path) -> str:
     planner = [(path, found) for path, found in files("planner_speed") if "to_torch" in found]
     lines = ["# Speed beside PyTorch", ""]
     lines += _mae_speed(files("mae_speed")) + _planner_speed(planner)
+    lines += _video_speed(files("video_speed")) + _stream_speed(files("stream_speed"))
     return "\n".join(lines)
 
 
@@ -113,6 +114,86 @@ def _planner_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[
         "episode of n steps is n plans.",
         "",
         *markdown_table(heads, rows),
+        "",
+        *(_made(found["provenance"], path) for path, found in measured),
+        "",
+    ]
+
+
+def _video_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str]:
+    rows = []
+    for _, found in measured:
+        for size, row in found["sizes"].items():
+            if "failed" in row:
+                continue
+            setting = f"{size}, batch {found['batch']}, {row['dtype']}, {found['provenance']['device']}"
+            speed = [
+                row["training"][name]["frames_per_second"] for name in ("ours", "torch") if name in row["training"]
+            ]
+            cells = [
+                f"{row['parameters'] / 1e6:,.3g} M",
+                *(f"{each:,.0f}" for each in speed),
+                *["–"] * (2 - len(speed)),
+            ]
+            cells += [_ratio(row["to_torch"]) if "to_torch" in row else "–", f"{100 * row['mfu']:.0f} %"]
+            imagined = [f"{name}: {each['frames_per_second']:,.0f}" for name, each in row["imagining"].items()]
+            rows.append([setting, *cells, ", ".join(imagined)])
+    if not rows:
+        return []
+    heads = [
+        "setting",
+        "parameters",
+        "ours (frames/s)",
+        "PyTorch (frames/s)",
+        "ours to PyTorch",
+        "MFU",
+        "imagined frames/s",
+    ]
+    return [
+        "## Video world models",
+        "",
+        "Frames a second of a whole training step beside plain PyTorch of the same arithmetic, the two in turns on the "
+        "same device; medians of ratios within a round and their 95 % interval. *MFU*: model FLOPs over those of the "
+        "fastest square matrix product measured there. *Imagined*: by window, one stream whose frames are fetched one "
+        "by one, and a batch of futures in one scan.",
+        "",
+        *markdown_table(heads, rows),
+        "",
+        *(_made(found["provenance"], path) for path, found in measured),
+        "",
+    ]
+
+
+def _stream_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str]:
+    rows = []
+    for _, found in measured:
+        growth = {(row["kind"], row["batch"], row["to"]): row for row in found["growth"]}
+        for row in found["rows"]:
+            grown, share = growth.get((row["kind"], row["batch"], row["window"])), row["time_attention_share"]
+            name = "stream" if row["kind"] == "stream" else f"{row['batch']} in a scan"
+            cells = [found.get("config") or found["workdir"], str(row["window"]), name]
+            cells += [_three_digits(row[field]) for field in ("frames_per_second", "frames_per_second_best")]
+            cells += ["–" if share is None else f"{100 * share:.1f} %", _ratio(grown) if grown else "–"]
+            rows.append([*cells, found["provenance"]["device"]])
+    if not rows:
+        return []
+    heads = [
+        "model",
+        "window",
+        "futures",
+        "frames/s",
+        "fastest",
+        "attention to the cache",
+        "cost to the first window's",
+    ]
+    return [
+        "## Imagined frames",
+        "",
+        "Frames a second with full caches: of one stream whose frames are fetched one by one, and of futures in one "
+        "scan; the share of a frame's FLOPs that is attention to cached frames; and what a frame costs beside the "
+        "first window, with its 95 % interval.",
+        "",
+        *markdown_table([*heads, "device"], rows),
         "",
         *(_made(found["provenance"], path) for path, found in measured),
         "",

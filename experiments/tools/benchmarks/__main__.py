@@ -16,6 +16,8 @@ BENCHMARKS = {
     "record": "[--config=configs/car_unet.py] [--episodes=6]  what recording costs on top of the simulator",
     "planner": "[--peer=torch] [--width=192] [--parallel=1]  ms a plan beside PyTorch; plans/s in parallel",
     "mae": "[--size=mini] [--peer=torch] [--batch=128]      pretraining images/s beside PyTorch; what masking costs",
+    "stream": "CONFIG | --workdir=RUN [--windows=64,256]   frames/s of a video world model; what a longer window costs",
+    "video": "[--sizes=car,unet_small] [--windows=64,256]   training beside PyTorch, MFU, imagined frames/s by size",
 }
 
 

@@ -15,6 +15,9 @@ from experiments.runs import workdir
 from experiments.runs.files import write_json
 from world_models.core.errors import UserError
 
+# How a model is computed for counting its FLOPs: everything once, and no kernel that hides its products.
+PLAIN = {"remat": "none", "attention": "xla", "ops": "library"}
+
 
 def parser(about: str) -> argparse.ArgumentParser:
     """A parser of a benchmark's flags, with what all have; `about` is its module's docstring."""

@@ -17,73 +17,28 @@ Our process is set up as `launch.py` does it: where there is no accelerator, the
 """
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.runs.files import ROOT
 from experiments.tools.benchmarks import common
 from experiments.tools.benchmarks.mae_sizes import SIZES
+from experiments.tools.benchmarks.steps import MEMORY, Process, take_turns
 from world_models.core.errors import UserError
-
-# Variables of glibc: what `runtime.disable_malloc_trim` sets, and a default value that stops that function.
-KEEP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-MEMORY = {"ours": ({}, {}), "both": ({}, KEEP), "neither": ({"MALLOC_ARENA_TEST": "8"}, {})}  # ours, the peer's
-
-
-class Process:
-    """A process that runs steps: see `mae_steps`."""
-
-    def __init__(self, environment: dict[str, str], **asked: Any):
-        """Starts it with additional environment variables, and reads its facts."""
-        environment = os.environ | environment
-        environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two processes share a GPU
-        command = [sys.executable, "-m", "experiments.tools.benchmarks.mae_steps", json.dumps(asked)]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, cwd=ROOT, text=True)
-        self._who = asked["who"]
-        self.facts = self._answer()
-
-    def run(self, name: str) -> dict[str, Any]:
-        """Runs a step for a while."""
-        self._process.stdin.write(name + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        if not line:
-            raise UserError(f"The process of {self._who!r} ended with status {self._process.wait()}: see above.")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
 
 
 def measure(size: str, batch: int, dtype: str, peer: str, *, compiled, unroll, memory, rounds, seconds) -> dict:
     """Runs all steps in turn, `rounds` times for `seconds` each."""
     same = {"size": size, "batch": batch, "dtype": dtype, "seconds": seconds}
     ours, others = MEMORY[memory]
-    processes = [Process(ours, who="ours", unroll=unroll, **same)]
+    processes = [Process("ours", "mae_ours", ours, unroll=unroll, **same)]
     turns = [(processes[0], name) for name in ("ours", "dense", "sorted", "masking")]
     try:
         if peer:
-            processes.append(Process(others, who=peer, compiled=compiled, **same))
+            processes.append(Process(peer, "mae_torch", others, compiled=compiled, **same))
             turns.insert(1, (processes[1], peer))
-        for process, name in turns:
-            process.run(name)  # compiles and warms up
-        found = {name: [] for _, name in turns}
-        for _ in range(rounds):
-            for process, name in turns:
-                found[name].append(process.run(name))
+        found = take_turns(turns, rounds)
         ceiling = processes[0].run("ceiling")["flops_per_second"]
     finally:
         for process in processes:

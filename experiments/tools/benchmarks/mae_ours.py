@@ -1,27 +1,23 @@
-"""Our steps of the benchmark `mae`; the module of the peer's steps does not import JAX."""
+"""Our steps of the benchmark `mae`."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from experiments.runs import runtime
-from experiments.tools.benchmarks.common import matmul_ceiling
-from experiments.tools.benchmarks.mae_sizes import BETAS, LEARNING_RATE, WEIGHT_DECAY, Size, images
+from experiments.tools.benchmarks.jax_step import ceiling, training
+from experiments.tools.benchmarks.mae_sizes import SIZES, Size, images
+from experiments.tools.benchmarks.steps import Step
 from experiments.training import state
-from world_models.core.flops import count_flops
 from world_models.models.masked_autoencoder import targets
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
 from world_models.nn.options import ComputeOptions, TransformerOptions
 from world_models.nn.patches import patchify
-
-Step = Callable[[], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Setup:
         return jax.random.split(jax.random.fold_in(jax.random.key(0), count), self.batch)
 
 
-def make_steps(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Step], dict[str, Any]]:
+def make_steps(size: str, batch: int, dtype: str, unroll: bool) -> tuple[dict[str, Step], dict[str, Any]]:
     """Our steps, each of which makes one update and returns the loss, and facts about them.
 
     - "ours": a training step: masks, loss, gradient, AdamW.
@@ -63,27 +59,23 @@ def make_steps(size: Size, batch: int, dtype: str, unroll: bool) -> tuple[dict[s
       them: neither pixels nor fixed positions are trained.
     """
     runtime.setup()
-    setup = Setup(size, batch, dtype, unroll)
+    setup = Setup(SIZES[size], batch, dtype, unroll)
 
     def masked_loss(model: MaskedAutoencoder, frames: jax.Array, count: jax.Array) -> jax.Array:
         return model.loss_of(frames, model.mask(setup.keys(count)))
 
-    def ceiling() -> float:
-        large = () if jax.default_backend() == "cpu" else (4096, 8192)  # a CPU has long reached it
-        return matmul_ceiling(dtype, (1024, 2048, *large))
-
     frames = setup.frames()
-    whole, flops, parameters = _training(setup.model(), masked_loss, frames)
-    dense, dense_flops, _ = _training(setup.model(dense=True), masked_loss, frames)
+    whole, flops, parameters = training(setup.model(), masked_loss, frames)
+    dense, dense_flops, _ = training(setup.model(dense=True), masked_loss, frames)
     model = setup.model()
-    bare, _, _ = _training(model, _sorted_loss, model.normalized(model.patches(frames)))
+    bare, _, _ = training(model, _sorted_loss, model.normalized(model.patches(frames)))
     facts = {
         "parameters": parameters,
         "flops": flops,
         "dense_flops": dense_flops,
         "device": jax.devices()[0].device_kind,
     }
-    return {"ours": whole, "dense": dense, "sorted": bare, "masking": _masking(setup), "ceiling": ceiling}, facts
+    return {"ours": whole, "dense": dense, "sorted": bare, "masking": _masking(setup), "ceiling": ceiling(dtype)}, facts
 
 
 def _sorted_loss(model: MaskedAutoencoder, patches: jax.Array, count: jax.Array) -> jax.Array:
@@ -93,30 +85,6 @@ def _sorted_loss(model: MaskedAutoencoder, patches: jax.Array, count: jax.Array)
     predictions = model.decoder(tokens, positions, model.num_patches - visible)
     goal = targets.target(model.options.target, patches[:, visible:], model.channels)
     return jnp.mean((predictions.astype(jnp.float32) - goal) ** 2)
-
-
-def _training(model: MaskedAutoencoder, loss_of: Callable, data: Any) -> tuple[Step, int, int]:
-    """(a training step on the same data again and again, FLOPs of loss and gradient, number of parameters)."""
-    optimizer = optax.adamw(LEARNING_RATE, *BETAS, weight_decay=WEIGHT_DECAY)
-    data = jax.device_put(data)
-    merge, params, constants = state.split_model(model)
-
-    def loss(params: Any, count: jax.Array, data: jax.Array) -> jax.Array:
-        return loss_of(merge(params, constants), data, count)
-
-    def update(params: Any, moments: Any, count: jax.Array, data: jax.Array) -> tuple:
-        value, gradient = jax.value_and_grad(loss)(params, count, data)
-        change, moments = optimizer.update(gradient, moments, params)
-        return optax.apply_updates(params, change), moments, count + 1, value
-
-    update = jax.jit(update, donate_argnums=(0, 1, 2))
-    now = [params, optimizer.init(params), jnp.int32(0)]
-
-    def step() -> float:
-        *now[:], value = update(*now, data)
-        return float(value)
-
-    return step, count_flops(jax.value_and_grad(loss), params, jnp.int32(0), data), optax.tree.size(params)
 
 
 def _masking(setup: Setup) -> Step:

@@ -1,10 +1,8 @@
-"""Sizes, optimizer and data that both sides of `benchmarks.mae` use. Neither JAX nor PyTorch here."""
+"""Sizes and data that both sides of `benchmarks.mae` use. Neither JAX nor PyTorch here."""
 
 import dataclasses
 
 import numpy as np
-
-LEARNING_RATE, BETAS, WEIGHT_DECAY = 1e-3, (0.9, 0.95), 0.05
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,14 +35,12 @@ from world_models.core.flops import count_flops
 from world_models.core.specs import Spec
 
 WARMUP = 3
-# How a model is computed for counting: everything once, and no kernel that hides its products.
-PLAIN = {"remat": "none", "attention": "xla", "ops": "library"}
 
 
 def model_flops(config: ml_collections.ConfigDict, spec: Spec, batch: Any) -> int:
     """FLOPs of the loss and its gradient by the parameters, for data of `spec` and a batch (arrays or shapes)."""
     plain = config.copy_and_resolve_references()
-    plain.runtime.compute.update(PLAIN)
+    plain.runtime.compute.update(common.PLAIN)
     experiment = make_experiment(plain, spec)
     merge, (params, constants), _ = abstract_model(experiment, plain.seed)
 
