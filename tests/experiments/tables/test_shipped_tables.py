@@ -16,8 +16,11 @@ from world_models.data.sources import digits
 
 def test_shipped_tables_are_well_formed_and_listed():
     known = [
+        "action_injection",
+        "dreamer_steps",
         "drift",
         "few_labels",
+        "forcing",
         "four_rooms",
         "four_rooms_embedding",
         "frame_conditioning",
@@ -27,6 +30,9 @@ def test_shipped_tables_are_well_formed_and_listed():
         "maze_distance",
         "ogbench_mazes",
         "planner_seeds",
+        "prediction_target",
+        "scaling_law",
+        "shortcut",
         "two_rooms",
         "two_rooms_terms",
         "video_data",
@@ -53,7 +59,7 @@ def test_shipped_tables_are_well_formed_and_listed():
 @pytest.fixture(scope="module")
 def long_square_data(tmp_path_factory):
     """Episodes long enough for the longest horizon of the tables at smoke scale."""
-    lengths = {"train": [30, 30], "validation": [40], "test": [40, 40]}
+    lengths = {"train": [30, 30], "validation": [40], "test": [80, 80]}
     return write_dataset(tmp_path_factory.mktemp("long"), lengths)
 
 
