@@ -48,6 +48,7 @@ GPU = {
     "train.num_steps": 20_000,
     "train.ema_decay": 0.999,
     "train.optimizer.warmup_steps": 1_000,
+    "runtime.checkpoint_every": 5_000,
     "eval.imagine.num_contexts": 256,
     "eval.imagine.horizon": 16,
     "eval.distances.num_clips": 1_024,
