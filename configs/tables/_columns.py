@@ -36,6 +36,16 @@ SPEARMAN = {
     "better": "higher",
     "range": (-1.0, 1.0),
 }
+FOLLOWING = {
+    "title": "action following",
+    "unit": "1/1000",
+    "about": "mean squared error over changed pixels under another window's actions "
+    "minus that under the true ones, in thousandths",
+    "better": "higher",
+    "path": ("action_following", "mean"),
+    "scale": 1000.0,
+    "range": (-1000.0, 1000.0),
+}
 FRECHET_CLIPS = {
     "title": "Fréchet distance, clips",
     "about": "of imagined clips from as many clips of the training split, in the feature space of the config; "

@@ -6,6 +6,8 @@ Number to expect: results/frame_conditioning/.
 Command: python launch.py table frame_conditioning --scale=cpu --seeds=3
 """
 
+from configs.tables._columns import FOLLOWING
+
 SOURCE = "Table 1 of the paper, read in two independent transcriptions"
 TEXT = "UniSim, section 4.1 and Table 1"
 
@@ -60,16 +62,7 @@ def get_table() -> dict:
                 "published": ("fid",),
                 "range": (0.0, 1000.0),
             },
-            "following": {
-                "title": "action following",
-                "unit": "1/1000",
-                "about": "mean squared error over changed pixels under another window's actions "
-                "minus that under the true ones, in thousandths",
-                "better": "higher",
-                "path": ("action_following", "mean"),
-                "scale": 1000.0,
-                "range": (-1000.0, 1000.0),
-            },
+            "following": FOLLOWING,
         },
         "rows": {
             "1 frame": {

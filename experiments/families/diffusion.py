@@ -1,6 +1,7 @@
 """What the families that sample frames by diffusion have in common: their loss, evaluators and capabilities."""
 
 import pathlib
+from typing import Any
 
 import jax
 from flax import nnx
@@ -37,7 +38,7 @@ class DiffusionExperiment(VideoExperiment):
         open_split = lambda split, length, field: open_windows(config, workdir, split, length, data.stride, field=field)
         return found | self.future_measures(open_split, data.validation_split)
 
-    def future_measures(self, open_windows: Open, split: str) -> dict[str, Distances | LongRollouts]:
+    def future_measures(self, open_windows: Open, split: str) -> dict[str, Any]:
         """Those of the two that `config.eval` switches on; they are evaluators, too."""
         options = self.config.eval
         chosen = {

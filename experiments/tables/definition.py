@@ -81,8 +81,13 @@ def load_module(path: pathlib.Path) -> types.ModuleType:
 
 def resolve(table: Table, scale: str, row: str, seed: int) -> ml_collections.ConfigDict:
     """The whole config of one member of a table."""
-    sources = {f"scale {scale!r}": table.scales[scale].overrides, f"row {row!r}": table.rows[row].overrides}
-    return _config(table, table.scales[scale].config, sources, seed)
+    size = table.scales[scale]
+    sources = {
+        f"scale {scale!r}": size.overrides,
+        f"row {row!r}": table.rows[row].overrides,
+        f"scale {scale!r}, rows[{row!r}]": size.rows.get(row, {}),
+    }
+    return _config(table, size.config, sources, seed)
 
 
 def resolve_pretraining(table: Table, scale: str, row: str, seed: int) -> ml_collections.ConfigDict | None:
@@ -144,6 +149,11 @@ def _check(table: Table, where: str) -> None:
         _check_column(table, key, column, where)
     for name, row in table.rows.items():
         _check_row(table, name, row, where)
+    for scale, what in table.scales.items():
+        for name in what.rows:
+            if name not in table.rows:
+                valid = f"be one of {', '.join(map(repr, table.rows))}"
+                raise UserError(f"{where}: scales[{scale!r}].rows[{name!r}] must {valid}.")
     for i, conclusion in enumerate(table.conclusions):
         if conclusion.kind not in ("paper", "ours"):
             raise UserError(f"{where}: conclusions[{i}].kind={conclusion.kind!r} must be 'paper' or 'ours'.")

@@ -105,12 +105,14 @@ class Scale:
       about: data and size, for readers: it stands beside every number.
       config: config file, perhaps with a variant; empty where the scale cannot be run from here.
       overrides: as in `Row`; rows override them.
+      rows: more overrides of single rows, by name, which win: what a row changes may depend on the size.
       pretraining: trainings that rows are initialised from, by name.
     """
 
     about: str
     config: str = ""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     pretraining: Mapping[str, Pretraining] = dataclasses.field(default_factory=dict)
 
 

@@ -1,8 +1,11 @@
 """Experiment: an action-conditioned video world model that streams, on pixels or on the latents of a tokenizer."""
 
+from typing import Any
+
 import ml_collections
 from flax import nnx
 
+from experiments.evaluation.features import Open
 from experiments.families.checks import (
     check_heads,
     check_least,
@@ -16,6 +19,7 @@ from experiments.families.checks import (
 )
 from experiments.families.diffusion import DiffusionExperiment
 from experiments.families.processes import make_process
+from experiments.families.video_transformer.cost import Cost
 from experiments.families.video_transformer.options import VideoTransformerConfig
 from experiments.runs.config import read
 from world_models.core.errors import config_error
@@ -42,6 +46,15 @@ class Experiment(DiffusionExperiment):
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
         return VideoTransformer(self.options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
+
+    def future_measures(self, open_windows: Open, split: str) -> dict[str, Any]:
+        """Those of all diffusion models, and what training and a frame cost, where `config.eval.cost` says so."""
+        found = super().future_measures(open_windows, split)
+        if not self.config.eval.cost:
+            return found
+        data = self.config.data
+        windows = open_windows(data.train_split, data.clip_length, "config.data.clip_length")
+        return found | {"cost": Cost(self.config, self.process, self.spec, windows)}
 
 
 def _check(options: VideoTransformerOptions, process: Process, config: VideoTransformerConfig, spec: VideoSpec) -> None:

@@ -16,8 +16,11 @@ from world_models.data.sources import digits
 
 def test_shipped_tables_are_well_formed_and_listed():
     known = [
+        "action_injection",
+        "dreamer_steps",
         "drift",
         "few_labels",
+        "forcing",
         "four_rooms",
         "four_rooms_embedding",
         "frame_conditioning",
@@ -27,6 +30,9 @@ def test_shipped_tables_are_well_formed_and_listed():
         "maze_distance",
         "ogbench_mazes",
         "planner_seeds",
+        "prediction_target",
+        "scaling_law",
+        "shortcut",
         "two_rooms",
         "two_rooms_terms",
         "video_data",
@@ -50,10 +56,25 @@ def test_shipped_tables_are_well_formed_and_listed():
             assert isinstance(conclusion.holds(values), bool)
 
 
+def test_a_power_law_of_smaller_sizes_predicts_the_largest():
+    table = definition.load("scaling_law")
+    law = {row: {"compute": 10.0**i, "loss": 3 * 10 ** (-0.2 * i), "psnr_16": i} for i, row in enumerate(table.rows)}
+    held = lambda rows: [conclusion.holds(rows) for conclusion in table.conclusions]
+    assert held(law) == [True, True, True]
+    assert (
+        table.headline(law) == "loss falls with compute to the power -0.200; the largest is +0.0 % off its prediction"
+    )
+    off = law | {"size 5": {**law["size 5"], "loss": 1.1 * law["size 5"]["loss"]}}
+    assert held(off) == [True, False, True]
+    assert "+10.0 % off" in table.headline(off)
+    with pytest.raises(KeyError):  # a row that was not run
+        table.headline({row: law[row] for row in list(law)[1:]})
+
+
 @pytest.fixture(scope="module")
 def long_square_data(tmp_path_factory):
     """Episodes long enough for the longest horizon of the tables at smoke scale."""
-    lengths = {"train": [30, 30], "validation": [40], "test": [40, 40]}
+    lengths = {"train": [30, 30], "validation": [40], "test": [80, 80]}
     return write_dataset(tmp_path_factory.mktemp("long"), lengths)
 
 

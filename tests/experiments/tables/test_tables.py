@@ -8,16 +8,26 @@ from conftest import write_dataset
 from toy_table import edited, measured, planned
 
 from experiments.runs import fingerprint
-from experiments.tables import collect, page
+from experiments.tables import collect, definition, page
 from experiments.tables import members as plan
 from experiments.tables import run as table_module
 from experiments.tables.summary import summarize
 from world_models.core.errors import UserError
 
+SCALE = '"config": "configs/car_unet.py:debug"}'
+
+
+def test_a_scale_has_overrides_of_single_rows_which_win(tables):
+    sized = SCALE[:-1] + ', "overrides": {"model.context_noise": 0.2}, "rows": {"ours": {"model.context_noise": 0.7}}}'
+    found = edited(tables, (SCALE, sized))
+    noise = {row: definition.resolve(found, "smoke", row, 0).model.context_noise for row in found.rows}
+    assert noise == {"one": 0.2, "two": 0.2, "three": 0.2, "ours": 0.7}
+
 
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        ((SCALE, SCALE[:-1] + ', "rows": {"four": {}}}'), r"scales\['smoke'\].rows\['four'\]"),
         (('"source": "page 3"},', "},"), r"rows\['one'\].source"),
         (('"one": {"overrides"', '"one, two": {"overrides"'), r"rows\['one, two'\]"),
         (('{"fid": 30.0}', '{"is": 30.0}'), r"rows\['one'\].published\['is'\]=30.0"),

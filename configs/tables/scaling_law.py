@@ -1,0 +1,129 @@
+"""How the held-out loss of a video model falls with training compute: five sizes, and the largest from the others.
+
+Ours: all sizes are trained on the same clips for as many steps, so that compute grows with size alone. A power law
+a·C^−b is fitted to the four smaller ones by least squares of the logarithms; what is left of the loss when compute is
+without limit is not part of it.
+Command: python launch.py table scaling_law --scale=cpu --seeds=3
+"""
+
+import itertools
+import math
+
+from configs.tables._car_world import PSNR, cost, scales
+from experiments.tables.schema import Values
+
+GAIA = "GAIA-1, the section on scaling"
+# Width and depth of every row.
+SIZES = {
+    "smoke": ((16, 2), (24, 2), (32, 2), (40, 2), (48, 2)),
+    "cpu": ((32, 2), (48, 4), (64, 4), (96, 4), (160, 4)),
+    "gpu": ((64, 4), (128, 4), (192, 8), (256, 8), (512, 8)),
+}
+ROWS = tuple(f"size {i}" for i in range(1, 6))
+TOLERANCE = 0.05
+
+
+def fit(rows: Values) -> tuple[float, float]:
+    """(a, b) of the power law a·C^−b of the four smaller rows; NaN where there is none."""
+    points = [(rows[row]["compute"], rows[row]["loss"]) for row in ROWS[:-1]]
+    if any(value <= 0 for point in points for value in point):
+        return math.nan, math.nan
+    x, y = zip(*((math.log(compute), math.log(loss)) for compute, loss in points))
+    middle, height = sum(x) / len(x), sum(y) / len(y)
+    spread = sum((one - middle) ** 2 for one in x)
+    slope = sum((one - middle) * (other - height) for one, other in zip(x, y)) / spread if spread else math.nan
+    return math.exp(height - slope * middle), -slope
+
+
+def miss(rows: Values) -> float:
+    """By what share the largest row's loss is above what the smaller rows' power law says."""
+    (a, b), largest = fit(rows), rows[ROWS[-1]]
+    return largest["loss"] / (a * largest["compute"] ** -b) - 1 if a == a else math.nan
+
+
+def headline(rows: Values) -> str:
+    """The fitted law, and how well it predicts the largest row."""
+    (_, b), wrong = fit(rows), miss(rows)
+    return f"loss falls with compute to the power {-b:.3f}; the largest is {100 * wrong:+.1f} % off its prediction"
+
+
+def get_table() -> dict:
+    """The table."""
+    psnr = lambda name, of, h, **more: {
+        "title": f"{name} {h}",
+        "about": f"PSNR over the pixels that changed since the context, {h} ahead, mean over held-out contexts",
+        "path": (f"eval/open_loop/psnr_changed_{of}_{h}",),
+        **PSNR,
+        **more,
+    }
+    counted = cost("training_flops", "training compute", "matrix products of loss and gradient in all steps")
+    columns = {
+        "parameters": {
+            "title": "parameters",
+            "about": "parameters that are trained, counted",
+            "path": ("eval/cost/parameters",),
+            "unit": "millions",
+            "better": "lower",
+            "scale": 1e-6,
+            "range": (0.0, math.inf),
+        },
+        "compute": {**counted, "path": ("eval/cost/training_flops",), "unit": "TFLOP", "scale": 1e-12},
+        "loss": {
+            "title": "held-out loss",
+            "about": "the training loss on held-out clips, with the same noise for all rows",
+            "path": ("eval/held_out/loss",),
+            "unit": "",
+            "better": "lower",
+            "digits": 4,
+            "range": (0.0, math.inf),
+        },
+    }
+    for h in (1, 16):
+        columns[f"psnr_{h}"] = psnr("PSNR", "imagined", h)
+        columns[f"copy_{h}"] = psnr("copy-last-frame", "copy_last", h, baseline_for=f"psnr_{h}")
+    sized = lambda width, depth: {
+        "model.network.width": width,
+        "model.network.depth": depth,
+        "model.condition": width,
+    }
+    return {
+        "title": "Held-out loss against training compute",
+        "paper": "GAIA-1, Hu et al. 2023, arXiv 2309.17080",
+        "number": "the section on scaling",
+        "question": "Does the loss of a large model follow from those of smaller ones?",
+        "about": "One video transformer in five sizes; the largest one's loss is predicted from the others.",
+        "setting": "The paper shows a curve only: driving videos as tokens, 0.65 M to 6.5 B parameters",
+        "command": "eval",
+        "published_columns": {},
+        "columns": columns,
+        "rows": {row: {"overrides": {}} for row in ROWS},
+        "conclusions": [
+            {
+                "text": "the held-out loss falls with every size",
+                "kind": "paper",
+                "source": GAIA,
+                "holds": lambda rows: all(rows[a]["loss"] > rows[b]["loss"] for a, b in itertools.pairwise(ROWS)),
+            },
+            {
+                "text": f"the power law of the smaller four predicts the largest one's loss to {TOLERANCE:.0%}",
+                "kind": "ours",
+                "source": f"{GAIA}, which predicts the final loss; the tolerance is ours",
+                "holds": lambda rows: abs(miss(rows)) <= TOLERANCE,
+            },
+            {
+                "text": "16 frames ahead the largest has the highest PSNR",
+                "kind": "ours",
+                "holds": lambda rows: all(rows[ROWS[-1]]["psnr_16"] > rows[row]["psnr_16"] for row in ROWS[:-1]),
+            },
+        ],
+        "headline": headline,
+        "scales": scales(
+            "GAIA-1's driving videos and sizes: no such data here",
+            overrides={"eval.cost": True, "eval.distances.num_clips": 0, "eval.open_loop.num_shown": 0},
+            smoke={"eval.open_loop.horizon": 16},
+            cpu={"eval.held_out.num_examples": 256, "eval.open_loop.horizon": 16},
+            gpu={"eval.held_out.num_examples": 1_024, "eval.open_loop.horizon": 16, "eval.open_loop.num_contexts": 256},
+            rows={scale: {row: sized(*size) for row, size in zip(ROWS, sizes)} for scale, sizes in SIZES.items()},
+            sizes="five sizes",
+        ),
+    }
