@@ -4,11 +4,17 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.commands import common
+from world_models.core.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    common.add_run(parser)
+    common.add_run(parser, required=False)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="Instead of --workdir: play the world that this config records in, as a perfect model.",
+    )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -23,6 +29,17 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Serves the page until it is interrupted."""
     from experiments.play import serve
 
+    if (args.workdir is None) == (args.config is None):
+        raise UserError("play takes either --workdir=DIR, a trained run, or --config=FILE, a world without a model.")
     options = serve.check(args.host, args.port, args.fps, args.max_players)  # before anything is loaded
-    opened = common.open_run(args, overrides)
-    opened.experiment.capability("play").write(opened, options)
+    if args.workdir is not None:
+        opened = common.open_run(args, overrides)
+        opened.experiment.capability("play").write(opened, options)
+        return
+    config = common.load_config(args, overrides)
+    from experiments.runs import runtime
+
+    runtime.setup()
+    from experiments.play.perfect import of_world
+
+    serve.serve(of_world(config), options)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.play.scene import rest
 from world_models.core.errors import UserError
 from world_models.core.types import ActionSpec
 
@@ -37,6 +36,13 @@ ARROWS = (
     ("toggle", " "),
 )
 PAIRS = (("ArrowLeft", "ArrowRight"), ("ArrowUp", "ArrowDown"), ("a", "d"), ("w", "s"), ("q", "e"), ("r", "f"))
+
+
+def rest(actions: ActionSpec) -> np.ndarray:
+    """The action of someone who touches nothing: 0, or the nearest number to it within the bounds."""
+    if actions.kind == "discrete":
+        return np.int32(0)
+    return np.clip(np.zeros(actions.size, np.float32), np.float32(actions.low), np.float32(actions.high))
 
 
 def describe(actions: ActionSpec, record: Mapping[str, Any]) -> dict[str, Any]:

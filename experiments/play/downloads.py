@@ -1,4 +1,4 @@
-"""What a player takes home: an MP4 of the frames, or the episode as an RLDS data set that `train` and `imagine` read."""
+"""What a player takes home: an MP4 of the frames, or an RLDS data set that `train` and `imagine` read."""
 
 import asyncio
 import io

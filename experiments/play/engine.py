@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.play.scene import Start
 from world_models.core.types import ActionSpec, Array, Prediction, WorldModel
 
 
@@ -54,6 +55,10 @@ def _observe(treedef: Any, leaves: list[Array], frames: Array, actions: Array, s
     return state, model.decode(state)[0]
 
 
+def _decode(treedef: Any, leaves: list[Array], state: Any) -> Array:
+    return jax.tree.unflatten(treedef, leaves).decode(state)[0]
+
+
 def _step(
     treedef: Any, leaves: list[Array], states: tuple, actions: Array, seeds: Array, depths: Array
 ) -> tuple[tuple, Array, Prediction]:
@@ -79,12 +84,15 @@ class Variant:
         self._leaves, treedef = jax.tree.flatten(model)
         self._actions = actions
         self._observe = jax.jit(functools.partial(_observe, treedef))
+        self._decode = jax.jit(functools.partial(_decode, treedef))
         self._step = jax.jit(functools.partial(_step, treedef))
         self.programs: dict[int, Callable] = {}
 
-    def observe(self, frames: np.ndarray, actions: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
-        """(state, frame) after a context, uint8 [time, h, w, c] and the time − 1 actions between its frames."""
-        state, frame = self._observe(self._leaves, frames, actions, np.uint32(seed))
+    def begin(self, start: Start, seed: int) -> tuple[Any, np.ndarray]:
+        """(state, frame) at a start."""
+        if start.state is not None:
+            return start.state, np.asarray(self._decode(self._leaves, start.state))
+        state, frame = self._observe(self._leaves, start.frames, start.actions, np.uint32(seed))
         return state, np.asarray(frame)
 
     def compile(self, state: Any, size: int) -> None:
@@ -120,32 +128,29 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def begin(
-        self, settings: Hashable, frames: np.ndarray, actions: np.ndarray, seed: int
-    ) -> concurrent.futures.Future:
-        """The `Moment` after a context, with the settings' programs compiled."""
+    def begin(self, settings: Hashable, start: Start, seed: int) -> concurrent.futures.Future:
+        """The `Moment` at a start, with the settings' program for one world compiled."""
 
         def work() -> Moment:
             variant = self._variants.get(settings) or Variant(self._make(settings), self._actions)
-            start = time.perf_counter()
-            state, frame = variant.observe(frames, actions, seed)
-            if 1 not in variant.programs:
-                variant.compile(state, 1)
-            self._variants[settings] = variant
-            return Moment(state, frame, None, None, 1e3 * (time.perf_counter() - start), 1)
+            begun = time.perf_counter()
+            state, frame = variant.begin(start, seed)
+            taken = 1e3 * (time.perf_counter() - begun)
+            self._keep(settings, variant, state)
+            return Moment(state, frame, None, None, taken, 1)
 
         return self._helper.submit(work)
 
     def prepare(self, settings: Hashable, state: Any) -> concurrent.futures.Future:
         """Compiles the step under settings; its result is None."""
+        make = lambda: self._variants.get(settings) or Variant(self._make(settings), self._actions)
+        return self._helper.submit(lambda: self._keep(settings, make(), state))
 
-        def work() -> None:
-            variant = self._variants.get(settings) or Variant(self._make(settings), self._actions)
-            if 1 not in variant.programs:
-                variant.compile(state, 1)
-            self._variants[settings] = variant
-
-        return self._helper.submit(work)
+    def _keep(self, settings: Hashable, variant: "Variant", state: Any) -> None:
+        """Compiles a variant's program for one world, and only then lets it be used."""
+        if 1 not in variant.programs:
+            variant.compile(state, 1)
+        self._variants[settings] = variant
 
     def prepare_batches(self, settings: Hashable, state: Any) -> None:
         """Compiles the programs for all numbers of worlds, now; else that happens when they are first wanted."""

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
-import ml_collections
 import numpy as np
 
 from experiments.evaluation.rollouts import spread
+from experiments.play import controls
+from experiments.play.planning import make_planners
 from experiments.play.simulators import Simulator, make_simulators
 from world_models.core.errors import ConfigError, UserError
 from world_models.core.specs import VideoSpec
@@ -29,6 +30,7 @@ class Start:
       actions: those between the frames, [context − 1, ...].
       label: what the page calls it.
       unit, step: number of the recorded episode and of the last context frame in it, where a simulator can go there.
+      state: of the model, with a leading axis [1], where it is known without looking at frames.
     """
 
     frames: np.ndarray
@@ -36,6 +38,7 @@ class Start:
     label: str
     unit: int | None = None
     step: int = 0
+    state: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,16 +77,9 @@ class Scene:
         count = len(self.starts[0].frames)
         last = frames[-count:]
         last = np.concatenate([np.repeat(last[:1], count - len(last), axis=0), last])
-        return Start(last, np.stack([rest(self.actions)] * (count - 1)) if count > 1 else _none(self.actions), "upload")
-
-
-def rest(actions: ActionSpec) -> np.ndarray:
-    """The action of someone who touches nothing: 0, or the nearest number to it within the bounds."""
-    if actions.kind == "discrete":
-        return np.int32(0)
-    return np.clip(
-        np.zeros(actions.size, np.float32), *(np.float32(x) if x else 0 for x in (actions.low, actions.high))
-    )
+        return Start(
+            last, np.stack([controls.rest(self.actions)] * (count - 1)) if count > 1 else _none(self.actions), "upload"
+        )
 
 
 def _none(actions: ActionSpec) -> np.ndarray:
@@ -110,6 +106,7 @@ def of_run(run: "LoadedRun", number: int = 12) -> Scene:
         settings=run.experiment.play_settings(),
         simulator=make,
         record=run.spec.record,
+        planner=make_planners(run),
     )
 
 
@@ -155,10 +152,3 @@ def _check_decode(run: "LoadedRun", start: Start) -> None:
         jax.eval_shape(one, start.frames[None], start.actions[None])
     except ConfigError as error:
         raise ConfigError(error.field, f"--workdir={run.workdir} cannot be played: {error}") from error
-
-
-def of_world(config: ml_collections.ConfigDict, number: int = 12) -> Scene:
-    """The simulator of `config.record` itself as a perfect model, for a world that is written in JAX."""
-    from experiments.play.perfect import make_scene
-
-    return make_scene(config, number)

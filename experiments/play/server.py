@@ -47,7 +47,7 @@ class PlayServer:
     def warm(self) -> None:
         """Compiles what the first player needs."""
         start = self.scene.starts[0]
-        moment = self.engine.begin(self.scene.defaults, start.frames, start.actions, 0).result()
+        moment = self.engine.begin(self.scene.defaults, start, 0).result()
         self.engine.step(self.scene.defaults, moment.state, controls.rest(self.scene.actions), 0, 1).result()
 
     def app(self) -> Starlette:

@@ -1,6 +1,7 @@
-"""The true environment beside the model: a step is a function of (state, action), so that players go back and branch."""
+"""The true environment beside the model: a step is a function of (state, action), so players go back and branch."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
@@ -11,6 +12,7 @@ from experiments.play.remote import RemoteEnvironment
 from experiments.runs import trust
 from world_models.core.errors import UserError
 from world_models.data.sources import worlds
+from world_models.environments.world import Trajectory
 from world_models.environments.worlds import registry
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class JaxSimulator:
         """The recorded episode, made again up to the start."""
         if start.unit is None:
             raise UserError("the simulator cannot go to a start that it did not record")
-        trajectory = _trajectory(self._record, start.unit)
+        (trajectory,) = recorded_episodes(self._record, [start.unit])
         state = jax.tree.map(lambda x: x[start.step], trajectory.states)
         return Truth((state, 0), np.asarray(_render(self.world, state)))
 
@@ -89,10 +91,16 @@ class JaxSimulator:
         """Holds nothing."""
 
 
-def _trajectory(record: Mapping[str, Any], unit: int) -> Any:
-    """The recorded episode of a number, as NumPy arrays."""
-    made = worlds.collector(record)(np.full(worlds.BATCH, unit))
-    return jax.tree.map(lambda x: np.asarray(x[0]), made)
+_collectors: dict[str, Callable] = {}  # compiled, by the recording's options
+
+
+def recorded_episodes(record: Mapping[str, Any], units: Sequence[int]) -> list[Trajectory]:
+    """Episodes of a few numbers, as NumPy arrays, made again by the world's data policy."""
+    name = json.dumps(record, sort_keys=True, default=str)
+    if name not in _collectors:
+        _collectors[name] = worlds.collector(record)
+    made = _collectors[name](np.pad(np.asarray(units), (0, worlds.BATCH - len(units)), mode="edge"))
+    return [jax.tree.map(lambda x, i=i: np.asarray(x[i]), made) for i in range(len(units))]
 
 
 _render = jax.jit(lambda world, state: world.render(state), static_argnums=0)

@@ -25,7 +25,7 @@ function connect() {
   };
 }
 
-const texts = { hello: onHello, status: onStatus, notice: ({ text }) => ($("notice").textContent = text), plan: onPlan };
+const texts = { hello: onHello, status: onStatus, psnr: onPSNR, notice: ({ text }) => ($("notice").textContent = text), plan: onPlan };
 const onText = (message) => texts[message.type]?.(message);
 const binaries = { frame: onMoment, tree: onTree, futures: onFutures, subgoals: onSubgoals };
 const onFrame = (data) => { const message = unpack(data); binaries[message.type]?.(message); };
@@ -70,11 +70,16 @@ async function onMoment(message) {
   document.body.dataset.depth = message.depth;
   $("simulator_view").hidden = !(simulator || (hello.simulator && status.settings.simulator));
   $("clock").textContent = `step ${message.depth}`;
-  if (message.depth <= (drift.at(-1)?.depth ?? -1)) drift = drift.filter((point) => point.depth < message.depth);
-  if (message.psnr !== null) drift.push({ depth: message.depth, psnr: message.psnr });
-  if (drift.length > 600) drift.shift();
+  onPSNR(message);
   if (message.model_ms === undefined) return void numbers(message);
   requestAnimationFrame(() => { rate.tick(); latency.shown(message.seq); numbers(message); });
+}
+
+// PSNRs come in the order of steps; an earlier step than the last means that the player went back.
+function onPSNR({ depth, psnr }) {
+  if (depth <= (drift.at(-1)?.depth ?? -1)) drift = drift.filter((point) => point.depth < depth);
+  if (psnr !== null) drift.push({ depth, psnr });
+  if (drift.length > 600) drift.shift();
 }
 
 function numbers(message) {
@@ -178,15 +183,15 @@ function onPlan(message) {
 }
 
 function onSubgoals(message) {
-  $("subgoals").hidden = false;
-  const images = Object.entries(message.images);
-  while ($("subgoal_images").children.length > images.length) $("subgoal_images").lastChild.remove();
+  const list = $("subgoals"), images = Object.entries(message.images);
+  list.hidden = false;
+  while (list.children.length > images.length) list.lastChild.remove();
   images.forEach(([name, image], i) => {
-    let place = $("subgoal_images").children[i];
+    let place = list.children[i];
     if (!place) {
       place = document.createElement("div");
       place.append(document.createElement("canvas"), document.createElement("span"));
-      $("subgoal_images").append(place);
+      list.append(place);
     }
     place.lastChild.textContent = name;
     drawOn(place.firstChild, image);
