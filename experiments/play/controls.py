@@ -129,3 +129,27 @@ def check(actions: ActionSpec, value: Any) -> np.ndarray:
     if not numbers or len(value) != actions.size or not all(abs(x) < 1e30 for x in value):
         raise ValueError(f"action must be {actions.size} finite numbers")
     return np.clip(np.float32(value), np.float32(actions.low), np.float32(actions.high))
+
+
+class Held:
+    """The action that a player holds. A short tap counts for one step; of many inputs between two steps two count."""
+
+    def __init__(self, action: np.ndarray):
+        """Input 0 is `action`."""
+        self._now: tuple[int, np.ndarray] = (0, action)
+        self._next: tuple[int, np.ndarray] | None = None
+        self._is_taken = True
+
+    def put(self, seq: int, action: np.ndarray) -> None:
+        """An input with its number."""
+        if self._is_taken and self._next is None:
+            self._now, self._is_taken = (seq, action), False
+        else:
+            self._next = (seq, action)  # an earlier one that waits is stale
+
+    def take(self) -> tuple[int, np.ndarray]:
+        """(number of the input, action) for a step."""
+        if self._is_taken and self._next is not None:
+            self._now, self._next = self._next, None
+        self._is_taken = True
+        return self._now

@@ -3,14 +3,16 @@
 import contextlib
 import dataclasses
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from world_models.core.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.play.scene import Scene
+    from experiments.play.server import PlayServer
     from experiments.runs.loading import LoadedRun
 
+IDLE = 20.0  # seconds until a page that answers no ping counts as gone
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -77,10 +79,7 @@ def serve(scene: "Scene", options: ServeOptions) -> None:
     """Serves a scene until it is interrupted."""
     import secrets
 
-    import uvicorn
-
-    from experiments.play.messages import MOST_BYTES
-    from experiments.play.server import IDLE, PlayServer
+    from experiments.play.server import PlayServer
 
     is_local = options.host in LOCAL
     token = "" if is_local else secrets.token_urlsafe(24)
@@ -91,8 +90,18 @@ def serve(scene: "Scene", options: ServeOptions) -> None:
     server.warm()
     shown = f"[{options.host}]" if ":" in options.host else options.host
     print(f"Play at http://{shown}:{options.port}/{f'?token={token}' if token else ''} (Ctrl-C ends it)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
+        make_server(server).run(sockets=[options.listener])
+
+
+def make_server(players: "PlayServer") -> Any:
+    """The uvicorn server of a `PlayServer`."""
+    import uvicorn
+
+    from experiments.play.messages import MOST_BYTES
+
     config = uvicorn.Config(
-        server.app(),
+        players.app(),
         log_level="warning",
         ws="websockets-sansio",
         ws_max_size=4 * MOST_BYTES,
@@ -101,5 +110,4 @@ def serve(scene: "Scene", options: ServeOptions) -> None:
         ws_per_message_deflate=False,  # frames are small or compressed already
         timeout_graceful_shutdown=2,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
-        uvicorn.Server(config).run(sockets=[options.listener])
+    return uvicorn.Server(config)

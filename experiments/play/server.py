@@ -25,7 +25,6 @@ from experiments.play.session import FPS, Session
 STATIC = pathlib.Path(__file__).parent / "static"
 COOKIE = "play_token"
 RATE, BURST = 240.0, 480.0  # messages a second of a socket, and how many may come at once
-IDLE = 20.0  # seconds until a page that answers nothing counts as gone
 FULL, POLICY, TOO_MANY = 1013, 1008, 4029  # codes with which sockets are closed
 POLICIES = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 

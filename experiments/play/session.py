@@ -1,7 +1,6 @@
 """One player: a world that goes on under the keys that are held, its branches, and the true simulator beside it."""
 
 import asyncio
-import collections
 import logging
 import secrets
 import time
@@ -18,7 +17,7 @@ from experiments.play.page import Page, Send
 from experiments.play.planning import PlanMode
 from experiments.play.scene import Scene, Settings, Start
 from experiments.play.tree import Node, Tree
-from experiments.play.truths import Truths
+from experiments.play.truths import Truths, psnr
 from experiments.play.uploads import BadUpload, decode
 from world_models.core.errors import UserError
 
@@ -48,7 +47,7 @@ class Session:
         self.tree: Tree | None = None
         self.recording: Node | None = None
         self._start: Start | None = None
-        self._held = collections.deque([(0, controls.rest(scene.actions))], maxlen=2)
+        self._held = controls.Held(controls.rest(scene.actions))
         self._seq, self._late = 0, 0
         self._playing, self._steps = False, 0
         self._changed = asyncio.Event()
@@ -88,7 +87,7 @@ class Session:
             value = controls.check(self.scene.actions, action)
         except ValueError as error:
             raise BadMessage(str(error)) from error
-        self._held.append((seq, value))  # two wait at most, so that a short tap counts and a flood does not queue up
+        self._held.put(seq, value)
 
     async def on_ack(self, tick: int) -> None:
         """The page has shown a frame."""
@@ -192,7 +191,8 @@ class Session:
         actions = np.stack([node.action for node in recent[1:]]) if count > 1 else self._start.actions
         moment = await self._observe(Start(frames, actions, "resync"))
         if self.tree.now is now:
-            self.tree.replace(moment.frame, moment.state)
+            node = self.tree.replace(moment.frame, moment.state)
+            node.psnr = psnr(node.frame, node.truth.frame)
             await self.show()
 
     async def on_record(self, on: bool) -> None:
@@ -227,7 +227,8 @@ class Session:
         self._uploading = True
         try:
             height, width, channels = self.scene.frame_shape
-            frames = await decode(data, (height, width), len(self.scene.starts[0].frames))
+            count = len(self.scene.starts[0].frames)
+            frames = await asyncio.to_thread(decode, data, (height, width), count)
         finally:
             self._uploading = False
         if channels == 1:
@@ -305,7 +306,7 @@ class Session:
         if self._plan and self._plan.on:
             action = await self._plan.act(now, self.page)
         else:
-            self._seq, action = self._held.popleft() if len(self._held) > 1 else self._held[0]
+            self._seq, action = self._held.take()
         begun = time.perf_counter()
         step = self._engine.step(self._model_settings(), now.state, action, self.settings["seed"], now.depth + 1)
         moment = await asyncio.wrap_future(step)

@@ -115,7 +115,7 @@ class Tree:
         """Another version of the present moment, as a branch."""
         old = self.now
         self.now = self._add(old.parent, old.action, frame, state)
-        self.now.depth = old.depth
+        self.now.depth, self.now.truth = old.depth, old.truth
         self._fork(self.branch.id)
         self._forget()
         return self.now

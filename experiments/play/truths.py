@@ -28,6 +28,7 @@ class Truths:
         self._simulator: Any = None
         self._closed = self._failed = False
         self._node: Node | None = None
+        self._awaited: Node | None = None
         self._arrived, self._wanted = asyncio.Event(), asyncio.Event()
 
     def is_behind(self) -> bool:
@@ -35,15 +36,19 @@ class Truths:
         return self._node is not None and not self._failed and self._session.tree.now.truth is None
 
     async def reach(self, node: Node) -> None:
-        """Waits until the simulator is at a moment, if that is one step from where it is."""
+        """Waits until the simulator is at a moment, if it has been at the one before."""
         self._wanted.set()
-        while self._node is not None and not self._failed and node.truth is None and node.parent is self._node:
+        if node.parent is None or node.parent.truth is None:
+            return
+        self._awaited = node
+        while not self._failed and node.truth is None and node is self._session.tree.now:
             self._arrived.clear()
             await self._arrived.wait()
 
     def wake(self) -> None:
-        """Tells that there may be moments to follow."""
+        """Tells that the player is at another moment."""
         self._wanted.set()
+        self._arrived.set()
 
     async def _call(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -61,8 +66,8 @@ class Truths:
                     continue
                 node.truth = await self._call(self._simulator.step, node.parent.truth.state, node.action)
                 self._mark(node)
-                if node is not session.tree.now:  # it is catching up
-                    await session.page.psnr(node)
+                if node is not self._awaited:  # it is catching up
+                    await (session.show() if node is session.tree.now else session.page.psnr(node))
         except UserError as error:
             session.settings["simulator"] = False
             await session.page.say(f"No simulator: {error}.")

@@ -4,11 +4,11 @@ Run as a module it is that process: it reads a file from its standard input and 
 sentence that says what is wrong, to its standard output.
 """
 
-import asyncio
 import io
 import os
 import pathlib
 import resource
+import subprocess
 import sys
 import tempfile
 
@@ -27,8 +27,8 @@ class BadUpload(ValueError):
     """A file that cannot be played from; the text is one sentence."""
 
 
-async def decode(data: bytes, size: tuple[int, int], count: int) -> np.ndarray:
-    """The last frames of an image or video.
+def decode(data: bytes, size: tuple[int, int], count: int) -> np.ndarray:
+    """The last frames of an image or video; waits for the process that decodes it.
 
     Args:
       data: the file.
@@ -45,27 +45,16 @@ async def decode(data: bytes, size: tuple[int, int], count: int) -> np.ndarray:
         raise BadUpload(f"The file has {len(data)} bytes: at most {MOST_BYTES} are read.")
     words = [sys.executable, "-m", "experiments.play.uploads", *map(str, (*size, count))]
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        cwd=ROOT,
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
-        output, _ = await asyncio.wait_for(process.communicate(data), PATIENCE)
-    except TimeoutError:
+        done = subprocess.run(words, input=data, cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
         raise BadUpload(f"Decoding the file takes longer than {PATIENCE:g} s.") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode == _BAD:
-        raise BadUpload(output.decode(errors="replace")[:300])
-    if process.returncode:
+    if done.returncode == _BAD:
+        raise BadUpload(done.stdout.decode(errors="replace")[:300])
+    if done.returncode:
         raise BadUpload("The file cannot be decoded within the limits of memory and time.")
-    return np.load(io.BytesIO(output), allow_pickle=False)
+    return np.load(io.BytesIO(done.stdout), allow_pickle=False)
 
 
 def _image(data: bytes) -> np.ndarray | None:
@@ -134,7 +123,9 @@ def main(words: list[str]) -> int:
     except BadUpload as error:
         sys.stdout.write(str(error))
         return _BAD
-    np.save(sys.stdout.buffer, found)
+    result = io.BytesIO()  # np.save writes to no pipe
+    np.save(result, found)
+    sys.stdout.buffer.write(result.getvalue())
     return 0
 
 
