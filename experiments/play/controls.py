@@ -135,14 +135,16 @@ class Held:
     """The action that a player holds. A short tap counts for one step; of many inputs between two steps two count."""
 
     def __init__(self, action: np.ndarray):
-        """Input 0 is `action`."""
+        """Input 0 is `action`, that of someone who touches nothing."""
+        self._rest = action
         self._now: tuple[int, np.ndarray] = (0, action)
         self._next: tuple[int, np.ndarray] | None = None
         self._is_taken = True
 
     def put(self, seq: int, action: np.ndarray) -> None:
         """An input with its number."""
-        if self._is_taken and self._next is None:
+        released = not self._is_taken and np.array_equal(self._now[1], self._rest)
+        if (self._is_taken or released) and self._next is None:
             self._now, self._is_taken = (seq, action), False
         else:
             self._next = (seq, action)  # an earlier one that waits is stale
