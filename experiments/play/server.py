@@ -43,10 +43,12 @@ class PlayServer:
         self.engine = Engine(scene.variant, scene.actions, max_players)
         self.sessions: dict[str, Session] = {}
 
-    def warm(self) -> None:
-        """Compiles what the first player needs."""
+    def warm(self, *, batches: bool = False) -> None:
+        """Compiles what the first player needs; with `batches` also the programs for several players at once."""
         start = self.scene.starts[0]
         moment = self.engine.begin(self.scene.defaults, start, 0).result()
+        if batches:
+            self.engine.prepare_batches(self.scene.defaults, moment.state)
         self.engine.step(self.scene.defaults, moment.state, controls.rest(self.scene.actions), 0, 1).result()
 
     def app(self) -> Starlette:
