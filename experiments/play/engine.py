@@ -124,6 +124,7 @@ class Engine:
         self._waiting = {True: collections.deque(), False: collections.deque()}
         self._condition, self._stopping = threading.Condition(), False
         self._helper = concurrent.futures.ThreadPoolExecutor(1, "compile")
+        self._beginner = concurrent.futures.ThreadPoolExecutor(1, "begin")  # a player need not wait for compilations
         self._building: dict[Any, concurrent.futures.Future] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -139,7 +140,7 @@ class Engine:
             self._keep(settings, variant, state)
             return Moment(state, frame, None, None, taken, 1)
 
-        return self._helper.submit(work)
+        return self._beginner.submit(work)
 
     def prepare(self, settings: Hashable, state: Any) -> concurrent.futures.Future:
         """Compiles the step under settings; its result is None."""
@@ -176,7 +177,8 @@ class Engine:
             self._stopping = True
             self._condition.notify()
         self._thread.join()
-        self._helper.shutdown(cancel_futures=True)
+        for pool in (self._helper, self._beginner):
+            pool.shutdown(cancel_futures=True)
 
     def _run(self) -> None:
         turn = True

@@ -29,7 +29,7 @@ class Page:
         """Frames that are on their way."""
         return self.tick - self.shown
 
-    async def frame(self, node: Node, branch: int, **numbers: float | None) -> None:
+    async def frame(self, node: Node, branch: int, **numbers: float | bool | None) -> None:
         """Sends a moment; `numbers` are what was measured of its step."""
         self.tick += 1
         images = [("model", node.frame)]
@@ -46,7 +46,7 @@ class Page:
             "terminal": node.terminal,
             "truth_reward": node.truth and node.truth.reward,
             "over": bool(node.truth and node.truth.over),
-            **{name: value if value is None else round(value, 2) for name, value in numbers.items()},
+            **{name: round(x, 2) if isinstance(x, float) else x for name, x in numbers.items()},
         }
         await self._send(messages.pack(header, images))
 

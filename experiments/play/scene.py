@@ -117,8 +117,7 @@ def _held_out(run: "LoadedRun", number: int, simulates: str) -> list[Start]:
     windows = run.windows(split, count, field="config.eval.imagine.num_context")
     indices = spread(windows, number)
     clip = windows.load(indices)
-    parts, starts = getattr(windows, "parts", [windows]), []
-    single = parts[0] if len(parts) == 1 else None
+    starts, single = [], windows.parts[0] if len(windows.parts) == 1 else None
     labels = _labels(single, simulates)
     for i, index in enumerate(indices):
         unit, step = None, 0

@@ -128,7 +128,11 @@ class Session:
         if name not in self.settings or not self._fits(name, value):
             raise BadMessage("set must name a setting and a value that it can have")
         if name in self.scene.settings:
-            self._job(self._switch(name, value))
+            if any(job.get_name() == "switch" for job in self._jobs):
+                await self.page.say("The last setting is still being compiled.")
+                await self.tell()
+            else:
+                self._job(self._switch(name, value), "switch")
             return
         self.settings[name] = value
         if name == "simulator":
@@ -258,8 +262,6 @@ class Session:
         self._start, self.recording = start, None
         if self._plan:
             await self._plan.switch(False, self.page)
-        if self.scene.simulator is not None and start.unit is not None:
-            self.settings["simulator"] = self.settings["simulator"] or self._truths is None
         self._follow()
         await self.show()
 
@@ -334,7 +336,9 @@ class Session:
     # -- what the page is told
 
     async def _show(self, node: Node, **numbers: float | None) -> None:
-        await self.page.frame(node, self.tree.branch.id, seq=self._seq, late=self._late, **numbers)
+        simulated = self._truths is not None and self._truths.follows
+        numbers |= {"seq": self._seq, "late": self._late, "simulated": simulated}
+        await self.page.frame(node, self.tree.branch.id, **numbers)
 
     async def show(self) -> None:
         """Sends the present moment and everything else."""

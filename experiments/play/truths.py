@@ -31,6 +31,11 @@ class Truths:
         self._awaited: Node | None = None
         self._arrived, self._wanted = asyncio.Event(), asyncio.Event()
 
+    @property
+    def follows(self) -> bool:
+        """Whether it has not failed."""
+        return not self._failed
+
     def is_behind(self) -> bool:
         """Whether the model should wait: the simulator has begun and is not at the present moment."""
         return self._node is not None and not self._failed and self._session.tree.now.truth is None
@@ -69,9 +74,9 @@ class Truths:
                 if node is not self._awaited:  # it is catching up
                     await (session.show() if node is session.tree.now else session.page.psnr(node))
         except UserError as error:
-            session.settings["simulator"] = False
+            self._failed = True
             await session.page.say(f"No simulator: {error}.")
-            await session.tell()
+            await session.show()
         finally:
             self._failed = True
             self._arrived.set()

@@ -68,7 +68,7 @@ async function onMoment(message) {
   send("ack", { tick: message.tick });
   document.body.dataset.tick = message.tick;
   document.body.dataset.depth = message.depth;
-  $("simulator_view").hidden = !(simulator || (hello.simulator && status.settings.simulator));
+  $("simulator_view").hidden = !message.simulated;
   $("clock").textContent = `step ${message.depth}`;
   onPSNR(message);
   if (message.model_ms === undefined) return void numbers(message);
@@ -108,7 +108,6 @@ function onStatus(message) {
     if (!input || input === document.activeElement) continue;
     if (input.type === "checkbox") input.checked = value; else input.value = String(value);
   }
-  $("simulator_view").hidden = !(hello.simulator && status.settings.simulator);
   document.body.dataset.playing = status.playing;
 }
 
