@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Serves the page until it is interrupted."""
-    from experiments.play import serve
+    from experiments.play import address
 
     if (args.workdir is None) == (args.config is None):
         raise UserError("play takes either --workdir=DIR, a trained run, or --config=FILE, a world without a model.")
-    options = serve.check(args.host, args.port, args.fps, args.max_players)  # before anything is loaded
+    options = address.check(args.host, args.port, args.fps, args.max_players)  # before anything is loaded
     if args.workdir is not None:
         opened = common.open_run(args, overrides)
         opened.experiment.capability("play").write(opened, options)
@@ -41,5 +41,6 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
 
     runtime.setup()
     from experiments.play.perfect import of_world
+    from experiments.play.server import serve
 
-    serve.serve(of_world(config), options)
+    serve(of_world(config), options)

@@ -48,5 +48,5 @@ class DiffusionExperiment(VideoExperiment):
     @classmethod
     def capabilities(cls) -> dict[str, Capability]:
         """It imagines futures, and can be played."""
-        own = {"imagine": "experiments.evaluation.futures", "play": "experiments.play.serve"}
+        own = {"imagine": "experiments.evaluation.futures", "play": "experiments.play.run_scene"}
         return super().capabilities() | {name: Capability(module) for name, module in own.items()}

@@ -6,30 +6,32 @@ import pathlib
 import shutil
 import tempfile
 import zipfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
-from experiments.play.session import Session
-from experiments.play.tree import Node
 from world_models.core.types import ActionSpec
 from world_models.data.writing import write_episodes
+
+if TYPE_CHECKING:
+    from experiments.play.session import Session
+    from experiments.play.tree import Node
 
 KINDS = {"mp4": ("play.mp4", "video/mp4"), "rlds": ("play_rlds.zip", "application/zip")}
 LEAST_SIDE = 256  # pixels of a video's frames, so that players show them well
 
 
-def recorded(session: Session) -> list[Node]:
+def recorded(session: "Session") -> "list[Node]":
     """The moments to write: since the recording began, or all that are kept of the present branch."""
     path = session.tree.now.path()
     begins = [i for i, node in enumerate(path) if node is session.recording]
     return path[begins[0] :] if begins else path
 
 
-async def respond(session: Session, kind: str, headers: dict[str, str]) -> Response:
+async def respond(session: "Session", kind: str, headers: dict[str, str]) -> Response:
     """The file, which is deleted once it has been sent."""
     nodes, (name, media) = recorded(session), KINDS[kind]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="play."))

@@ -7,14 +7,16 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.play.scene import Start
 from world_models.core.types import ActionSpec, Array, Prediction, WorldModel
+
+if TYPE_CHECKING:
+    from experiments.play.scene import Start
 
 
 class Moment(NamedTuple):
@@ -88,7 +90,7 @@ class Variant:
         self._step = jax.jit(functools.partial(_step, treedef))
         self.programs: dict[int, Callable] = {}
 
-    def begin(self, start: Start, seed: int) -> tuple[Any, np.ndarray]:
+    def begin(self, start: "Start", seed: int) -> tuple[Any, np.ndarray]:
         """(state, frame) at a start."""
         if start.state is not None:
             return start.state, np.asarray(self._decode(self._leaves, start.state))
@@ -129,7 +131,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def begin(self, settings: Hashable, start: Start, seed: int) -> concurrent.futures.Future:
+    def begin(self, settings: Hashable, start: "Start", seed: int) -> concurrent.futures.Future:
         """The `Moment` at a start, with the settings' program for one world compiled."""
 
         def work() -> Moment:

@@ -2,13 +2,16 @@
 
 import asyncio
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.play.engine import Engine, Moment
-from experiments.play.scene import Settings
-from experiments.play.tree import Node
 from world_models.core.types import ActionSpec
+
+if TYPE_CHECKING:
+    from experiments.play.engine import Engine, Moment
+    from experiments.play.scene import Settings
+    from experiments.play.tree import Node
 
 NUMBER, HOLD = 8, 4  # futures, and steps for which each holds an action
 SHOWN = 8  # frames of each that are shown
@@ -23,8 +26,8 @@ class Futures:
       steps: of every future, its (action, moment) one after the other.
     """
 
-    begin: Node
-    steps: list[list[tuple[np.ndarray, Moment]]]
+    begin: "Node"
+    steps: "list[list[tuple[np.ndarray, Moment]]]"
 
     def strips(self) -> list[tuple[str, np.ndarray]]:
         """Some frames of each beside each other, by the number of the future, the last one included."""
@@ -35,7 +38,7 @@ class Futures:
 
 
 async def imagine(
-    engine: Engine, settings: Settings, begin: Node, actions: ActionSpec, horizon: int, seed: int
+    engine: "Engine", settings: "Settings", begin: "Node", actions: ActionSpec, horizon: int, seed: int
 ) -> Futures:
     """Imagines futures; the steps of players come first."""
     rng = np.random.default_rng([seed, begin.depth])

@@ -1,12 +1,14 @@
 """What a player's page is told."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.play import messages
-from experiments.play.tree import Node, Tree
+
+if TYPE_CHECKING:
+    from experiments.play.tree import Node, Tree
 
 Send = Callable[[bytes | dict[str, Any]], Awaitable[None]]
 
@@ -29,7 +31,7 @@ class Page:
         """Frames that are on their way."""
         return self.tick - self.shown
 
-    async def frame(self, node: Node, branch: int, **numbers: float | bool | None) -> None:
+    async def frame(self, node: "Node", branch: int, **numbers: float | bool | None) -> None:
         """Sends a moment; `numbers` are what was measured of its step."""
         self.tick += 1
         images = [("model", node.frame)]
@@ -54,7 +56,7 @@ class Page:
         """Sends the settings and whether the world goes on."""
         await self._send({"type": "status", "playing": playing, "recording": recording, "settings": dict(settings)})
 
-    async def tree(self, tree: Tree) -> None:
+    async def tree(self, tree: "Tree") -> None:
         """Sends the branches with a thumbnail of each."""
         fields = lambda b: {"id": b.id, "parent": b.parent, "root": b.root, "depth": b.head.depth}
         branches = [fields(b) | {"playable": b.head.state is not None} for b in tree.branches]
@@ -65,7 +67,7 @@ class Page:
         """Sends images uint8 [h, w, c] by name."""
         await self._send(messages.pack({"type": kind, **fields}, images))
 
-    async def psnr(self, node: Node) -> None:
+    async def psnr(self, node: "Node") -> None:
         """Sends how far the model had drifted at an earlier moment."""
         await self._send({"type": "psnr", "depth": node.depth, "psnr": node.psnr})
 

@@ -4,13 +4,16 @@ The process imports no JAX.
 """
 
 import contextlib
+import dataclasses
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from world_models.core.errors import UserError
+from world_models.data.options import GymnasiumRecording
+from world_models.environments.gymnasium import GymnasiumSource
 
 PATIENCE = 120.0  # seconds until a call counts as lost
 
@@ -18,11 +21,11 @@ PATIENCE = 120.0  # seconds until a call counts as lost
 class RemoteEnvironment:
     """Calls methods of a `_Player` in another process."""
 
-    def __init__(self, record: Mapping[str, Any]):
-        """Starts the process for the environment of a `config.record`."""
+    def __init__(self, make_source: Callable[[Mapping[str, Any]], GymnasiumSource], record: Mapping[str, Any]):
+        """Starts the process for the environment of a `config.record`; `make_source` is a module's function."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, dict(record)), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, make_source, dict(record)), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -53,7 +56,7 @@ class RemoteEnvironment:
             self._process.close()
 
 
-def _serve(pipe: Any, record: dict[str, Any]) -> None:
+def _serve(pipe: Any, make_source: Callable, record: dict[str, Any]) -> None:
     """Answers calls until the other end is gone."""
     player = None
     while True:
@@ -62,7 +65,7 @@ def _serve(pipe: Any, record: dict[str, Any]) -> None:
         except (EOFError, OSError):
             return
         try:
-            player = player or _Player(record)
+            player = player or _Player(make_source, record)
             answer = (False, getattr(player, name)(*arguments))
         except Exception as error:  # the environment's own code
             answer = (True, f"{type(error).__name__}: {error}")
@@ -75,12 +78,7 @@ def _serve(pipe: Any, record: dict[str, Any]) -> None:
 class _Player:
     """An environment as it was recorded."""
 
-    def __init__(self, record: Mapping[str, Any]):
-        import dataclasses
-
-        from experiments.runs.recording import make_source
-        from world_models.data.options import GymnasiumRecording
-
+    def __init__(self, make_source: Callable[[Mapping[str, Any]], GymnasiumSource], record: Mapping[str, Any]):
         known = {field.name for field in dataclasses.fields(GymnasiumRecording)}  # older recordings have others
         own = {"fit": "stretch"} | {name: value for name, value in record.items() if name in known}
         self._source = make_source({"source": "gymnasium"} | own | {"image_size": tuple(own["image_size"])})

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from experiments.play import controls, downloads, messages, uploads
+from experiments.play.address import LOCAL, ServeOptions
 from experiments.play.engine import Engine
 from experiments.play.scene import Scene
 from experiments.play.session import FPS, Session
@@ -25,6 +27,7 @@ from experiments.play.session import FPS, Session
 STATIC = pathlib.Path(__file__).parent / "static"
 COOKIE = "play_token"
 RATE, BURST = 240.0, 480.0  # messages a second of a socket, and how many may come at once
+IDLE = 20.0  # seconds until a page that answers no ping counts as gone
 FULL, POLICY, TOO_MANY = 1013, 1008, 4029  # codes with which sockets are closed
 POLICIES = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 
@@ -228,3 +231,33 @@ async def _body(request: Request) -> bytes:
         if len(data) > uploads.MOST_BYTES:
             raise uploads.BadUpload(f"The file is larger than {uploads.MOST_BYTES >> 20} MiB.")
     return bytes(data)
+
+
+def serve(scene: Scene, options: ServeOptions) -> None:
+    """Serves a scene until it is interrupted."""
+    is_local = options.host in LOCAL
+    token = "" if is_local else secrets.token_urlsafe(24)
+    hosts = LOCAL if is_local else ()
+    players = {"max_players": options.max_players, "fps": options.fps}
+    server = PlayServer(scene, token=token, hosts=hosts, **players)
+    print(f"Compiling the model of {scene.name} …", flush=True)
+    server.warm()
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"Play at http://{shown}:{options.port}/{f'?token={token}' if token else ''} (Ctrl-C ends it)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
+        make_server(server).run(sockets=[options.listener])
+
+
+def make_server(players: PlayServer) -> uvicorn.Server:
+    """The uvicorn server of a `PlayServer`."""
+    config = uvicorn.Config(
+        players.app(),
+        log_level="warning",
+        ws="websockets-sansio",
+        ws_max_size=4 * messages.MOST_BYTES,
+        ws_ping_interval=IDLE,
+        ws_ping_timeout=IDLE,
+        ws_per_message_deflate=False,  # frames are small or compressed already
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)

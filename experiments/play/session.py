@@ -14,7 +14,7 @@ from experiments.play import controls, futures
 from experiments.play.engine import Engine, Moment
 from experiments.play.messages import BadMessage
 from experiments.play.page import Page, Send
-from experiments.play.planning import PlanMode
+from experiments.play.plan_mode import PlanMode
 from experiments.play.scene import Scene, Settings, Start
 from experiments.play.tree import Node, Tree
 from experiments.play.truths import Truths, psnr

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.play.remote import RemoteEnvironment
 from experiments.runs import trust
+from experiments.runs.recording import make_source
 from world_models.core.errors import UserError
 from world_models.data.sources import worlds
 from world_models.environments.world import Trajectory
@@ -135,7 +136,7 @@ class RemoteSimulator:
 
     def __init__(self, record: Mapping[str, Any]):
         """Starts the process."""
-        self._remote = RemoteEnvironment(record)
+        self._remote = RemoteEnvironment(make_source, record)
         self._now: _Path | None = None
 
     def begin(self, start: "Start") -> Truth:

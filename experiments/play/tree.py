@@ -2,11 +2,13 @@
 
 import collections
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.play.simulators import Truth
+if TYPE_CHECKING:
+    from experiments.play.simulators import Truth
+
 
 MOST_NODES = 4_000  # moments that are kept; at 15 frames/s the last four minutes
 MOST_BRANCHES = 24
@@ -35,7 +37,7 @@ class Node:
     depth: int
     frame: np.ndarray
     state: Any = None
-    truth: Truth | None = None
+    truth: "Truth | None" = None
     psnr: float | None = None
     reward: float | None = None
     terminal: float | None = None

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.play.scene import Start
-from experiments.play.tree import Node
 from world_models.core.errors import UserError
 
 if TYPE_CHECKING:
+    from experiments.play.scene import Start
     from experiments.play.session import Session
+    from experiments.play.tree import Node
 
 EQUAL = 99.0  # PSNR that is told of frames that are equal
 
@@ -21,7 +21,7 @@ EQUAL = 99.0  # PSNR that is told of frames that are equal
 class Truths:
     """The simulator of a session, on a thread of its own."""
 
-    def __init__(self, session: "Session", start: Start):
+    def __init__(self, session: "Session", start: "Start"):
         """Begins at `start`, where the earliest moment on the session's present path is."""
         self._session, self._start = session, start
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "simulator")
@@ -40,7 +40,7 @@ class Truths:
         """Whether the model should wait: the simulator has begun and is not at the present moment."""
         return self._node is not None and not self._failed and self._session.tree.now.truth is None
 
-    async def reach(self, node: Node) -> None:
+    async def reach(self, node: "Node") -> None:
         """Waits until the simulator is at a moment, if it has been at the one before."""
         self._wanted.set()
         if node.parent is None or node.parent.truth is None:
@@ -95,13 +95,13 @@ class Truths:
         self._mark(first)
         await (session.show() if first is session.tree.now else session.page.psnr(first))
 
-    def _mark(self, node: Node) -> None:
+    def _mark(self, node: "Node") -> None:
         node.psnr = psnr(node.frame, node.truth.frame)
         self._node = node
         self._arrived.set()
         self._session.wake()
 
-    def _next(self) -> Node | None:
+    def _next(self) -> "Node | None":
         """The earliest moment on the present path that the simulator has not been at."""
         node, found = self._session.tree.now, None
         while node is not None and not node.dropped and node.truth is None:

@@ -99,7 +99,7 @@ class Experiment(VideoExperiment):
             **super().capabilities(),
             "imagine": Capability("experiments.evaluation.futures"),
             "plan": Capability("experiments.planning.results"),
-            "play": Capability("experiments.play.serve"),
+            "play": Capability("experiments.play.run_scene"),
         }
 
 

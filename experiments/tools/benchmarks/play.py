@@ -19,9 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.play.scene import of_run
-from experiments.play.serve import LOCAL, check, make_server
-from experiments.play.server import PlayServer
+from experiments.play.address import LOCAL, check
+from experiments.play.run_scene import of_run
+from experiments.play.server import PlayServer, make_server
 from experiments.runs import loading, runtime
 from experiments.tools.benchmarks import common
 

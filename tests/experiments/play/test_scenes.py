@@ -8,7 +8,7 @@ from toy_scene import Client
 from experiments.play import controls
 from experiments.play.engine import Engine
 from experiments.play.perfect import of_world
-from experiments.play.scene import of_run
+from experiments.play.run_scene import of_run
 from experiments.play.simulators import JaxSimulator
 from experiments.runs import recording
 from experiments.runs.loading import load

@@ -113,7 +113,8 @@ def unpacked(data):
 @contextlib.contextmanager
 def serving(scene, **options):
     """A running server for a scene: yields (address, PlayServer)."""
-    from experiments.play.serve import LOCAL, check, make_server
+    from experiments.play.address import LOCAL, check
+    from experiments.play.server import make_server
 
     where = check("127.0.0.1", 0, 30, options.pop("max_players", 4))
     options.setdefault("hosts", LOCAL)
