@@ -45,6 +45,7 @@ function onHello(message) {
     button.onclick = () => begin(index);
     return button;
   }));
+  for (const id of ["model", "simulator"]) Object.assign($(id), { width: hello.frame[1], height: hello.frame[0] });
   for (const kind of ["mp4", "rlds"]) $(kind).href = `download/${hello.session}/${kind}`;
   $("planning").hidden = !hello.planner;
   $("goal_start").replaceChildren(new Option("choose …", ""), ...hello.starts.map((label, index) => new Option(label, index)));
