@@ -97,6 +97,7 @@ class Session:
         """Goes on, or pauses."""
         self._playing = on
         await self.tell()
+        await self.page.tree(self.tree)
 
     async def on_step(self) -> None:
         """One step, then pauses."""
