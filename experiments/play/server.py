@@ -242,6 +242,7 @@ def serve(scene: Scene, options: ServeOptions) -> None:
     server = PlayServer(scene, token=token, hosts=hosts, **players)
     print(f"Compiling the model of {scene.name} …", flush=True)
     server.warm()
+    options.listener.listen()  # whoever comes at once is not turned away
     shown = f"[{options.host}]" if ":" in options.host else options.host
     print(f"Play at http://{shown}:{options.port}/{f'?token={token}' if token else ''} (Ctrl-C ends it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
