@@ -151,7 +151,8 @@ class Client:
             return self.told[-1], {}
         header, images = unpacked(data)
         if header["type"] == "frame":
-            images = {name: np.frombuffer(image, np.uint8).reshape(SIDE, SIDE, 3) for name, image in images.items()}
+            shapes = {image["name"]: (image["height"], image["width"], 3) for image in header["images"]}
+            images = {name: np.frombuffer(data, np.uint8).reshape(shapes[name]) for name, data in images.items()}
             self.frames.append((header, images))
             if self.acknowledge:
                 self.send("ack", tick=header["tick"])
