@@ -166,7 +166,7 @@ def test_recorded_episodes_of_a_simulator_are_repeated(tmp_path):
 
     config = get_config("debug")
     config.record.update({"environment": "CartPole-v1", "observation": "render", "num_workers": 1})
-    config.record.policy = "random"
+    config.record.update({"policy": "random", "modules": ()})
     recording.record(config, tmp_path / "data")
     scene = of_run(trained(config, tmp_path), 2)
     simulator = scene.simulator()
