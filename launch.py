@@ -8,7 +8,7 @@ import traceback
 from experiments.commands.common import Parser, explained, split_overrides
 from experiments.runs import multihost
 
-COMMANDS = ("record", "train", "eval", "imagine", "plan", "table", "report", "config")
+COMMANDS = ("record", "train", "eval", "imagine", "plan", "play", "table", "report", "config")
 
 
 def make_parser() -> argparse.ArgumentParser:

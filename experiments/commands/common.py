@@ -59,9 +59,9 @@ def folder(text: str) -> pathlib.Path:
         raise argparse.ArgumentTypeError(str(error).removeprefix("--workdir=").removesuffix(".")) from error
 
 
-def add_workdir(parser: argparse.ArgumentParser) -> None:
+def add_workdir(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Declares --workdir."""
-    parser.add_argument("--workdir", type=folder, required=True, metavar="DIR", help="Folder of the run.")
+    parser.add_argument("--workdir", type=folder, required=required, metavar="DIR", help="Folder of the run.")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -83,9 +83,9 @@ def add_processes(parser: Any, others: Any = None) -> None:
     parser.add_argument("--process_id", type=int, metavar="I", help="Which of them this is, from 0.")
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Declares the flags of a command that opens a trained run."""
-    add_workdir(parser)
+def add_run(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Declares the flags of a command that opens a trained run, which may be `required`."""
+    add_workdir(parser, required=required)
     parser.add_argument(
         "--weights", metavar="NAME", help="Weights that come with the repository, to copy to a new --workdir first."
     )

@@ -1,5 +1,6 @@
 """What the families that sample frames by diffusion have in common: their loss, evaluators and capabilities."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -11,6 +12,7 @@ from experiments.evaluation.features import Open, make_features
 from experiments.evaluation.long_rollouts import LongRollouts
 from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop
 from experiments.families.base import VideoExperiment
+from experiments.families.processes import sampler_choices
 from experiments.training.data import open_windows
 from experiments.training.experiment import Capability, Evaluator
 from world_models.core.types import Array, Clip
@@ -49,7 +51,18 @@ class DiffusionExperiment(VideoExperiment):
         space = make_features(options.features, tuple(self.spec.frame_shape)) if chosen else None
         return {name: make(self.config, space, open_windows, split) for name, make in chosen.items()}
 
+    def play_settings(self) -> dict[str, tuple[Any, ...]]:
+        """Fields of the sampler."""
+        return sampler_choices(self.config)
+
+    def with_settings(self, model: nnx.Module, settings: dict[str, Any]) -> nnx.Module:
+        """With another sampler."""
+        changed = nnx.merge(*nnx.split(model))
+        changed.process = dataclasses.replace(model.process, **settings)
+        return changed
+
     @classmethod
     def capabilities(cls) -> dict[str, Capability]:
-        """It imagines futures."""
-        return {**super().capabilities(), "imagine": Capability("experiments.evaluation.futures")}
+        """It imagines futures, and can be played."""
+        own = {"imagine": "experiments.evaluation.futures", "play": "experiments.play.run_scene"}
+        return super().capabilities() | {name: Capability(module) for name, module in own.items()}

@@ -39,6 +39,19 @@ def make_process(config: Any) -> Process:
     return PROCESSES[diffusion](**numbers)
 
 
+def sampler_choices(config: Any) -> dict[str, tuple[Any, ...]]:
+    """Values of the fields of `config.eval.sampler` that can be tried on a trained model, the config's own first."""
+    name, sampler = SAMPLER.name_of(config.eval.sampler), config.eval.sampler
+    choices: dict[str, tuple[Any, ...]] = {"num_steps": (1, 2, 3, 4, 6, 8, 12, 16, 32)}
+    if name == "shortcut":
+        choices["num_steps"] = tuple(2**i for i in range(config.diffusion.max_steps.bit_length()))
+    choices |= {field: values for field, values in SAMPLING.get(name, {}).items() if field == "order"}
+    if name in ("flow", "shortcut"):
+        choices["temperature"] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    own = {field: getattr(sampler, field) for field in choices}
+    return {field: (own[field], *(x for x in values if x != own[field])) for field, values in choices.items()}
+
+
 def _check_shortcut(config: Any) -> None:
     most, steps, share = config.diffusion.max_steps, config.eval.sampler.num_steps, config.diffusion.self_share
     if most < 1 or most & (most - 1):

@@ -15,7 +15,10 @@ import jax
 import numpy as np
 from flax import nnx
 
+from experiments.commands.common import split_overrides
+from experiments.runs import config as configs
 from experiments.runs import shipped
+from experiments.runs import workdir as workdirs
 from experiments.runs.loading import load
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core.errors import UserError
@@ -99,15 +102,23 @@ def main(argv: list[str]) -> int:
     one = choices.add_parser("export", help="A trained run to a folder for `from_pretrained`.")
     one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")
     one.add_argument("target", type=pathlib.Path, help="New folder.")
-    one = choices.add_parser("pack", help="A trained run to a folder for --weights, at most 10 MiB of weights.")
+    one = choices.add_parser("pack", help="A trained run, its config set by --config.…, to a folder for --weights.")
     one.add_argument("source", type=pathlib.Path, help="Workdir of the run.")
     one.add_argument("data", type=pathlib.Path, help="A small data set of the same kind, to imagine from.")
     one.add_argument("target", type=pathlib.Path, help="New folder, such as weights/my_model.")
     one = choices.add_parser("tensors", help="State dicts of PyTorch to one file of tensors, for feature networks.")
     one.add_argument("source", type=pathlib.Path, nargs="+", help="Files .pt or .pth of state dicts.")
     one.add_argument("target", type=pathlib.Path, help="New file .safetensors or .npz.")
-    args = parser.parse_args(argv[1:])
-    pack = lambda source, target: shipped.pack(load(source), args.data, target)
+    own, overrides = split_overrides(argv[1:])
+    args = parser.parse_args(own)
+    if args.command != "pack" and overrides:
+        parser.error(f"{overrides[0]} sets a field of a config, and {args.command} reads none.")
+
+    def pack(source: pathlib.Path, target: pathlib.Path) -> None:
+        config = workdirs.load_config(source)
+        configs.override(config, overrides)
+        shipped.pack(load(source, config=config), args.data, target)
+
     commands = {"import": import_weights, "export": export_weights, "pack": pack, "tensors": convert_tensors}
     try:
         left_out = commands[args.command](args.source, args.target)

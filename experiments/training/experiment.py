@@ -128,6 +128,14 @@ class Experiment:
         """Options and filter of each parameter group, by name: see `make_optimizer`. By default one for all."""
         return {"all": (self.config.train.optimizer, ...)}
 
+    def play_settings(self) -> dict[str, tuple[Any, ...]]:
+        """What may be changed while its model is played: the values by name, that of the config first."""
+        return {}
+
+    def with_settings(self, model: nnx.Module, settings: dict[str, Any]) -> nnx.Module:
+        """A model like `model`, which stays as it is, with the same arrays and a value of each of `play_settings`."""
+        return model
+
     @classmethod
     def capabilities(cls) -> dict[str, Capability]:
         """By command, what the family can do with a trained run."""

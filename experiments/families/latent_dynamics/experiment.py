@@ -98,11 +98,12 @@ class Experiment(VideoExperiment):
 
     @classmethod
     def capabilities(cls) -> dict[str, Capability]:
-        """It imagines futures, where it has a decoder, and is planned in."""
+        """It imagines futures and is played, where it has a decoder, and is planned in."""
         return {
             **super().capabilities(),
             "imagine": Capability("experiments.evaluation.futures"),
             "plan": Capability("experiments.planning.results"),
+            "play": Capability("experiments.play.run_scene"),
         }
 
 

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "capacity": "[--devices=1,8,64] [--docs]                which model size fits where: memory and modelled time",
     "record": "[--config=configs/car_unet.py] [--episodes=6]  what recording costs on top of the simulator",
     "planner": "[--peer=torch] [--width=192] [--parallel=1]  ms a plan beside PyTorch; plans/s in parallel",
+    "play": "--workdir=RUN [--players=1,4,16] [--fps=60]    the server of play: frames/s, input to frame p50 and p95",
     "mae": "[--size=mini] [--peer=torch] [--batch=128]      pretraining images/s beside PyTorch; what masking costs",
     "stream": "CONFIG | --workdir=RUN [--windows=64,256]   frames/s of a video world model; what a longer window costs",
     "video": "[--sizes=car,unet_small] [--windows=64,256]   training beside PyTorch, MFU, imagined frames/s by size",
