@@ -11,6 +11,9 @@ def _splits(train: float, validation: float, test: float) -> Any:
     return dataclasses.field(default_factory=lambda: {name: share for name, share in shares.items() if share})
 
 
+SPLITS = {"train": 0.9, "validation": 0.05, "test": 0.05}
+"""Shares of the documents of files."""
+
 VOCABULARY_SIZE = 8192
 """Pieces of a WordPiece vocabulary that is trained here, unless a config says otherwise: a multiple of 128."""
 
@@ -358,7 +361,7 @@ class TextDataOptions(DataOptions):
     """
 
     text_key: str = "text"
-    splits: dict = _splits(0.9, 0.05, 0.05)
+    splits: dict = dataclasses.field(default_factory=lambda: dict(SPLITS))
     text_length: int = 128
     stride: int = 0
     tokenizer: str = "characters"

@@ -22,7 +22,8 @@ FILES = {
         for part in ("noun", "verb", "adj", "adv")
     },
     "gcide": {
-        "gcide.dict.dz": '00-database-info\n   About.\n\nAbbey \\Ab"bey\\, n. [OE.]\n   1. A {monastery}\n   of monks.\n'
+        "gcide.dict.dz": "00-database-info\n   About.\n"
+        '\nAbbey \\Ab"bey\\, n. [OE.]\n   1. A {monastery}\n   of monks.\n'
         "   [1913 Webster]\n\n   2. A church.\n   [1913 Webster]\nZebra\n   An animal.\n"
     },
     "spam_subjects": {
