@@ -104,6 +104,11 @@ class Sentences(Dataset):
         tokenizer = self._tokenizer
         return SentenceSpec(self._length, tokenizer.vocabulary_size, tokenizer.to_dict(), self._classes)
 
+    @property
+    def tokens(self) -> list[np.ndarray]:
+        """Tokens of each document, without special ones."""
+        return self._tokens
+
     def load(self, indices: np.ndarray) -> SentenceBatch:
         """The rows `indices` [batch] as a `SentenceBatch` of NumPy arrays."""
         batch = empty(len(indices), self._length)
@@ -147,7 +152,9 @@ class LabelledSentences(Dataset):
         self._labels = np.array([self._classes.index(label) for label in documents.labels], np.int32)
         self._texts = [tokens[: length - 2] for tokens in tokenizer.encode_many(documents.texts)]
 
-    __len__ = lambda self: len(self._texts)
+    def __len__(self) -> int:
+        return len(self._texts)
+
     name, fingerprint, damaged = Sentences.name, Sentences.fingerprint, Sentences.damaged
     spec = Sentences.spec
 

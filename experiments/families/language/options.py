@@ -57,16 +57,44 @@ class FillingOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class LanguageProbeOptions:
+    """Probes of the encoder of a pretrained model.
+
+    Attributes:
+      names: which: "tags", ridge regression to parts of speech, of data that have them; "few_labels", ridge regression
+        to the class of short texts from packages.
+      tags_key: path of the tags in an example, lines and words as in the text.
+      num_sentences: of the training and of the validation split, for "tags".
+      sources: texts for "few_labels": "headlines", "spam_subjects".
+      labels: how many of them the probe is trained on, a measurement each.
+      num_test: texts that it is tested on.
+      text_length: tokens of a text or sentence; the rest is cut.
+      baselines: of "untrained", the same encoder with initial weights; "counts", naive Bayes; "minilm", a public one.
+    """
+
+    names: tuple[str, ...] = ()
+    tags_key: str = "tags"
+    num_sentences: int = 500
+    sources: tuple[str, ...] = ("headlines", "spam_subjects")
+    labels: tuple[int, ...] = (50, 500)
+    num_test: int = 1000
+    text_length: int = 32
+    baselines: tuple[str, ...] = ("untrained", "counts", "minilm")
+
+
+@dataclasses.dataclass(frozen=True)
 class LanguageEval(EvalOptions):
     """What is measured of a language model.
 
     Attributes:
       every, best, better, held_out: as of `EvalOptions`.
       baselines: whether unigrams and trigrams predict the same masked tokens.
+      probes: what the encoder knows.
       imagine: what the command `imagine` makes.
     """
 
     baselines: bool = True
+    probes: LanguageProbeOptions = LanguageProbeOptions()
     imagine: FillingOptions = FillingOptions()
 
 

@@ -15,6 +15,8 @@ from world_models.data import rlds
 from world_models.data.sources import packages
 from world_models.data.sources.collection import Collection, Split
 
+LABELLED = ("headlines", "spam_subjects")
+"""Sources of short texts with a class each."""
 # Brown's quotes and what a printed page has for them.
 _QUOTES = {"``": '"', "''": '"'}
 _PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")

@@ -90,7 +90,7 @@ def read(path: str | pathlib.Path, model: Model) -> Imported:
     left_out = _check_config(file.parent / CONFIG, model)
     expected = layout(model)
     there, own = {_head(name) for name in tensors}, {_head(tensor.name) for tensor in expected}
-    for head in sorted(there ^ own - {""}):
+    for head in sorted((there ^ own) - {""}):
         left_out.append(f"{head}: not in {file}, left as it is" if head in own else f"{head}: not in this model")
     expected = [tensor for tensor in expected if _head(tensor.name) in there]
     tensors = {name: x for name, x in tensors.items() if _head(name) in own}
