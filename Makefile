@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/python launch.py train --config=configs/demo.py --workdir=$(WORKDIR)
 	$(BIN)/python launch.py imagine --workdir=$(WORKDIR)
 
-# Packages that data sets are made of (110 MB in all), into ~/.cache/world_models/sources or $$WORLD_MODELS_SOURCES.
+# Packages that data sets are made of (245 MB in all), into ~/.cache/world_models/sources or $$WORLD_MODELS_SOURCES.
 data: setup
 	$(BIN)/python -m world_models.data.sources
 

@@ -15,6 +15,9 @@ DEBUG: dict[str, Any] = {
     "record.max_episode_steps": 20,
     "record.num_frames": lambda frames: min(frames, 20),
     "data.clip_length": lambda frames: min(frames, 8),
+    "data.text_length": lambda length: min(length, 32),
+    "data.vocabulary_size": lambda size: min(size, 512),
+    "data.duplicates": 1,
     "model.*.width": 16,
     "model.*.depth": 2,
     "model.*.heads": 2,
@@ -93,6 +96,8 @@ def make_small(config: ConfigDict) -> None:
         config.record.splits = ConfigDict({"train": 0.5, "validation": 0.2, "test": 0.3})
     if source == "moving_digits":
         config.record.num_episodes = 90
+    if source == "brown":
+        config.record.num_episodes = 40
     for field, value in flat(config).items():
         for pattern, small in DEBUG.items():
             if fnmatch.fnmatchcase(field, pattern):

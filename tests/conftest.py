@@ -1,6 +1,7 @@
 """Toy data sets and configs that many tests share."""
 
 import importlib.metadata
+import json
 import os
 import pathlib
 import shutil
@@ -163,6 +164,23 @@ def square_data(tmp_path_factory) -> pathlib.Path:
     """An RLDS data set of the square world: 6 training episodes, 2 for validation, 2 for tests."""
     lengths = {"train": [30, 17, 9, 24, 30, 5], "validation": [20, 20], "test": [20, 24]}
     return write_dataset(tmp_path_factory.mktemp("square"), lengths)
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory) -> pathlib.Path:
+    """A folder of documents in which animals do what their kind does: a file, a split."""
+    folder = tmp_path_factory.mktemp("text")
+    rng = np.random.default_rng(0)
+    does = {"cat": ("purrs", "milk"), "dog": ("barks", "bones"), "bird": ("sings", "seeds"), "cow": ("moos", "grass")}
+    for split, count in (("train", 60), ("validation", 12), ("test", 12)):
+        lines = []
+        for _ in range(count):
+            animal = rng.choice(list(does))
+            sound, food = does[animal]
+            text = [f"the {animal} {sound} .", f"a {animal} likes {food} and {sound} .", f"it eats {food} every day ."]
+            lines.append(json.dumps({"text": "\n".join(rng.permutation(text * 2)), "label": str(animal)}))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ FORBIDDEN = (
     r"\bThoughts?\b",
     r"order of the house",
     r"so manieth",
-    r"\bverbs?\b",
+    r"(?<![\".])\bverbs?\b",  # but "verb", the part of speech
     r"\bledgers?\b",
     r"\bdrills?\b",
 )

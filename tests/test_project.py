@@ -46,7 +46,7 @@ def test_public_definitions_say_what_they_do(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_every_config_runs_two_steps(path, square_data, tmp_path):
+def test_every_config_runs_two_steps(path, square_data, text_data, tmp_path):
     import importlib
 
     from experiments.training.loop import train
@@ -54,7 +54,7 @@ def test_every_config_runs_two_steps(path, square_data, tmp_path):
     module = importlib.import_module(f"configs.{path.stem}")
     assert "Command:" in module.__doc__
     config = module.get_config("debug")
-    config.data.dataset = str(square_data)
+    config.data.dataset = str(text_data if "sentences" in config.data else square_data)
     train(config, tmp_path)
     assert (tmp_path / "checkpoints" / "2").is_dir()
     module.get_config()  # the full config is at least well formed

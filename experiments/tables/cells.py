@@ -25,8 +25,9 @@ def cells(
         mark = dagger if row["unverified"] else ""
         line = [escape(row["name"])]
         line += [f"{row['published'][key]:g}{mark}" if key in row["published"] else "–" for key in published]
+        done = bool(row["members"]) and all(member["status"] == "done" for member in row["members"])
         for key, column in ours.items():
-            text = escape(_ours(row["ours"][key], column["digits"], row["stale"]))
+            text = escape(_ours(row["ours"][key], column["digits"], row["stale"], done))
             line.append(bold.format(text) if row["ours"][key] and row["ours"][key]["best"] else text)
         rows.append(line)
     return head, rows
@@ -38,9 +39,9 @@ def heading(column: dict[str, Any]) -> str:
     return f"{column['title']}{unit} {ARROWS[column['better']]}"
 
 
-def _ours(found: dict[str, Any] | None, digits: int, stale: bool) -> str:
+def _ours(found: dict[str, Any] | None, digits: int, stale: bool, done: bool) -> str:
     if not found:
-        return "not run"
+        return "–" if done else "not run"  # a row may lack what a column measures
     text = f"{found['mean']:.{digits}f}"
     if found["low"] is not None and found["low"] != found["high"]:
         text += f" [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"

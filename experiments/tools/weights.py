@@ -1,8 +1,8 @@
 """Weights from and to files: `python -m experiments.tools.weights`.
 
-Masked autoencoders in Hugging Face's layout, in both directions; the denoisers of DIAMOND's checkpoints, to here; runs
-of this project to folders that are small enough to ship (`weights/`); and feature networks from PyTorch's files, for
-`config.eval.features.path` and `config.eval.distances.lpips`.
+Masked autoencoders and BERT in Hugging Face's layout, in both directions; the denoisers of DIAMOND's checkpoints, to
+here; runs of this project to folders that are small enough to ship (`weights/`); and feature networks from PyTorch's
+files, for `config.eval.features.path` and `config.eval.distances.lpips`.
 """
 
 import argparse
@@ -23,15 +23,18 @@ from experiments.runs.loading import load
 from world_models.checkpointing.checkpoints import Checkpoints
 from world_models.core.errors import UserError
 from world_models.metrics import tensor_files
+from world_models.models.language import hugging_face as bert
+from world_models.models.language.model import LanguageModel
 from world_models.models.masked_autoencoder import hugging_face
 from world_models.models.video_diffusion import diamond
+from world_models.models.weight_files import CONFIG, read_config
 
 
 def import_weights(source: pathlib.Path, target: pathlib.Path) -> list[str]:
     """Writes weights as a checkpoint in the new folder `target`.
 
     Args:
-      source: weights of a masked autoencoder with their config.json beside them, or a .pt file of DIAMOND's.
+      source: weights of a masked autoencoder or a BERT with their config.json beside them, or a .pt file of DIAMOND's.
       target: the new folder.
 
     Returns:
@@ -54,13 +57,27 @@ def import_weights(source: pathlib.Path, target: pathlib.Path) -> list[str]:
             f"config.model.context_offsets={options.context_offsets}",
         ]
     else:
-        found = hugging_face.read(source, hugging_face.described(source))
+        is_bert = read_config((source if source.is_dir() else source.parent) / CONFIG).get("model_type") == "bert"
+        found = _read_bert(source) if is_bert else hugging_face.read(source, hugging_face.described(source))
         there = [(path, x) for path, x in nnx.to_flat_state(found.params) if isinstance(x, jax.Array)]
         said = found.left_out
     saver = Checkpoints(target)
     saver.save(0, {"weights": {"ema": nnx.from_flat_state(list(there)), "constants": constants}}, {})
     saver.close()
     return said
+
+
+def _read_bert(source: pathlib.Path) -> bert.Imported:
+    options, vocabulary_size = bert.described(source)
+    found = bert.read(source, nnx.eval_shape(lambda: LanguageModel(options, vocabulary_size, rngs=nnx.Rngs(0))))
+    size, own = options.transformer, "config.model"
+    found.left_out.append(
+        f"A model of {vocabulary_size} pieces, with {own}.transformer.width={size.width}, {own}.transformer.depth="
+        f"{size.depth}, {own}.transformer.heads={size.heads}, {own}.transformer.mlp_ratio={size.mlp_ratio}, "
+        f"{own}.positions={options.positions}, {own}.post_norm=True, {own}.norm_epsilon={options.norm_epsilon} and "
+        f"config.data.vocabulary={source if source.is_dir() else source.parent}"
+    )
+    return found
 
 
 def export_weights(workdir: pathlib.Path, target: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
-"""The data sets that a config names: episodes, clips, text and images with text, alone or mixed."""
+"""The data sets that a config names: episodes, clips, text, sentences and images with text, alone or mixed."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,15 +8,17 @@ from typing import Any
 import ml_collections
 
 from experiments.runs.workdir import dataset_of
-from world_models.core.errors import config_error
-from world_models.core.specs import ImageTextSpec, TextSpec, VideoSpec
+from world_models.core.errors import UserError, config_error
+from world_models.core.specs import ImageTextSpec, SentenceSpec, TextSpec, VideoSpec
 from world_models.data.clips import Windows
 from world_models.data.dataset import Dataset
 from world_models.data.image_text import ImageTexts
 from world_models.data.mixture import Mixture
+from world_models.data.sentences import LabelledSentences, Sentences
 from world_models.data.stored_episodes import Episodes
 from world_models.data.text import Documents, TextChunks, read_documents
 from world_models.data.tokenizers import TextEncoder, Tokenizer, tokenizer_from_dict, train_tokenizer
+from world_models.data.wordpiece import WordPieceTokenizer, read_vocabulary
 
 
 def sources(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[tuple[str, float]]:
@@ -116,6 +119,63 @@ def open_text(
         tokenizer = _trained(config, (text for name in names for text in read(data.train_split, name).texts))
     make = lambda name: TextChunks(read(split, name), tokenizer, data.text_length, data.stride)
     return mixed(config, workdir, make)
+
+
+def open_sentences(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, *, spec: SentenceSpec | None = None
+) -> Dataset:
+    """Rows of sentences of a split of the run's data, or of texts with a class each; `spec` as in `open_windows`."""
+    data = config.data
+    training = split == data.train_split
+
+    def read(name: str, split: str, label_key: str = "") -> Documents:
+        options = {"text_key": data.text_key, "splits": dict(data.splits), "label_key": label_key}
+        return read_documents(name, split, **options, max_damaged=config.runtime.data.max_damaged)
+
+    if spec:
+        tokenizer = tokenizer_from_dict(spec.tokenizer)
+    elif data.vocabulary:
+        tokenizer = read_vocabulary(data.vocabulary)
+    else:
+        names = [name for name, _ in sources(config, workdir)]
+        texts = (text for name in names for text in read(name, data.train_split).texts)
+        tokenizer = WordPieceTokenizer.train(texts, data.vocabulary_size)
+
+    def make(name: str) -> Dataset:
+        documents = read(name, split, data.label_key)
+        if data.label_key:
+            return LabelledSentences(documents, tokenizer, data.text_length, spec.classes if spec else ())
+        return Sentences(
+            documents,
+            tokenizer,
+            data.text_length,
+            sentences=data.sentences,
+            pairs=data.pairs,
+            packed=data.packed,
+            duplicates=data.duplicates if training else 1,
+            shuffled=data.shuffled and training,
+        )
+
+    return mixed(config, workdir, make)
+
+
+def open_tagged(config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str) -> Documents:
+    """The documents of a split of the run's data with tags, under `config.eval.probes.tags_key`, as their labels.
+
+    Raises:
+      UserError: if the data are a mixture, or some documents have no tags.
+    """
+    data, key = config.data, config.eval.probes.tags_key
+    if data.mixture:
+        raise config_error("config.eval.probes.names", tuple(config.eval.probes.names), "have no 'tags' of a mixture")
+    options = {"splits": dict(data.splits), "max_damaged": config.runtime.data.max_damaged}
+    name = dataset_of(config, workdir)
+    found = read_documents(name, split, text_key=data.text_key, **options)
+    try:
+        tags = read_documents(name, split, text_key=key, **options)
+    except UserError as error:
+        raise config_error("config.eval.probes.tags_key", key, f"be the path of tags in the data ({error})") from error
+    return dataclasses.replace(found, labels=tags.texts)
 
 
 def _encoder(config: ml_collections.ConfigDict, workdir: pathlib.Path, spec: TextSpec | None) -> TextEncoder:

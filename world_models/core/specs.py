@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from world_models.core.errors import UserError
-from world_models.core.types import ActionSpec, Clip, ImageTextBatch, TextBatch
+from world_models.core.types import ActionSpec, Clip, ImageTextBatch, SentenceBatch, TextBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +98,25 @@ class TextSpec(Spec):
     def from_fields(cls, values: Mapping[str, Any]) -> "TextSpec":
         """The inverse of `dataclasses.asdict`, from JSON."""
         return cls(values["length"], values["vocabulary_size"], values["tokenizer"])
+
+
+@dataclasses.dataclass(frozen=True)
+class SentenceSpec(TextSpec):
+    """Rows of sentences with special tokens; `classes` names the labels of rows, if they have any."""
+
+    kind: ClassVar[str] = "sentences"
+
+    classes: tuple[str, ...] = ()
+
+    @property
+    def example(self) -> SentenceBatch:
+        """A `SentenceBatch` of one row."""
+        return SentenceBatch(*(ArraySpec((self.length,), "int32"),) * 4, ArraySpec((), "int32"))
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> "SentenceSpec":
+        """The inverse of `dataclasses.asdict`, from JSON."""
+        return cls(values["length"], values["vocabulary_size"], values["tokenizer"], tuple(values["classes"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +214,7 @@ class ImageTextSpec(Spec):
         return cls(tuple(values["image_shape"]), TextSpec.from_fields(values["text"]))
 
 
-KINDS: dict[str, type[Spec]] = {cls.kind: cls for cls in (VideoSpec, TextSpec, ImageTextSpec)}
+KINDS: dict[str, type[Spec]] = {cls.kind: cls for cls in (VideoSpec, TextSpec, SentenceSpec, ImageTextSpec)}
 
 
 def from_dict(values: Mapping[str, Any]) -> Spec:

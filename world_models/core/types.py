@@ -21,6 +21,25 @@ class TextBatch(NamedTuple):
     mask: Array
 
 
+class SentenceBatch(NamedTuple):
+    """A batch of rows of sentences as tokens, with special tokens.
+
+    Attributes:
+      tokens: int32 [batch, length], in [0, vocabulary size).
+      blocks: int32 [batch, length], which of a row's sequences a token is of, from 1; 0 for padding. Tokens see those
+        of their own block alone.
+      positions: int32 [batch, length], place within the sequence.
+      types: int32 [batch, length], 0 in the first segment of a sequence, 1 in the second.
+      labels: int32 [batch], class of the row; −1 where it has none.
+    """
+
+    tokens: Array
+    blocks: Array
+    positions: Array
+    types: Array
+    labels: Array
+
+
 class ImageTextBatch(NamedTuple):
     """A batch of images with a text each.
 

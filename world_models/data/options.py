@@ -11,6 +11,12 @@ def _splits(train: float, validation: float, test: float) -> Any:
     return dataclasses.field(default_factory=lambda: {name: share for name, share in shares.items() if share})
 
 
+SPLITS = {"train": 0.9, "validation": 0.05, "test": 0.05}
+"""Shares of the documents of files."""
+
+VOCABULARY_SIZE = 8192
+"""Pieces of a WordPiece vocabulary that is trained here, unless a config says otherwise: a multiple of 128."""
+
 FIT = "crop"
 """What all sources do by default with images whose proportions are not those of `image_size`."""
 
@@ -230,6 +236,46 @@ class PointMazeRecording(WorldRecording):
     action_repeat: int = 5
 
 
+@dataclasses.dataclass(frozen=True)
+class TextRecording:
+    """Texts from a package.
+
+    Attributes:
+      num_episodes: texts of all splits together, at random; 0 for all.
+      splits: share of the texts by split; equal texts are in the same.
+      seed: of the choice and the splits.
+    """
+
+    num_episodes: int = 0
+    splits: dict = _splits(0.9, 0.05, 0.05)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class BrownRecording(TextRecording):
+    """The Brown corpus: 500 documents with genres and parts of speech."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WordNetRecording(TextRecording):
+    """Glosses and examples of WordNet, labelled by part of speech."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GCIDERecording(TextRecording):
+    """Entries of a dictionary, GCIDE."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpamSubjectsRecording(TextRecording):
+    """Subjects of mails, labelled as spam or not."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadlinesRecording(TextRecording):
+    """Headlines of BBC News in five classes."""
+
+
 RECORDING = OneOf(
     "source",
     {
@@ -243,6 +289,11 @@ RECORDING = OneOf(
         "two_rooms": TwoRoomsRecording,
         "four_rooms": FourRoomsRecording,
         "point_maze": PointMazeRecording,
+        "brown": BrownRecording,
+        "wordnet": WordNetRecording,
+        "gcide": GCIDERecording,
+        "spam_subjects": SpamSubjectsRecording,
+        "headlines": HeadlinesRecording,
     },
 )
 
@@ -277,7 +328,7 @@ class ClipDataOptions(DataOptions):
       observation_keys: paths of further fields of a step, for `Clip.observations`.
       text_key: path of a text in an example or a step, for `Clip.text`; empty for none.
       text_length: tokens of that text.
-      tokenizer: "characters", of the texts in the training split.
+      tokenizer: "characters" or "wordpiece", of the texts in the training split.
       clip_length: frames of a training clip.
       stride: frames between the starts of neighbouring clips.
       across_episodes: whether clips may run over the end of an episode into the next; not for models of actions.
@@ -306,11 +357,11 @@ class TextDataOptions(DataOptions):
       splits: share of the documents by split, of files that are not called as a split; they add up to 1.
       text_length: tokens of a chunk.
       stride: tokens between the starts of neighbouring chunks; 0 for `text_length`.
-      tokenizer: "characters", of the training split.
+      tokenizer: "characters" or "wordpiece", of the training split.
     """
 
     text_key: str = "text"
-    splits: dict = _splits(0.9, 0.05, 0.05)
+    splits: dict = dataclasses.field(default_factory=lambda: dict(SPLITS))
     text_length: int = 128
     stride: int = 0
     tokenizer: str = "characters"
@@ -326,7 +377,7 @@ class ImageTextDataOptions(DataOptions):
       image_size: (height, width) that images are resized to; () leaves them.
       text_key: path of the text, or of a label whose classes have names.
       text_length: tokens of a text.
-      tokenizer: "characters", of the texts in the training split.
+      tokenizer: "characters" or "wordpiece", of the texts in the training split.
     """
 
     image_key: str = "image"

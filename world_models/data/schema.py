@@ -96,7 +96,9 @@ def _is_numeric(feature) -> bool:
     return np.dtype(feature.np_dtype).kind in "biuf"
 
 
-def find_label(features, key: str, name: str) -> tuple[str, Any]:
+def find_label(
+    features, key: str, name: str, *, field: str = "config.eval.probes.label_key"
+) -> tuple[str, Any]:  # fmt: skip
     """(path, feature) of an integer of a whole example, under `key` or `key` below `episode_metadata`.
 
     Raises:
@@ -113,7 +115,7 @@ def find_label(features, key: str, name: str) -> tuple[str, Any]:
             return path, at(path)
     there = [path for path in paths(features) if at(path) is not None] or "no such labels"
     valid = f"be the path of an integer of an example of {name}: {there}"
-    raise config_error("config.eval.probes.label_key", key, valid)
+    raise config_error(field, key, valid)
 
 
 def find_text(features, key: str, name: str) -> tuple[str, Callable[[Any], str]]:

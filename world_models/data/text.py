@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +30,24 @@ class Documents:
       fingerprint: hex digest of all files, and of which records are damaged.
       texts: the documents; none is empty.
       damaged: record -> what is wrong with it, for those left out.
+      labels: the class of each document, where it was asked for; else empty.
     """
 
     name: str
     fingerprint: str
     texts: Sequence[str]
     damaged: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    labels: Sequence[str] = ()
 
 
 def read_documents(
-    dataset: str, split: str, *, text_key: str, splits: Mapping[str, float], max_damaged: int = 0
+    dataset: str,
+    split: str,
+    *,
+    text_key: str,
+    splits: Mapping[str, float],
+    max_damaged: int = 0,
+    label_key: str = "",
 ) -> Documents:
     """Reads a split of a data set.
 
@@ -53,22 +62,24 @@ def read_documents(
       text_key: path of the text in an example, or its key in a line of a .jsonl file.
       splits: split -> share of the documents of files; they sum to 1.
       max_damaged: how many records of a TFDS data set may be damaged.
+      label_key: path of a class in an example, or its key in a line of a .jsonl file; empty for no labels.
 
     Raises:
-      UserError: if there is no text, it is not UTF-8, a document is empty, or there is no such split.
+      UserError: if there is no text, it is not UTF-8, a document is empty or has no label, or there is no such split.
     """
     files = text_files(pathlib.Path(dataset).expanduser())
     if not files:
-        return _read_records(dataset, split, text_key, max_damaged)
+        return _read_records(dataset, split, text_key, max_damaged, label_key)
     named = [file for file in files if file.stem in splits]
     if named:
-        texts = {name: [t for f in named if f.stem == name for t in _documents(f, text_key)] for name in splits}
-        texts = {name: found for name, found in texts.items() if found}
+        rows = {n: [r for f in named if f.stem == n for r in _documents(f, text_key, label_key)] for n in splits}
+        rows = {name: found for name, found in rows.items() if found}
     else:
-        texts = _divided([text for file in files for text in _documents(file, text_key)], splits)
-    if split not in texts:
-        raise ConfigError("config.data", f"config.data: {dataset} has no split {split!r}; it has {list(texts)}.")
-    return Documents(str(dataset), _fingerprint(files), texts[split])
+        rows = _divided([row for file in files for row in _documents(file, text_key, label_key)], splits)
+    if split not in rows:
+        raise ConfigError("config.data", f"config.data: {dataset} has no split {split!r}; it has {list(rows)}.")
+    texts, labels = zip(*rows[split])
+    return Documents(str(dataset), _fingerprint(files), texts, labels=labels if label_key else ())
 
 
 def text_files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -81,7 +92,10 @@ def text_files(path: pathlib.Path) -> list[pathlib.Path]:
     return [] if any(path.rglob("dataset_info.json")) else found
 
 
-def _documents(file: pathlib.Path, text_key: str) -> Iterator[str]:
+_Row = tuple[str, str]  # text and label
+
+
+def _documents(file: pathlib.Path, text_key: str, label_key: str) -> Iterator[_Row]:
     content = file.read_bytes()
     try:
         whole = content.decode("utf-8").removeprefix("\ufeff")
@@ -90,37 +104,43 @@ def _documents(file: pathlib.Path, text_key: str) -> Iterator[str]:
     if not whole.strip():
         raise UserError(f"{file} is empty: remove it, or put text there.")
     if file.suffix == ".txt":
-        yield whole
+        if label_key:
+            raise config_error("config.data.label_key", label_key, f"be empty: {file} is a .txt file, without labels")
+        yield whole, ""
         return
     for number, line in enumerate(whole.split("\n"), 1):
         if line.strip():
-            yield _of_line(line, text_key, f"{file}, line {number}")
+            yield _of_line(line, text_key, label_key, f"{file}, line {number}")
 
 
-def _of_line(line: str, text_key: str, place: str) -> str:
+def _of_line(line: str, text_key: str, label_key: str, place: str) -> _Row:
     try:
-        text = json.loads(line)
+        found = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{place}, is not JSON: {error}") from error
-    text = text.get(text_key) if isinstance(text, dict) else text
+    text = found.get(text_key) if isinstance(found, dict) else found
     if not isinstance(text, str):
         raise UserError(f"{place}, has no text under config.data.text_key={text_key!r}.")
     if not text:
         raise UserError(f"{place}, is an empty document: remove it.")
-    return text
+    label = found.get(label_key) if label_key and isinstance(found, dict) else None
+    if label_key and (not isinstance(label, str | int) or label == ""):
+        raise UserError(f"{place}, has no label under config.data.label_key={label_key!r}: every line needs one.")
+    return text, str(label) if label_key else ""
 
 
-def _divided(texts: Sequence[str], splits: Mapping[str, float]) -> dict[str, list[str]]:
+def _divided(rows: Sequence[_Row], splits: Mapping[str, float]) -> dict[str, list[_Row]]:
     """Documents by split; see `read_documents`."""
     if abs(sum(splits.values()) - 1) > 1e-6:
         raise config_error("config.data.splits", dict(splits), "be shares that sum to 1")
-    if len(texts) > 1:
-        groups = {text: i for i, text in enumerate(texts)}
-        dealt = rlds.split_episodes([groups[text] for text in texts], splits, SPLIT_SEED, field="config.data.splits")
-        return {name: [texts[i] for i in indices] for name, indices in dealt.items()}
-    ends = np.rint(np.cumsum(list(splits.values())) * len(texts[0])).astype(int)
-    parts = {name: texts[0][begin:end] for name, begin, end in zip(splits, [0, *ends], ends)}
-    return {name: [part] for name, part in parts.items() if part}
+    if len(rows) > 1:
+        groups = {text: i for i, (text, _) in enumerate(rows)}
+        dealt = rlds.split_episodes([groups[text] for text, _ in rows], splits, SPLIT_SEED, field="config.data.splits")
+        return {name: [rows[i] for i in indices] for name, indices in dealt.items()}
+    text, label = rows[0]
+    ends = np.rint(np.cumsum(list(splits.values())) * len(text)).astype(int)
+    parts = {name: text[begin:end] for name, begin, end in zip(splits, [0, *ends], ends)}
+    return {name: [(part, label)] for name, part in parts.items() if part}
 
 
 def _fingerprint(files: Sequence[pathlib.Path]) -> str:
@@ -131,7 +151,7 @@ def _fingerprint(files: Sequence[pathlib.Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read_records(dataset: str, split: str, text_key: str, max_damaged: int) -> Documents:
+def _read_records(dataset: str, split: str, text_key: str, max_damaged: int, label_key: str) -> Documents:
     builder = builders.find_builder(dataset)
     name, features = str(builder.data_path), builder.info.features
     source = records.open_records(builder, split)
@@ -141,12 +161,27 @@ def _read_records(dataset: str, split: str, text_key: str, max_damaged: int) -> 
     if "" in found:
         filename, number = source.place(found.index(""))
         raise UserError(f"Record {number} (counted from 0) of {filename} is an empty document: leave it out.")
-    texts = [text for text in found if text is not None]
-    if not texts:
+    labels = _labels(source, features, label_key, name, damaged) if label_key else [""] * len(found)
+    rows = [row for row in zip(found, labels) if None not in row]
+    if not rows:
         raise UserError(f"No record of split {split!r} in {name} can be read: copy or make the data set again.")
     whole = fingerprints.of_dataset(builder)
     fingerprint = fingerprints.without(whole, sorted(damaged.found)) if damaged.found else whole
-    return Documents(name, fingerprint, texts, damaged.found)
+    texts, labels = zip(*rows)
+    return Documents(name, fingerprint, texts, damaged.found, labels if label_key else ())
+
+
+def _labels(
+    source: records.Records, features: Any, key: str, name: str, damaged: records.DamagedRecords
+) -> list[str | None]:
+    """The class of every record by its name, or by its number where classes have no names."""
+    path, feature = schema.find_label(features, key, name, field="config.data.label_key")
+    numbers = fields.read(source, features, path, int, damaged.add)
+    if any(number is not None and number < 0 for number in numbers):
+        filename, number = source.place(next(i for i, x in enumerate(numbers) if x is not None and x < 0))
+        raise UserError(f"Record {number} (counted from 0) of {filename} has no label (−1): every record needs one.")
+    named = getattr(feature, "_int2str", None)
+    return [None if x is None else feature.int2str(x) if named else str(x) for x in numbers]
 
 
 class TextChunks(Dataset):

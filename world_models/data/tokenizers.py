@@ -8,6 +8,7 @@ import numpy as np
 from world_models.core.errors import config_error
 from world_models.core.specs import TextSpec
 from world_models.core.types import TextBatch
+from world_models.data.wordpiece import WordPieceTokenizer
 
 PADDING, UNKNOWN = 0, 1
 
@@ -67,7 +68,7 @@ class CharacterTokenizer:
         return {"kind": "characters", "characters": "".join(map(chr, self._codes))}
 
 
-TOKENIZERS = {"characters": CharacterTokenizer}
+TOKENIZERS = {"characters": CharacterTokenizer, "wordpiece": WordPieceTokenizer}
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -131,30 +131,34 @@ layer_norm.defvjp(_norm_forward, _norm_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
+def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None = None) -> jax.Array:
     """Softmax attention (Vaswani et al. 2017), with scores and softmax in float32.
 
     Args:
       q, k, v: [batch, tokens, heads, size].
       causal: whether a token attends to none after it.
+      mask: bool [batch, tokens, tokens], whether a token (second axis) attends to another (third); None for all. Every
+        token must attend to some.
 
     Returns:
       [batch, tokens, heads, size].
     """
-    return _attention_forward(q, k, v, causal)[0]
+    return _attention_forward(q, k, v, causal, mask)[0]
 
 
-def _attention_forward(q: Array, k: Array, v: Array, causal: bool) -> tuple[jax.Array, tuple]:
+def _attention_forward(q: Array, k: Array, v: Array, causal: bool, mask: Array | None) -> tuple[jax.Array, tuple]:
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
     if causal:
         scores = jnp.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -jnp.inf)
+    if mask is not None:
+        scores = jnp.where(mask[:, None], scores, -jnp.inf)
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
     weights = (weights / weights.sum(axis=-1, keepdims=True)).astype(q.dtype)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
     return mixed, (q, k, v, weights, mixed)
 
 
-def _attention_backward(causal: bool, kept: tuple, gradient: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _attention_backward(causal: bool, kept: tuple, gradient: Array) -> tuple:
     del causal  # masked weights are zero, and so are the gradients of their scores
     q, k, v, weights, mixed = kept
     of_v = jnp.einsum("bhqk,bqhd->bkhd", weights, gradient)
@@ -163,7 +167,7 @@ def _attention_backward(causal: bool, kept: tuple, gradient: Array) -> tuple[jax
     along = (gradient.astype(jnp.float32) * mixed).sum(axis=-1).swapaxes(1, 2)[..., None]
     of_scores = (weights * (of_weights - along) / math.sqrt(q.shape[-1])).astype(q.dtype)
     of_q = jnp.einsum("bhqk,bkhd->bqhd", of_scores, k)
-    return of_q, jnp.einsum("bhqk,bqhd->bkhd", of_scores, q), of_v
+    return of_q, jnp.einsum("bhqk,bqhd->bkhd", of_scores, q), of_v, None
 
 
 attention.defvjp(_attention_forward, _attention_backward)

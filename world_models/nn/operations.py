@@ -20,7 +20,8 @@ class Operations:
       dot_general: the argument of that name of `nnx.Linear` and `nnx.LinearGeneral`.
       gelu: the exact GELU.
       layer_norm: (x, scale, bias, epsilon) -> like `x`; None for that of `nnx.LayerNorm`.
-      attention: (q, k, v, causal) -> like q; q [batch, tokens, heads, size], k and v with as many heads or a divisor.
+      attention: (q, k, v, causal, mask) -> like q; q [batch, tokens, heads, size], k and v with as many heads or a
+        divisor, mask bool [batch, tokens, tokens] or None.
     """
 
     dot_general: Callable
@@ -33,13 +34,14 @@ def _gelu(x: Array) -> jax.Array:
     return jax.nn.gelu(x, approximate=False)
 
 
-def _attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
-    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="xla")
+def _attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None = None) -> jax.Array:
+    mask = None if mask is None else mask[:, None]
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="xla")
 
 
-def _cpu_attention(q: Array, k: Array, v: Array, causal: bool) -> jax.Array:
+def _cpu_attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None = None) -> jax.Array:
     shared = q.shape[2] // k.shape[2]
-    return cpu_ops.attention(q, *(jnp.repeat(x, shared, axis=2) if shared > 1 else x for x in (k, v)), causal)
+    return cpu_ops.attention(q, *(jnp.repeat(x, shared, axis=2) if shared > 1 else x for x in (k, v)), causal, mask)
 
 
 _IMPLEMENTATIONS = {

@@ -91,7 +91,7 @@ class Group(nnx.Module):
             age = positions[:, None] - positions
             mask = np.concatenate([(age > 0) & (age < window), age == 0], axis=1)
             both = (jnp.concatenate([a.reshape(b.shape), b], axis=1) for a, b in zip(past, (k, v)))
-            mixed = self.time.attention.mix(q, *both, mask=mask)
+            mixed = jax.nn.dot_product_attention(q, *both, mask=jnp.asarray(mask)[None, None])
         mixed = mixed.reshape(batch, tokens, time, *mixed.shape[2:]).swapaxes(1, 2)
         entries = Entries(*(z.reshape(batch, tokens, *z.shape[1:]) for z in (k, v)))
         return self.time.finish(x, self.time.attention.out(mixed), change), entries

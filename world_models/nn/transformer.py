@@ -1,4 +1,6 @@
-"""The transformer that all families share: pre-norm blocks, scanned over depth, with or without a condition."""
+"""The transformer that all families share: blocks scanned over depth, with or without a condition."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,26 +62,28 @@ class Attention(nnx.Module):
             q, k, v = jnp.split(qkv, (self.heads, self.heads + self.kv_heads), axis=-2)
         return (self.q_norm(q), self.k_norm(k), v) if self.qk_norm else (q, k, v)
 
-    def mix(
-        self, q: Array, k: Array, v: Array, window: int | None = None, mask: Array | np.ndarray | None = None
-    ) -> Array:
+    def mix(self, q: Array, k: Array, v: Array, window: int | None = None, mask: Array | None = None) -> Array:
         """Attention of queries [batch, tokens, heads, size] to keys and values [batch, tokens, kv_heads, size].
 
-        If `window` is given, a token attends to the `window` newest alone, itself included. A `mask`, bool [queries,
-        keys], says instead which keys a query attends to.
+        If `window` is given, a token attends to the `window` newest alone, itself included; `mask` is as of
+        `Transformer`.
         """
-        if mask is not None:
-            return jax.nn.dot_product_attention(q, k, v, mask=jnp.asarray(mask)[None, None])
         if self.implementation == "xla" and window is None:
-            return self.ops.attention(q, k, v, self.causal)
+            return self.ops.attention(q, k, v, self.causal, mask)
         local = None if window is None else (window - 1, 0)
         return jax.nn.dot_product_attention(
-            q, k, v, is_causal=self.causal, local_window_size=local, implementation=self.implementation
+            q,
+            k,
+            v,
+            mask=None if mask is None else mask[:, None],
+            is_causal=self.causal,
+            local_window_size=local,
+            implementation=self.implementation,
         )
 
-    def __call__(self, x: Array) -> Array:
-        """[batch, tokens, width] -> the same."""
-        return self.out(self.mix(*self.project(x)))
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+        """[batch, tokens, width] -> the same; `mask` is as of `Transformer`."""
+        return self.out(self.mix(*self.project(x), mask=mask))
 
 
 class MLP(nnx.Module):
@@ -119,9 +123,11 @@ class LayerNorm(nnx.LayerNorm):
         return self.ops.layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
 
 
-def make_norm(options: TransformerOptions, *, learned: bool, dtype=jnp.float32, rngs: nnx.Rngs) -> nnx.Module:
+def make_norm(
+    options: TransformerOptions, *, learned: bool, epsilon: float = EPSILON, dtype=jnp.float32, rngs: nnx.Rngs
+) -> nnx.Module:
     """The normalization `options.norm` of tokens, with learned scale (and bias) or without; statistics are float32."""
-    shared = {"epsilon": EPSILON, "use_scale": learned, "dtype": dtype, "rngs": rngs}
+    shared = {"epsilon": epsilon, "use_scale": learned, "dtype": dtype, "rngs": rngs}
     if options.norm == "rms":
         return nnx.RMSNorm(options.width, **shared)
     return LayerNorm(options.width, ops=options.compute.ops, use_bias=learned, **shared)
@@ -129,6 +135,8 @@ def make_norm(options: TransformerOptions, *, learned: bool, dtype=jnp.float32, 
 
 class Block(nnx.Module):
     """A pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    A post-norm block, norm(x + attention(x)), then norm(x + mlp(x)) (Vaswani et al. 2017), has no condition.
 
     With a condition, scale and shift after each norm and a gate before each sum are linear in it, and start at zero,
     so that the block starts as the identity (adaLN-zero; Peebles & Xie 2022, section 3.2).
@@ -140,31 +148,43 @@ class Block(nnx.Module):
         condition: int = 0,
         *,
         causal: bool = False,
+        post_norm: bool = False,
+        epsilon: float = EPSILON,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         width, plain, ops = options.width, not condition, options.compute.ops
-        self.norm1, self.norm2 = (make_norm(options, learned=plain, dtype=dtype, rngs=rngs) for _ in range(2))
+        if post_norm and condition:
+            raise ValueError("post-norm blocks have no condition")
+        self.post_norm, norm = post_norm, {"learned": plain, "epsilon": epsilon, "dtype": dtype, "rngs": rngs}
+        self.norm1, self.norm2 = (make_norm(options, **norm) for _ in range(2))
         self.attention = Attention(options, causal=causal, dtype=dtype, rngs=rngs)
         gated = options.mlp == "swiglu"
         self.mlp = MLP(width, options.hidden, gated=gated, ops=ops, dtype=dtype, rngs=rngs)
         self.modulation = None if plain else modulation(condition, 6 * width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
+    def __call__(
+        self, x: Array, condition: Array | None = None, gates: Array | None = None, mask: Array | None = None
+    ) -> Array:
         """Applies the block to tokens [batch, tokens, width].
 
         Args:
           x: tokens.
           condition: of all tokens, [batch, condition], or of each, [batch, tokens, condition]; None for a plain block.
           gates: [2, batch], factors of both branches of a plain block, from `drop_path`.
+          mask: as of `Transformer`.
 
         Returns:
           Like `x`.
         """
+        if self.post_norm:
+            one, two = _factors(gates, x)
+            x = self.norm1(x + one * self.attention(x, mask))
+            return self.norm2(x + two * self.mlp(x))
         if condition is not None and condition.ndim < x.ndim:
             condition = condition[:, None]
         change = self.modulate(condition)
-        return self.finish(x, self.attention(self.attention_input(x, change)), change, gates)
+        return self.finish(x, self.attention(self.attention_input(x, change), mask), change, gates)
 
     def modulate(self, condition: Array | None) -> list[Array] | None:
         """(scale, shift, gate) of both branches, [..., width] each, of a condition [..., condition]; None if plain."""
@@ -177,7 +197,7 @@ class Block(nnx.Module):
     def finish(self, x: Array, attended: Array, change: list[Array] | None, gates: Array | None = None) -> Array:
         """The rest of the block: adds the result of attention and the MLP to tokens [..., width]."""
         if change is None:
-            one, two = (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
+            one, two = _factors(gates, x)
             x = x + one * attended
             return x + two * self.mlp(self.norm2(x))
         _, _, gate1, scale2, shift2, gate2 = change
@@ -196,24 +216,32 @@ class Transformer(nnx.Module):
         causal: bool = False,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
+        **block: Any,
     ):
-        """Builds the blocks; `condition` is the width of a condition, 0 for none; computes in `dtype`."""
+        """Builds the blocks; `condition` is the width of a condition, 0 for none; computes in `dtype`.
+
+        `block` are further settings of `Block`: `post_norm`, and the `epsilon` of its norms.
+        """
         self.options = options
 
         @nnx.split_rngs(splits=options.depth)
         @nnx.vmap(in_axes=(0,), transform_metadata={nnx.PARTITION_NAME: "layers"})
         def stacked(rngs: nnx.Rngs) -> Block:
-            return Block(options, condition, causal=causal, dtype=dtype, rngs=rngs)
+            return Block(options, condition, causal=causal, dtype=dtype, rngs=rngs, **block)
 
         self.blocks = stacked(rngs)
 
-    def __call__(self, x: Array, condition: Array | None = None, gates: Array | None = None) -> Array:
+    def __call__(
+        self, x: Array, condition: Array | None = None, gates: Array | None = None, mask: Array | None = None
+    ) -> Array:
         """Applies all blocks to tokens [batch, tokens, width].
 
         Args:
           x: tokens.
           condition: of all tokens, [batch, condition], or of each, [batch, tokens, condition]; None for plain blocks.
           gates: [depth, 2, batch], factors of both branches of every plain block, from `drop_path`.
+          mask: bool [batch, tokens, tokens], whether a token (second axis) attends to another (third); None for all, or
+            in a causal transformer for all that are not after it. Every token must attend to some.
 
         Returns:
           Like `x`.
@@ -222,11 +250,36 @@ class Transformer(nnx.Module):
 
         def body(x: Array, layer) -> tuple[Array, None]:
             layer, own = layer
-            return split_batch(nnx.merge(graphdef, layer)(x, condition, own)), None
+            return split_batch(nnx.merge(graphdef, layer)(x, condition, own, mask)), None
 
         if self.options.compute.remat != "none":
             body = jax.checkpoint(body, policy=REMAT[self.options.compute.remat], prevent_cse=False)
         return jax.lax.scan(body, split_batch(x), (nnx.as_pure(layers), gates), unroll=self.options.unroll)[0]
+
+
+def _factors(gates: Array | None, x: Array) -> Any:
+    """Factors of the two branches of a block, for tokens [batch, tokens, width]."""
+    return (1, 1) if gates is None else gates[..., None, None].astype(x.dtype)
+
+
+def block_mask(blocks: Array, *, causal: bool = False, together: Array | None = None) -> jax.Array:
+    """The mask of rows that hold several sequences: tokens attend to those of their own block alone.
+
+    Args:
+      blocks: int [batch, tokens], the block of each token; padding is a block like others.
+      causal: whether a token attends to none after it.
+      together: int [batch, tokens], of causal rows the spans that see all of themselves, such as the patches of an
+        image, by number (Zhou et al. 2024, Transfusion, section 3.1); 0 for tokens of none.
+
+    Returns:
+      Bool [batch, tokens, tokens], as `Transformer` takes it.
+    """
+    same = lambda own: own[:, :, None] == own[:, None, :]
+    seen = same(blocks)
+    if causal:
+        before = np.tri(blocks.shape[1], dtype=bool)
+        seen &= before if together is None else before | (same(together) & (together[:, None, :] > 0))
+    return seen
 
 
 def drop_path(keys: Array, rate: float, depth: int) -> Array:

@@ -11,12 +11,13 @@ from toy_table import made
 
 from experiments.runs.jobs import Runner
 from experiments.tables import definition, job
-from world_models.data.sources import digits
+from world_models.data.sources import digits, texts
 
 
 def test_shipped_tables_are_well_formed_and_listed():
     known = [
         "action_injection",
+        "bert",
         "dreamer_steps",
         "drift",
         "few_labels",
@@ -78,6 +79,22 @@ def long_square_data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("long"), lengths)
 
 
+def toy_texts(kind):
+    """What stands in for the texts of a package."""
+    rng = np.random.default_rng(0)
+    words = {"a": "at", "dog": "nn", "barks": "vbz", "cat": "nn", "sleeps": "vbz", ".": "."}
+    lines = lambda: [rng.choice(list(words), 8) for _ in range(6)]
+    documents = [lines() for _ in range(40)]
+    if kind == "brown":
+        join = lambda document, of: "\n".join(" ".join(map(of, line)) for line in document)
+        documents = [(join(own, str), join(own, words.get)) for own in documents]
+        return texts.Corpus([text for text, _ in documents], ["news"] * 40, [tags for _, tags in documents])
+    labels = [("ham", "spam")[i % 2] for i in range(700)]
+    return texts.Corpus([f"{' '.join(rng.choice(list(words), 4))} {i}" for i in range(700)], labels)
+
+
+# Columns that a row of the table `bert` cannot have at this scale: its model has no such head.
+WITHOUT = {"without next sentence": ("next",), "without masked words": ("bits", "masked")}
 MASKED_AUTOENCODERS = ("few_labels", "mae", "video_data", "video_masks")
 LABELS = np.arange(30) % 10
 
@@ -96,6 +113,10 @@ def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monke
         glyphs = np.stack([cv2.resize(stripes(i), (28, 28))[..., None] for i in range(30)])
         monkeypatch.setattr(digits, "read", lambda kind, seed: dict.fromkeys(("train", "test"), (glyphs, LABELS)))
 
+    elif name == "bert":
+        data = ""
+        monkeypatch.setattr(texts, "read", toy_texts)
+
     def in_this_process(jobs, folder, tick):
         """Spares the start of a process a job; another test has real ones."""
         for one in jobs:
@@ -106,6 +127,11 @@ def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monke
     path = made(name, tmp_path, scale="smoke", dataset=str(data), runner=Runner(in_this_process))
     found = json.loads((path.parent / "table.json").read_text())
     assert {m["status"] for row in found["rows"] for m in row["members"]} == {"done"}
-    assert all(value for row in found["rows"] for value in row["ours"].values())
+    for row in found["rows"]:
+        missing = {key for key, value in row["ours"].items() if not value}
+        expected = WITHOUT.get(row["name"], ()) if name == "bert" else ()
+        assert {key for key in missing if not key.endswith("_minilm")} == {
+            key for key in row["ours"] if key.startswith(expected) and expected
+        }
     assert found["not_run"] == []
     assert all(c["holds"] is not None for c in found["statement"]["conclusions"])

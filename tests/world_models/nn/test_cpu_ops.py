@@ -23,9 +23,14 @@ def _own_product(inner):
     return lambda x, kernel: ops.dot_general(x, kernel, numbers(x))
 
 
-def _attention(causal):
-    own = lambda q, k, v: ops.attention(q, k, v, causal)
-    return own, lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+def _attention(causal, mask=None):
+    own = lambda q, k, v: ops.attention(q, k, v, causal, mask)
+    plain = None if mask is None else mask[:, None]
+    return own, lambda q, k, v: jax.nn.dot_product_attention(q, k, v, mask=plain, is_causal=causal)
+
+
+MASK = np.random.default_rng(2).random((2, 5, 5)) < 0.5
+MASK |= np.eye(5, dtype=bool)  # every token attends to some
 
 
 CASES = {
@@ -37,6 +42,8 @@ CASES = {
     "norm alone": (lambda x: ops.layer_norm(x, None, None, 1e-6), lambda x: _plain_norm(x, None, None), [(2, 5, 8)]),
     "attention": (*_attention(False), [(2, 5, 3, 4)] * 3),
     "causal attention": (*_attention(True), [(2, 5, 3, 4)] * 3),
+    "masked attention": (*_attention(False, MASK), [(2, 5, 3, 4)] * 3),
+    "masked causal attention": (*_attention(True, MASK), [(2, 5, 3, 4)] * 3),
 }
 
 

