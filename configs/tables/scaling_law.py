@@ -10,7 +10,6 @@ import itertools
 import math
 
 from configs.tables._car_world import PSNR, cost, scales
-from experiments.tables.schema import Values
 
 GAIA = "GAIA-1, the section on scaling"
 # Width and depth of every row.
@@ -23,7 +22,7 @@ ROWS = tuple(f"size {i}" for i in range(1, 6))
 TOLERANCE = 0.05
 
 
-def fit(rows: Values) -> tuple[float, float]:
+def fit(rows: dict[str, dict[str, float]]) -> tuple[float, float]:
     """(a, b) of the power law a·C^−b of the four smaller rows; NaN where there is none."""
     points = [(rows[row]["compute"], rows[row]["loss"]) for row in ROWS[:-1]]
     if any(value <= 0 for point in points for value in point):
@@ -35,13 +34,13 @@ def fit(rows: Values) -> tuple[float, float]:
     return math.exp(height - slope * middle), -slope
 
 
-def miss(rows: Values) -> float:
+def miss(rows: dict[str, dict[str, float]]) -> float:
     """By what share the largest row's loss is above what the smaller rows' power law says."""
     (a, b), largest = fit(rows), rows[ROWS[-1]]
     return largest["loss"] / (a * largest["compute"] ** -b) - 1 if a == a else math.nan
 
 
-def headline(rows: Values) -> str:
+def headline(rows: dict[str, dict[str, float]]) -> str:
     """The fitted law, and how well it predicts the largest row."""
     (_, b), wrong = fit(rows), miss(rows)
     return f"loss falls with compute to the power {-b:.3f}; the largest is {100 * wrong:+.1f} % off its prediction"

@@ -61,7 +61,7 @@ class Futures:
 
 
 def write_media(folder: str | pathlib.Path, futures: Futures, *, fps: float) -> dict[str, pathlib.Path]:
-    """Writes futures, branches and samples, each as .mp4, .gif and a strip .png (futures': strip.png); long.mp4, .gif.
+    """Writes futures, branches and samples, each as .mp4, .gif and a strip .png (futures': strip.png), and long.mp4.
 
     Args:
       folder: made where it is missing.
@@ -82,7 +82,8 @@ def write_media(folder: str | pathlib.Path, futures: Futures, *, fps: float) -> 
     for name, draw in videos.items():
         steered = name == "long" and futures.long_truth is None
         frames = media.with_clock(draw(futures), 0 if steered else futures.num_context)
-        for suffix, write in ((".mp4", media.write_mp4), (".gif", media.write_gif)):
+        writers = {".mp4": media.write_mp4} | ({".gif": media.write_gif} if name != "long" else {})
+        for suffix, write in writers.items():
             paths[name + suffix] = folder / (name + suffix)
             write(paths[name + suffix], frames, fps)
     for name, draw in strips.items():
