@@ -72,7 +72,9 @@ def pack(run: "LoadedRun", data: pathlib.Path, target: pathlib.Path) -> None:
         saver = Checkpoints(folder / "checkpoints")
         saver.save(run.step, {"weights": trees}, {})
         saver.close()
-        for file in ("data_spec.json", "provenance.json"):
-            shutil.copy(run.workdir / file, folder)
+        shutil.copy(run.workdir / "provenance.json", folder)
+        spec = read_json(run.workdir / "data_spec.json", "restore it from a copy")
+        made = read_json(data / "metadata.json", "record the data again").get("record", {})
+        write_json(folder / "data_spec.json", spec | {"record": made})  # simulators find these episodes by it
         write_json(folder / "config.json", config.to_dict())
         shutil.copytree(data, folder / "data")

@@ -164,6 +164,10 @@ def test_packed_weights_imagine_without_the_run_that_they_came_from(
         status, _, err = run(capsys, "imagine", f"--weights={word}", f"--workdir={folder}")
         assert (status, len(err.splitlines())) == (1, 1)
         assert said in err
+    record = json.loads((square_data / "metadata.json").read_text())["record"]
+    assert (
+        json.loads((new / "data_spec.json").read_text())["record"] == record
+    )  # of these data: `play` makes them again
     monkeypatch.setattr(shipped, "LIMIT", 1000)
     assert weights.main([*pack[:-1], str(tmp_path / "other")]) == 1
     assert "at most 1,000" in capsys.readouterr().err
