@@ -32,7 +32,8 @@ def run(monkeypatch, capsys):
 
 def test_windows_of_a_transformer(run, square_data, tmp_path):
     file = tmp_path / "stream_speed.json"
-    words = ["configs/car_world.py:debug", f"--config.data.dataset={square_data}", "--windows=3,6", f"--output={file}"]
+    words = ["configs/car_world.py:debug", f"--config.data.dataset={square_data}", "--config.eval.sampler.num_steps=4"]
+    words += ["--windows=3,6", f"--output={file}"]
     status, found, out, err = run(*words, *QUICK)
     assert status == 0, err
     assert json.loads(file.read_text()) == found
