@@ -17,7 +17,7 @@ from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
 from world_models.core.errors import ConfigError
 from world_models.core.options import to_dict
-from world_models.diffusion.options import FlowOptions, FlowSamplerOptions
+from world_models.diffusion.options import FlowOptions, FlowSamplerOptions, ShortcutOptions, ShortcutSamplerOptions
 
 
 @pytest.fixture
@@ -83,6 +83,9 @@ def test_a_tokenizer_of_another_run_is_used_and_not_changed(config, square_data,
         ("model.registers", -1),
         ("model.time_every", 0),
         ("model.context_level", 1.5),
+        ("model.forcing", "student"),
+        ("model.own_after", 0),
+        ("model.actions", "none"),
         ("data.across_episodes", True),
         ("eval.open_loop.num_context", 9),
         ("eval.imagine.num_context", 0),
@@ -93,6 +96,10 @@ def test_a_tokenizer_of_another_run_is_used_and_not_changed(config, square_data,
     ],
 )
 def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value):
+    if field.startswith(("diffusion", "eval.sampler")):
+        with config.unlocked():
+            config.diffusion = ConfigDict({"process": "shortcut", **to_dict(ShortcutOptions(max_steps=16))})
+            config.eval.sampler = ConfigDict({"process": "shortcut", **to_dict(ShortcutSamplerOptions())})
     set_field(config, field, value)
     with pytest.raises(ConfigError) as caught:
         train(config, tmp_path)

@@ -1,6 +1,7 @@
 """Levels of latent dynamics: whole clips and filter agree, rollouts, gradients, and learning a moving dot."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -372,7 +373,7 @@ for count in (1, 4):
 
 
 def test_the_loss_is_the_same_on_one_and_on_four_devices():
-    environment = cpu_devices(4) | {"PYTHONPATH": "."}
+    environment = cpu_devices(4) | {"PYTHONPATH": f".{os.pathsep}tests"}
     done = subprocess.run([sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     one, four = map(float, done.stdout.split())
