@@ -1,7 +1,7 @@
 """Sentences as BERT reads them: [CLS] first segment [SEP] second segment [SEP], alone in a row or packed."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,8 +9,7 @@ from world_models.core.errors import UserError, config_error
 from world_models.core.specs import SentenceSpec
 from world_models.core.types import SentenceBatch
 from world_models.data import segments
-from world_models.data.dataset import Dataset
-from world_models.data.text import Documents
+from world_models.data.text import Documents, OverDocuments
 from world_models.data.wordpiece import WordPieceTokenizer
 
 SENTENCES = ("lines", "punctuation")
@@ -27,7 +26,7 @@ def split_sentences(text: str, how: str) -> list[str]:
     return [line for line in lines if line]
 
 
-class Sentences(Dataset):
+class Sentences(OverDocuments):
     """Examples of a masked language model, by index.
 
     All tokens are kept in memory, in the smallest integer type that the vocabulary fits.
@@ -84,21 +83,6 @@ class Sentences(Dataset):
         return len(self._rows)
 
     @property
-    def name(self) -> str:
-        """Where the text is."""
-        return self._documents.name
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the documents."""
-        return self._documents.fingerprint
-
-    @property
-    def damaged(self) -> Mapping[int, str]:
-        """Records that were left out."""
-        return self._documents.damaged
-
-    @property
     def spec(self) -> SentenceSpec:
         """Length, vocabulary, tokenizer, and what a label means."""
         tokenizer = self._tokenizer
@@ -122,7 +106,7 @@ class Sentences(Dataset):
         return batch
 
 
-class LabelledSentences(Dataset):
+class LabelledSentences(OverDocuments):
     """Texts with a class each, one a row; those that are too long are cut."""
 
     def __init__(
@@ -155,7 +139,6 @@ class LabelledSentences(Dataset):
     def __len__(self) -> int:
         return len(self._texts)
 
-    name, fingerprint, damaged = Sentences.name, Sentences.fingerprint, Sentences.damaged
     spec = Sentences.spec
 
     def load(self, indices: np.ndarray) -> SentenceBatch:

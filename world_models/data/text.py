@@ -184,7 +184,28 @@ def _labels(
     return [None if x is None else feature.int2str(x) if named else str(x) for x in numbers]
 
 
-class TextChunks(Dataset):
+class OverDocuments(Dataset):
+    """A data set of pieces of `Documents`, which are its `_documents`."""
+
+    _documents: Documents
+
+    @property
+    def name(self) -> str:
+        """Where the text is."""
+        return self._documents.name
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the documents."""
+        return self._documents.fingerprint
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """Records that were left out."""
+        return self._documents.damaged
+
+
+class TextChunks(OverDocuments):
     """Chunks of documents, by index. No chunk holds text of two documents; the last of a document may be padded.
 
     All tokens are kept in memory, in the smallest integer type that the vocabulary fits.
@@ -219,21 +240,6 @@ class TextChunks(Dataset):
 
     def __len__(self) -> int:
         return len(self._document)
-
-    @property
-    def name(self) -> str:
-        """Where the text is."""
-        return self._documents.name
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the documents."""
-        return self._documents.fingerprint
-
-    @property
-    def damaged(self) -> Mapping[int, str]:
-        """Records that were left out."""
-        return self._documents.damaged
 
     @property
     def spec(self) -> TextSpec:
