@@ -34,6 +34,7 @@ def test_shipped_tables_are_well_formed_and_listed():
         "prediction_target",
         "scaling_law",
         "shortcut",
+        "stability",
         "two_rooms",
         "two_rooms_terms",
         "video_data",
@@ -95,6 +96,8 @@ def toy_texts(kind):
 
 # Columns that a row of the table `bert` cannot have at this scale: its model has no such head.
 WITHOUT = {"without next sentence": ("next",), "without masked words": ("bits", "masked")}
+# Columns of the table `stability` at horizons beyond the short futures of this scale.
+BEYOND = ("drift_100", "drift_500", "following_100", "following_500")
 MASKED_AUTOENCODERS = ("few_labels", "mae", "video_data", "video_masks")
 LABELS = np.arange(30) % 10
 
@@ -113,6 +116,11 @@ def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monke
         glyphs = np.stack([cv2.resize(stripes(i), (28, 28))[..., None] for i in range(30)])
         monkeypatch.setattr(digits, "read", lambda kind, seed: dict.fromkeys(("train", "test"), (glyphs, LABELS)))
 
+    elif name == "stability":  # in three simulators
+        data = ""
+        pytest.importorskip("ale_py")
+        pytest.importorskip("Box2D")
+
     elif name == "bert":
         data = ""
         monkeypatch.setattr(texts, "read", toy_texts)
@@ -129,9 +137,8 @@ def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monke
     assert {m["status"] for row in found["rows"] for m in row["members"]} == {"done"}
     for row in found["rows"]:
         missing = {key for key, value in row["ours"].items() if not value}
-        expected = WITHOUT.get(row["name"], ()) if name == "bert" else ()
-        assert {key for key in missing if not key.endswith("_minilm")} == {
-            key for key in row["ours"] if key.startswith(expected) and expected
-        }
+        expected = WITHOUT.get(row["name"], ()) if name == "bert" else BEYOND if name == "stability" else ()
+        without = {key for key in row["ours"] if key in expected or key.rpartition("_")[0] in expected}
+        assert {key for key in missing if not key.endswith("_minilm")} == without
     assert found["not_run"] == []
-    assert all(c["holds"] is not None for c in found["statement"]["conclusions"])
+    assert all(c["holds"] is not None for c in found["statement"]["conclusions"] if "500" not in c["text"])
