@@ -194,6 +194,7 @@ def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(
         "--config=configs/car_unet.py:debug",
         f"--workdir={tmp_path}",
         f"--config.data.dataset={square_data}",
+        "--config.eval.every=0",
     ]
     script = "import sys, time; from experiments.runs.lock import exclusive; import pathlib\n"
     script += "with exclusive(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)"
