@@ -238,7 +238,7 @@ def test_a_family_that_is_not_planned_in_says_what_it_offers():
         TokenizerExperiment.capability("plan")
 
 
-def test_four_levels_plan_in_four_rooms_two_trained_after_the_others(tmp_path):
+def test_four_levels_plan_in_four_rooms_trained_one_after_the_other(tmp_path):
     config = four_rooms.get_config("debug")
     config.record.num_frames, config.data.clip_length = 40, 32
     config.eval.every = 0
@@ -246,7 +246,7 @@ def test_four_levels_plan_in_four_rooms_two_trained_after_the_others(tmp_path):
     record(config, tmp_path / "data")
     config.data.dataset = str(tmp_path / "data")
     levels, found = ("bottom", "middle", "top", "fourth"), []
-    for count in (2, 4):
+    for count in (1, 2, 4):
         config.model.levels = levels[:count]
         train(config, tmp_path / str(count))
         run = load(tmp_path / str(count))
