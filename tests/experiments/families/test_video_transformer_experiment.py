@@ -29,10 +29,10 @@ def config(square_data):
 
 def test_it_learns_where_actions_lead(config, tmp_path):
     """The square goes forward or back under its actions: futures are exact where the last frame is far off."""
-    set_fields(config, num_steps=1000, learning_rate=3e-3, batch_size=16, every=0, log_every=100)
-    set_fields(config, warmup_steps=20, checkpoint_every=1000, ema_decay=0.98)
+    set_fields(config, num_steps=400, learning_rate=3e-3, batch_size=16, every=0, log_every=100)
+    set_fields(config, warmup_steps=20, checkpoint_every=400, ema_decay=0.98)
     config.model.network.update({"width": 48, "depth": 4, "heads": 4})
-    config.model.update({"condition": 64, "patch": 4})
+    config.model.update({"condition": 64, "patch": 8, "registers": 0})
     with config.unlocked():  # noise alone is where actions matter most: the ramp would give it a tenth of the weight
         config.diffusion = ConfigDict({"process": "flow", **to_dict(FlowOptions(data_std=0.5, weight="uniform"))})
         config.eval.sampler = ConfigDict({"process": "flow", **to_dict(FlowSamplerOptions())})
@@ -41,7 +41,7 @@ def test_it_learns_where_actions_lead(config, tmp_path):
     results = rollouts.run_rollouts(run.model, run.windows("test", 4 + 3), 4, 16, jax.random.key(0))
     error = lambda frames: np.sqrt(np.mean((frames.astype(float) - results.truth) ** 2, axis=(0, 2, 3, 4)))
     copied = np.broadcast_to(results.clip.frames[:, 3:4], results.truth.shape)
-    assert error(results.imagined)[:2].max() < 15 < 40 < error(copied)[0]
+    assert error(results.imagined).max() < 5 < 40 < error(copied).min()
     assert error(results.shuffled).mean() > error(results.imagined).mean() + 10
 
 

@@ -81,7 +81,8 @@ class VideoTransformer(nnx.Module):
         self.action_in = linear(condition, entries, "condition", "width") if entries else None
         self.embed = linear(channels, width, None, "width")
         learned = lambda count: nnx.Param(_small(rngs.params(), (count, width)), **axes(None, "width"))
-        self.positions, self.registers = learned(tokens), learned(options.registers)
+        self.positions = learned(tokens)
+        self.registers = learned(options.registers) if options.registers else None
         self.transformer = SpaceTimeTransformer(
             network, options.time_every, options.window, condition, dtype=dtype, rngs=rngs
         )
@@ -243,8 +244,10 @@ class VideoTransformer(nnx.Module):
         if self.size_embedding is not None:
             condition += self.size_embedding(jnp.asarray(size))
         x = self.embed(scaled) + self.positions[...].astype(self.embed.dtype)
-        registers = self.registers[...].astype(x.dtype)
-        more = [jnp.broadcast_to(registers, (*x.shape[:-2], *registers.shape))]
+        more = []
+        if self.registers is not None:
+            registers = self.registers[...].astype(x.dtype)
+            more.append(jnp.broadcast_to(registers, (*x.shape[:-2], *registers.shape)))
         if self.action_in is None:
             condition += actions
         else:
