@@ -43,6 +43,8 @@ class GymnasiumRecording:
       skip_steps: recorded steps at the beginning of an episode that are played and not kept.
       reuse_environment: whether a worker keeps one environment for all its episodes instead of making a new one for
         each: faster where starting it is slow, and right only if a reset forgets everything.
+      instances: whether the number of the body that every pixel shows is stored beside the frames, as
+        "observation/instances"; of Gymnasium's MuJoCo environments alone.
       num_workers: processes that record; 0 for one a core.
       splits: share of the episodes by split; they add up to 1.
       seed: of the first episode; each has its own.
@@ -63,6 +65,7 @@ class GymnasiumRecording:
     max_episode_steps: int = 1000
     skip_steps: int = 0
     reuse_environment: bool = False
+    instances: bool = False
     num_workers: int = 0
     splits: dict = _splits(0.9, 0.05, 0.05)
     seed: int = 0
