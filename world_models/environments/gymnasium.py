@@ -330,7 +330,7 @@ class GymnasiumSource:
             raise config_error("config.record.instances", True, "be False where observation is not 'render'")
         found = instances(environment).shape
         if found != frame.shape[:2]:
-            raise config_error("config.record.instances", True, f"be False: frames are {frame.shape[:2]}, masks {found}")
+            raise config_error("config.record.instances", True, f"be False: masks are {found}, not {frame.shape[:2]}")
 
     def _stored(self, environment: Any, action: Any, unit: int, step: int) -> np.ndarray:
         """A copy of an action as it is stored; see `to_array`."""

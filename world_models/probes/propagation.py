@@ -54,9 +54,7 @@ def propagate(features: Array, first: Array, options: PropagationOptions) -> jax
         known = jnp.arange(context) >= context - seen
         allowed = jnp.concatenate([jnp.ones((1, places, places), bool), known[:, None, None] & near[None]])
         allowed = jnp.moveaxis(allowed, 0, 1).reshape(places, -1)
-        found = point(
-            queries, keys, values, temperature=options.temperature, top_k=options.top_k, allowed=allowed
-        )
+        found = point(queries, keys, values, temperature=options.temperature, top_k=options.top_k, allowed=allowed)
         push = lambda old, new: jnp.concatenate([old, new[None]])[1:]
         return (push(recent, queries), push(labels, found), seen + 1), found
 

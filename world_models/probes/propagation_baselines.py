@@ -1,5 +1,7 @@
 """Masks that follow objects without anything learned: what propagated masks are measured beside. On the host."""
 
+import itertools
+
 import cv2
 import numpy as np
 from scipy import spatial
@@ -33,7 +35,7 @@ def optical_flow(frames: Array, mask: Array) -> np.ndarray:
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) if f.shape[-1] == 3 else f[..., 0] for f in np.asarray(frames)]
     found = [np.asarray(mask, np.uint8)]
     places = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in grey[0].shape[::-1])), axis=-1)
-    for before, now in zip(grey, grey[1:]):
+    for before, now in itertools.pairwise(grey):
         source = places + flow.calc(np.ascontiguousarray(now), np.ascontiguousarray(before), None)
         found.append(cv2.remap(found[-1], source, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE))
     return np.stack(found)

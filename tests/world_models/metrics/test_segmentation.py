@@ -53,7 +53,8 @@ def slow_boundary_f(prediction, truth, tolerance):
     if not found and not wanted:
         return 1.0
     radius = math.ceil(tolerance * math.sqrt(height**2 + width**2))
-    share = lambda own, others: sum(any(math.dist(p, q) <= radius for q in others) for p in own) / len(own) if own else 1
+    near = lambda p, others: any(math.dist(p, q) <= radius for q in others)
+    share = lambda own, others: sum(near(p, others) for p in own) / len(own) if own else 1
     precision, recall = share(found, wanted), share(wanted, found)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 

@@ -1,4 +1,4 @@
-"""Labels that are copied through a video, against plain loops, and baselines on scenes where they are right or wrong."""
+"""Labels that are copied through a video, against plain loops; baselines where they are right and where not."""
 
 import jax
 import jax.numpy as jnp

@@ -77,13 +77,13 @@ def order_tuple(key: Array, clip: Array, *, near: int, far: int, negatives: floa
 
 
 def directed(key: Array, clip: Array) -> tuple[jax.Array, jax.Array]:
-    """A clip [time, ...], forwards or backwards, and whether it is backwards: int32 [], half and half (Wei et al. 2018)."""
+    """A clip [time, ...] one way or the other, and whether it is backwards: int32 [], half and half (Wei et al. 2018)."""
     backwards = jax.random.bernoulli(key)
     return jnp.where(backwards, clip[::-1], clip), backwards.astype(jnp.int32)
 
 
 def drop_colors(key: Array, frames: Array, probability: float) -> jax.Array:
-    """Frames [..., h, w, 3] of a clip of which, with a probability, one or two colours are lost, the same in all frames.
+    """Frames [..., h, w, 3] of a clip that, with a probability, have lost one or two colours, the same in all frames.
 
     What is lost becomes the mean of what is left, so that places cannot be found again by colour (Lai and Xie 2019,
     arXiv 1905.00875, section 3.2).

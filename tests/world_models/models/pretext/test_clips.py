@@ -18,7 +18,7 @@ def numbered(time):
 def test_tuples_share_their_outer_frames_and_the_middle_one_decides():
     draw = jax.jit(jax.vmap(lambda key: clips.order_tuple(key, numbered(12), near=2, far=4, negatives=0.75)))
     frames, ordered = draw(KEYS)
-    times = np.asarray(frames[:, :, 0, 0, 0]) // 10
+    times = np.asarray(frames[:, :, 0, 0, 0], int) // 10
     first, middle, last = np.where(times[:, :1] < times[:, 2:], times, times[:, ::-1]).T
     np.testing.assert_array_equal(last - first, 4)
     inside = (middle > first) & (middle < last)
