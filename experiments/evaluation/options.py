@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from world_models.probes.options import PropagationOptions
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutOptions:
@@ -147,6 +149,25 @@ class ProbeOptions:
     num_test: int = 0
     baselines: bool = True
     shots: tuple[int, ...] = (10, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackingOptions:
+    """J and F of instance masks that an encoder's features carry through clips of the test split.
+
+    Attributes:
+      num_clips: how many, evenly spaced over the split; 0 for no such measure.
+      length: frames of a clip, the first with its mask given; 0 for whole episodes of the shortest one's length.
+      instances_key: path of the masks in a step: the number of every pixel's object, 0 for the background.
+      num_shown: clips in the picture.
+      propagation: how labels are copied.
+    """
+
+    num_clips: int = 0
+    length: int = 0
+    instances_key: str = "observation/instances"
+    num_shown: int = 4
+    propagation: PropagationOptions = PropagationOptions()
 
 
 @dataclasses.dataclass(frozen=True)

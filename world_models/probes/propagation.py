@@ -1,30 +1,11 @@
 """Masks that follow objects through a video, by features of its frames alone."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from world_models.core.types import Array
 from world_models.nn.pointer import point
-
-
-@dataclasses.dataclass(frozen=True)
-class PropagationOptions:
-    """How labels are copied from frame to frame.
-
-    Attributes:
-      context: last frames to copy from, beside the first, whose labels are given.
-      temperature: of the softmax over places; the smaller, the sharper.
-      top_k: places that a place copies from; 0 for all.
-      radius: how far away those may be in the last frames, in cells of the feature map; 0 for any distance. In the
-        first frame they may be anywhere.
-    """
-
-    context: int = 4
-    temperature: float = 0.05
-    top_k: int = 5
-    radius: int = 0
+from world_models.probes.options import PropagationOptions
 
 
 def propagate(features: Array, first: Array, options: PropagationOptions) -> jax.Array:

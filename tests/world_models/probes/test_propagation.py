@@ -7,7 +7,8 @@ import pytest
 
 from world_models.metrics.segmentation import segmentation
 from world_models.nn.pointer import point
-from world_models.probes.propagation import PropagationOptions, follow, propagate
+from world_models.probes.options import PropagationOptions
+from world_models.probes.propagation import follow, propagate
 from world_models.probes.propagation_baselines import BASELINES, identity, nearest_color, optical_flow
 
 

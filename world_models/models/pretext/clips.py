@@ -77,7 +77,7 @@ def order_tuple(key: Array, clip: Array, *, near: int, far: int, negatives: floa
 
 
 def directed(key: Array, clip: Array) -> tuple[jax.Array, jax.Array]:
-    """A clip [time, ...] one way or the other, and whether it is backwards: int32 [], half and half (Wei et al. 2018)."""
+    """A clip [time, ...] one way or the other, and whether backwards: int32 [], half and half (Wei et al. 2018)."""
     backwards = jax.random.bernoulli(key)
     return jnp.where(backwards, clip[::-1], clip), backwards.astype(jnp.int32)
 
