@@ -1,15 +1,16 @@
 """Evaluator: J and F of instance masks that follow objects by the features of an encoder, beside baselines."""
 
-import copy
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from flax import nnx
 
+from experiments.evaluation.options import TrackingOptions
 from experiments.evaluation.probes import new_model
 from experiments.evaluation.rollouts import spread
 from experiments.reports import media
@@ -38,17 +39,16 @@ class Tracking:
     """
 
     def __init__(
-        self, experiment: Experiment, encode: Encode, config: ml_collections.ConfigDict, workdir: pathlib.Path
+        self, experiment: Experiment, encode: Encode, config: Any, workdir: pathlib.Path
     ):
-        """Reads the clips; `config.eval.tracking` says which.
+        """Reads the clips; `config.eval.tracking`, `TrackingOptions`, says which.
 
         Raises:
           UserError: if the data have no masks, or none that fit the frames, or clips are too short.
         """
         self._experiment, self._encode, self._seed = experiment, encode, config.seed
         self._options = config.eval.tracking
-        self._propagation = PropagationOptions(**self._options.propagation)
-        check_propagation(self._propagation)
+        check_propagation(self._options.propagation)
         self._frames, self._masks = _read(config, workdir)
         self._path = workdir / "pictures" / "tracking.png"
         self._baselines: dict[str, np.ndarray] = {}
@@ -78,7 +78,7 @@ class Tracking:
     def _follow(self, model: nnx.Module) -> np.ndarray:
         objects = int(self._masks.max())
         inputs = [parallel.place_beside(model, (f, m[0])) for f, m in zip(self._frames, self._masks)]
-        found = [_followed(self._encode, model, *each, objects, self._propagation) for each in inputs]
+        found = [_followed(self._encode, model, *each, objects, self._options.propagation) for each in inputs]
         return np.stack([parallel.on_host(masks) for masks in found])
 
     def _score(self, masks: np.ndarray) -> list[Segmentation]:
@@ -103,15 +103,14 @@ def check_propagation(options: PropagationOptions) -> None:
         raise config_error("config.eval.tracking.propagation.temperature", options.temperature, "be above 0")
 
 
-def _read(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def _read(config: Any, workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """(frames uint8 [n, time, h, w, c], masks uint8 [n, time, h, w]) of clips whose first frame has an object.
 
     Objects are numbered anew, from 1; those that are not in the first frame become background.
     """
     options, field = config.eval.tracking, "config.eval.tracking.instances_key"
-    config = copy.deepcopy(config)
-    with config.unlocked():
-        config.data.observation_keys = (options.instances_key,)
+    data = dataclasses.replace(config.data, observation_keys=(options.instances_key,))
+    config = dataclasses.replace(config, data=data)
     try:
         episodes = open_episodes(config, workdir, config.data.test_split)
     except ConfigError as error:
@@ -146,7 +145,7 @@ def _renumbered(masks: np.ndarray) -> np.ndarray:
 
 
 def _drawn(
-    frames: np.ndarray, masks: dict[str, np.ndarray], options: ml_collections.ConfigDict
+    frames: np.ndarray, masks: dict[str, np.ndarray], options: TrackingOptions
 ) -> list[list[np.ndarray]]:
     """Cells of a grid, a row a clip and a column a way of finding masks: frames under half-transparent masks."""
     rows = []

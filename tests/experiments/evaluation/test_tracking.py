@@ -1,6 +1,7 @@
 """Masks that a model's features carry through clips, read from a data set on disk."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,9 +11,12 @@ from flax import nnx
 from configs import moving_mae
 from experiments.evaluation import tracking
 from experiments.evaluation.options import TrackingOptions
+from experiments.families.masked_autoencoder.options import MaskedAutoencoderConfig
+from experiments.runs.config import read
 from world_models.core.errors import ConfigError
 from world_models.data.sources import collection as writing
 from world_models.data.sources import moving_digits
+from world_models.probes.options import PropagationOptions
 
 SCENE = moving_digits.Scene((32, 32), 6, 2, 2.0, seed=0)
 BLOCK = (np.full((1, 28, 28, 1), 255, np.uint8), np.array([7]))
@@ -42,12 +46,10 @@ def workdir(tmp_path_factory):
 
 
 def config_of(image_size=(), **fields):
-    config = moving_mae.get_config("debug")
-    with config.unlocked():
-        config.data.image_size = image_size
-        config.eval.tracking = dataclasses.asdict(TrackingOptions(num_clips=4, num_shown=2))
-        config.eval.tracking.update(fields)
-    return config
+    config = read(moving_mae.get_config("debug"), MaskedAutoencoderConfig)
+    made = TrackingOptions(num_clips=4, num_shown=2, **fields)
+    data = dataclasses.replace(config.data, image_size=image_size)
+    return dataclasses.replace(config, data=data, eval=SimpleNamespace(tracking=made))
 
 
 class Untrained:
@@ -78,8 +80,8 @@ def test_features_that_tell_objects_apart_are_scored_beside_the_baselines(workdi
         ({"image_size": (16, 16)}, "instances_key"),
         ({"length": 7}, "length"),
         ({"length": 1}, "length"),
-        ({"propagation": {"temperature": 0.0}}, "propagation.temperature"),
-        ({"propagation": {"context": -1}}, "propagation.context"),
+        ({"propagation": PropagationOptions(temperature=0.0)}, "propagation.temperature"),
+        ({"propagation": PropagationOptions(context=-1)}, "propagation.context"),
     ],
 )
 def test_what_cannot_be_tracked_names_the_field(workdir, fields, field):
