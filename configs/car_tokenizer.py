@@ -94,6 +94,12 @@ TOKENIZER = TokenizerOptions(
     window=8,
     pixels=PixelOptions(std=(0.25,)),
 )
+TRAIN = TrainOptions(
+    batch_size=4,
+    num_steps=4_000,
+    ema_decay=0.995,
+    optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.05, b2=0.95),
+)
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -101,12 +107,7 @@ def get_config(variant: str = "") -> ConfigDict:
     options = TokenizerConfig(
         record=DATA,
         model=TOKENIZER,
-        train=TrainOptions(
-            batch_size=4,
-            num_steps=4_000,
-            ema_decay=0.995,
-            optimizer=OptimizerOptions(learning_rate=1e-3, warmup_steps=300, weight_decay=0.05, b2=0.95),
-        ),
+        train=TRAIN,
         eval=TokenizerEval(every=1_000, held_out=HeldOutOptions(64)),
         runtime=RuntimeOptions(log_every=50, checkpoint_every=1_000, compute=ComputeOptions(unroll=-1)),
     )

@@ -87,7 +87,7 @@ def resolve(table: Table, scale: str, row: str, seed: int) -> ml_collections.Con
         f"row {row!r}": table.rows[row].overrides,
         f"scale {scale!r}, rows[{row!r}]": size.rows.get(row, {}),
     }
-    return _config(table, size.config, sources, seed)
+    return _config(table, size.configs.get(row, size.config), sources, seed)
 
 
 def resolve_pretraining(table: Table, scale: str, row: str, seed: int) -> ml_collections.ConfigDict | None:
@@ -150,10 +150,11 @@ def _check(table: Table, where: str) -> None:
     for name, row in table.rows.items():
         _check_row(table, name, row, where)
     for scale, what in table.scales.items():
-        for name in what.rows:
-            if name not in table.rows:
-                valid = f"be one of {', '.join(map(repr, table.rows))}"
-                raise UserError(f"{where}: scales[{scale!r}].rows[{name!r}] must {valid}.")
+        for field, named in (("rows", what.rows), ("configs", what.configs)):
+            for name in named:
+                if name not in table.rows:
+                    valid = f"be one of {', '.join(map(repr, table.rows))}"
+                    raise UserError(f"{where}: scales[{scale!r}].{field}[{name!r}] must {valid}.")
     for i, conclusion in enumerate(table.conclusions):
         if conclusion.kind not in ("paper", "ours"):
             raise UserError(f"{where}: conclusions[{i}].kind={conclusion.kind!r} must be 'paper' or 'ours'.")

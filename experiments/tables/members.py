@@ -126,16 +126,16 @@ def _training_code(experiment: str) -> str:
 
 
 def measuring_code(configs: Sequence[Mapping[str, Any]], command: str) -> str:
-    """The address of all code that the numbers of configs of one family and a command depend on.
+    """The address of all code that the numbers of configs and a command depend on.
 
     Modules that a config names as strings are part of it; those it records with only for the command "plan", which runs
     the world again.
     """
-    family = configs[0]["experiment"]
-    measures = experiment_class(ml_collections.ConfigDict(configs[0])).capability(command).module
+    families = {config["experiment"]: config for config in configs}
+    measures = [experiment_class(ml_collections.ConfigDict(c)).capability(command).module for c in families.values()]
     left_out = () if command == "plan" else ("record",)
     named = modules_named([_without(config, left_out) for config in configs])
-    return of_code(["experiments.training.loop", family, measures, *sorted(set(named))])
+    return of_code(["experiments.training.loop", *families, *measures, *sorted(set(named))])
 
 
 def _member(

@@ -106,6 +106,7 @@ class Scale:
       config: config file, perhaps with a variant; empty where the scale cannot be run from here.
       overrides: as in `Row`; rows override them.
       rows: more overrides of single rows, by name, which win: what a row changes may depend on the size.
+      configs: config files of single rows, by name, in place of `config`: other families, or other worlds.
       pretraining: trainings that rows are initialised from, by name.
     """
 
@@ -113,6 +114,7 @@ class Scale:
     config: str = ""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rows: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    configs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pretraining: Mapping[str, Pretraining] = dataclasses.field(default_factory=dict)
 
 

@@ -4,10 +4,12 @@ The data range is 1.0 everywhere: uint8 frames (0..255) are divided by 255, floa
 metric is per frame; a mean over frames is a mean of PSNRs, which is not the PSNR of the mean error.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from world_models.core.types import Array
 
@@ -87,6 +89,7 @@ def ssim(prediction: Array, truth: Array, mask: Array | None = None) -> jax.Arra
     return _masked_mean(jnp.mean(luminance * structure, axis=-1), mask)
 
 
+@functools.partial(jax.jit, static_argnames="threshold")
 def changed_pixels(frames: Array, threshold: float) -> jax.Array:
     """Where the world has moved since the context ended; accumulates over the horizon.
 
@@ -134,11 +137,16 @@ def _reflect(x: jax.Array) -> jax.Array:
 def _blur(x: jax.Array) -> jax.Array:
     """Gaussian mean over windows inside [..., h, w, c]: [..., h - 10, w - 10, c].
 
-    Sums of shifted slices and not a convolution, which accelerators would compute in bfloat16 or TF32.
+    Products with banded matrices: three times as fast on CPU as sums of shifted slices. The highest precision, as
+    accelerators would otherwise multiply in bfloat16 or TF32.
     """
-    offsets = [i - _WINDOW // 2 for i in range(_WINDOW)]
-    weights = [math.exp(-0.5 * (i / _SIGMA) ** 2) for i in offsets]
     for axis in (x.ndim - 3, x.ndim - 2):
-        size = x.shape[axis] - _WINDOW + 1
-        x = sum(w / sum(weights) * jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i, w in enumerate(weights))
+        x = jnp.moveaxis(jnp.tensordot(x, _windows(x.shape[axis]), axes=(axis, 0), precision="highest"), -1, axis)
     return x
+
+
+def _windows(size: int) -> np.ndarray:
+    """The weights of all windows inside an axis, float32 [size, size - 10]."""
+    offsets = np.arange(size)[:, None] - np.arange(size - _WINDOW + 1) - _WINDOW // 2
+    weights = np.where(abs(offsets) <= _WINDOW // 2, np.exp(-0.5 * (offsets / _SIGMA) ** 2), 0)
+    return (weights / weights.sum(axis=0)).astype(np.float32)

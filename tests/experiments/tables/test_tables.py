@@ -24,9 +24,26 @@ def test_a_scale_has_overrides_of_single_rows_which_win(tables):
     assert noise == {"one": 0.2, "two": 0.2, "three": 0.2, "ours": 0.7}
 
 
+def test_a_row_may_have_another_familys_config(tables, square_data, tmp_path):
+    other = SCALE[:-1] + ', "overrides": {"eval.every": 7}, "configs": {"ours": "configs/car_world.py:debug"}}'
+    plain = ('"ours": {"overrides": {"model.context_noise": 0.5}}', '"ours": {"overrides": {}}')
+    found = edited(tables, (SCALE, other), plain)
+    configs = {row: definition.resolve(found, "smoke", row, 0) for row in found.rows}
+    assert [row for row, config in configs.items() if "video_transformer" in config.experiment] == ["ours"]
+    assert {config.eval.every for config in configs.values()} == {7}
+    whole = planned(tables, tmp_path, square_data, seeds=1)[1]
+    codes = {member.row: member.result.stem.split("-")[1] for member in whole.members}
+    assert codes["one"] == codes["two"] != codes["ours"]
+    assert whole.code not in codes.values()  # the table's address is of both families
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        (
+            (SCALE, SCALE[:-1] + ', "configs": {"four": "configs/car_world.py"}}'),
+            r"scales\['smoke'\].configs\['four'\]",
+        ),
         ((SCALE, SCALE[:-1] + ', "rows": {"four": {}}}'), r"scales\['smoke'\].rows\['four'\]"),
         (('"source": "page 3"},', "},"), r"rows\['one'\].source"),
         (('"one": {"overrides"', '"one, two": {"overrides"'), r"rows\['one, two'\]"),
