@@ -38,9 +38,7 @@ class Tracking:
     `<baseline>_j_and_f` of those that need no features.
     """
 
-    def __init__(
-        self, experiment: Experiment, encode: Encode, config: Any, workdir: pathlib.Path
-    ):
+    def __init__(self, experiment: Experiment, encode: Encode, config: Any, workdir: pathlib.Path):
         """Reads the clips; `config.eval.tracking`, `TrackingOptions`, says which.
 
         Raises:
@@ -144,9 +142,7 @@ def _renumbered(masks: np.ndarray) -> np.ndarray:
     return numbers[masks]
 
 
-def _drawn(
-    frames: np.ndarray, masks: dict[str, np.ndarray], options: TrackingOptions
-) -> list[list[np.ndarray]]:
+def _drawn(frames: np.ndarray, masks: dict[str, np.ndarray], options: TrackingOptions) -> list[list[np.ndarray]]:
     """Cells of a grid, a row a clip and a column a way of finding masks: frames under half-transparent masks."""
     rows = []
     for i in spread(frames, options.num_shown):

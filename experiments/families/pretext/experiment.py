@@ -10,6 +10,7 @@ from flax import nnx
 
 from experiments.evaluation.probes import FROZEN, make_probes
 from experiments.evaluation.reconstructions import Pictures
+from experiments.evaluation.tracking import Tracking
 from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
 from experiments.families.pretext.evaluators import HeldOut, task_metrics
@@ -94,6 +95,8 @@ class Experiment(VideoExperiment):
             found["pictures"] = Pictures(self.reconstructions, self.stages, held_out, path, count)
         if extra := EXTRA.get(type(self.options.task)):
             found |= extra(self, held_out)
+        if config.eval.tracking.num_clips:
+            found["tracking"] = Tracking(self, compared, config, workdir)
         return {**found, **make_probes(self, config, workdir)}
 
     @staticmethod
@@ -105,3 +108,8 @@ class Experiment(VideoExperiment):
     def capabilities(cls) -> dict[str, Capability]:
         """Tasks that draw something show it."""
         return {**super().capabilities(), "imagine": Capability("experiments.evaluation.reconstructions")}
+
+
+def compared(model: PretextModel, frames: Array) -> jax.Array:
+    """Features of frames [n, h, w, c] by which places are compared, see `Task.correspondence`."""
+    return model.task.correspondence(model.encode(model.task.view(frames)))

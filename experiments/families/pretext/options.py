@@ -2,7 +2,13 @@
 
 import dataclasses
 
-from experiments.evaluation.options import EvalOptions, LinearProbeOptions, ProbeOptions, ReconstructionOptions
+from experiments.evaluation.options import (
+    EvalOptions,
+    LinearProbeOptions,
+    ProbeOptions,
+    ReconstructionOptions,
+    TrackingOptions,
+)
 from experiments.families.options import ExperimentConfig
 from world_models.data.options import ClipDataOptions
 from world_models.models.pretext.options import PretextOptions
@@ -17,6 +23,7 @@ class PretextEval(EvalOptions):
       num_pictures: held-out clips in the picture of tasks that draw one.
       imagine: what the command `imagine` makes of such tasks.
       probes, linear_probe: what the encoder knows.
+      tracking: how well masks follow objects by the encoder's features.
     """
 
     best: str = ""
@@ -24,6 +31,7 @@ class PretextEval(EvalOptions):
     imagine: ReconstructionOptions = ReconstructionOptions()
     probes: ProbeOptions = ProbeOptions()
     linear_probe: LinearProbeOptions = LinearProbeOptions()
+    tracking: TrackingOptions = TrackingOptions()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

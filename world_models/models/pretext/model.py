@@ -6,12 +6,29 @@ from flax import nnx
 
 from world_models.core.types import Array, Clip
 from world_models.models.latent_dynamics.encoders import make_encoder
-from world_models.models.pretext.options import PretextOptions, RelativePositionOptions
+from world_models.models.pretext.color_tracking import ColorTracking
+from world_models.models.pretext.direction import Direction
+from world_models.models.pretext.next_frame import NextFrame
+from world_models.models.pretext.options import (
+    ColorTrackingOptions,
+    DirectionOptions,
+    NextFrameOptions,
+    OrderOptions,
+    PretextOptions,
+    RelativePositionOptions,
+)
+from world_models.models.pretext.order import Order
 from world_models.models.pretext.relative_position import RelativePosition
 from world_models.models.pretext.task import Task
 from world_models.nn.pixels import Pixels
 
-TASKS: dict[type, type[Task]] = {RelativePositionOptions: RelativePosition}
+TASKS: dict[type, type[Task]] = {
+    RelativePositionOptions: RelativePosition,
+    OrderOptions: Order,
+    DirectionOptions: Direction,
+    ColorTrackingOptions: ColorTracking,
+    NextFrameOptions: NextFrame,
+}
 POOLS = ("mean", "quadrants")
 
 

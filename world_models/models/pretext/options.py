@@ -31,7 +31,88 @@ class RelativePositionOptions:
     hidden: int = 128
 
 
-TASK = OneOf("kind", {"relative_position": RelativePositionOptions})
+@dataclasses.dataclass(frozen=True)
+class OrderOptions:
+    """Whether three frames are in the order of time (Misra et al. 2016): five frames a < b < c < d < e of a clip.
+
+    Attributes:
+      near: frames from a to b and from d to e.
+      far: frames from b to d, at least 2.
+      negatives: share of tuples that are not in order; 0.75 in the paper.
+      control: "static" repeats a clip's first frame, so that nothing can be learned.
+      hidden: width of the head.
+    """
+
+    near: int = 1
+    far: int = 4
+    negatives: float = 0.5
+    control: str = "none"
+    hidden: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class DirectionOptions:
+    """Whether a clip runs forwards or backwards (Wei et al. 2018).
+
+    Attributes:
+      border: pixels that are blanked along the sides of all frames: black bars and what codecs leave there tell the
+        direction.
+      control: "static" repeats a clip's first frame, "symmetric" turns half of the clips round beforehand; nothing can
+        then be learned.
+      hidden: width of the head.
+    """
+
+    border: int = 0
+    control: str = "none"
+    hidden: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorTrackingOptions:
+    """Which place of earlier frames every place of a frame has its colour from (Vondrick et al. 2018).
+
+    Attributes:
+      references: earlier frames.
+      gap: frames from one to the next.
+      inputs: what the encoder sees: "grey", or "dropout", colours of which one or two are lost in most clips.
+      dropout: share of clips that lose any, with inputs="dropout".
+      embedding: size of the embedding by which places are compared.
+      temperature: cosines are divided by it.
+      colors: classes of colours of a clip.
+    """
+
+    references: int = 3
+    gap: int = 1
+    inputs: str = "grey"
+    dropout: float = 0.7
+    embedding: int = 64
+    temperature: float = 0.1
+    colors: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class NextFrameOptions:
+    """The next frame.
+
+    Attributes:
+      context: frames before it that are encoded.
+      hidden: channels of the network that predicts.
+    """
+
+    context: int = 3
+    hidden: int = 32
+
+
+TASK = OneOf(
+    "kind",
+    {
+        "relative_position": RelativePositionOptions,
+        "order": OrderOptions,
+        "direction": DirectionOptions,
+        "color_tracking": ColorTrackingOptions,
+        "next_frame": NextFrameOptions,
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,6 +48,10 @@ class Task(nnx.Module):
         """
         return frames
 
+    def correspondence(self, maps: Array) -> Array:
+        """Features [n, rows, columns, size] by whose cosine places of frames are compared, of the encoder's maps."""
+        return maps
+
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(scalar loss, scalar metrics with "loss" among them), means over the batch; `keys` [batch], one an example.
 
