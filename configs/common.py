@@ -48,6 +48,7 @@ DEBUG: dict[str, Any] = {
     "eval.imagine.num_samples": lambda samples: min(samples, 2),
     "eval.*.num_shown": lambda shown: min(shown, 1),
     "eval.probes.names": (),
+    "eval.tracking.num_clips": lambda clips: min(clips, 2),
     "eval.probes.num_train": 0,
     "eval.probes.shots": (1,),
     "eval.linear_probe.batch_size": 4,

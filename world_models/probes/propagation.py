@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from world_models.core.errors import UserError
 from world_models.core.types import Array
 from world_models.nn.pointer import point
 from world_models.probes.options import PropagationOptions
@@ -57,8 +58,13 @@ def follow(features: Array, mask: Array, num_objects: int, options: PropagationO
 
     Returns:
       uint8 [time, height, width]; the first is the given mask.
+
+    Raises:
+      UserError: if they are no multiples.
     """
     (time, h, w, _), (height, width) = features.shape, mask.shape
+    if height % h or width % w:
+        raise UserError(f"feature maps of {h}x{w} do not divide frames of {height}x{width}: set config.data.image_size")
     labels = jax.nn.one_hot(mask, num_objects + 1)
     coarse = labels.reshape(h, height // h, w, width // w, -1).mean((1, 3))
     found = propagate(features, coarse, options)

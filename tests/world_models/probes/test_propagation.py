@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from world_models.core.errors import UserError
 from world_models.metrics.segmentation import segmentation
 from world_models.nn.pointer import point
 from world_models.probes.options import PropagationOptions
@@ -67,6 +68,8 @@ def test_features_that_name_the_object_carry_its_mask_along():
     _, masks = moving_squares()
     carried = jax.jit(follow, static_argnums=(2, 3))
     features = np.eye(3, dtype=np.float32)[masks[:, ::2, ::2]]
+    with pytest.raises(UserError, match="do not divide"):
+        carried(features, masks[0, :30], 2, PropagationOptions())
     found = carried(features, masks[0, ::2, ::2], 2, PropagationOptions(top_k=1))
     np.testing.assert_array_equal(found, masks[:, ::2, ::2])
     assert segmentation(carried(features, masks[0], 2, PropagationOptions()), masks).j > 0.9  # a map of half the size
