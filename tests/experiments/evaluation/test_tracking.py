@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from conftest import write_tfds
 from flax import nnx
 
 from configs import moving_mae
@@ -14,7 +15,6 @@ from experiments.evaluation.options import TrackingOptions
 from experiments.families.masked_autoencoder.options import MaskedAutoencoderConfig
 from experiments.runs.config import read
 from world_models.core.errors import ConfigError
-from world_models.data.sources import collection as writing
 from world_models.data.sources import moving_digits
 from world_models.probes.options import PropagationOptions
 
@@ -38,10 +38,9 @@ def encode(model, frames):
 def workdir(tmp_path_factory):
     """A run's folder with eight episodes of two squares that move."""
     path = tmp_path_factory.mktemp("run")
-    splits = {name: writing.Split(4, moving_digits._example(SCENE, BLOCK)) for name in ("train", "test")}
-    features = moving_digits._features(SCENE, tuple("0123456789"))
-    data = writing.Collection("moving_digits", "Squares.", features, splits, "", "")
-    writing.write(path / "data", path / "scratch", data, {})
+    examples = [moving_digits._example(SCENE, BLOCK)(i) for i in range(4)]
+    features = moving_digits._features(SCENE, moving_digits.digits.DIGIT_CLASSES)
+    write_tfds(path, features, {"train": examples, "test": examples}).rename(path / "data")
     return path
 
 
