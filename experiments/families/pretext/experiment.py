@@ -13,21 +13,26 @@ from experiments.evaluation.reconstructions import Pictures
 from experiments.evaluation.tracking import Tracking
 from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
+from experiments.families.pretext.classes import with_classes
+from experiments.families.pretext.colors import Colors
 from experiments.families.pretext.evaluators import HeldOut, task_metrics
 from experiments.families.pretext.options import PretextConfig
 from experiments.runs.config import read
-from experiments.training.data import open_windows
 from experiments.training.experiment import Capability, Evaluator
 from world_models.core.errors import UserError, config_error
+from world_models.core.options import from_dict
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
 from world_models.data.dataset import Dataset
 from world_models.models.latent_dynamics.options import CNNOptions
 from world_models.models.pretext.model import POOLS, TASKS, PretextModel
+from world_models.models.pretext.options import TASK, ColorizationOptions, ExemplarOptions
 from world_models.nn.options import with_compute
 
 # By class of task options, what else is measured: functions (experiment, held-out clips) -> evaluators by name.
-EXTRA: dict[type, Callable[["Experiment", Dataset], dict[str, Evaluator]]] = {}
+EXTRA: dict[type, Callable[["Experiment", Dataset], dict[str, Evaluator]]] = {
+    ColorizationOptions: lambda experiment, held_out: {"colors": Colors(experiment, held_out)},
+}
 
 
 class Experiment(VideoExperiment):
@@ -43,6 +48,16 @@ class Experiment(VideoExperiment):
         self.options = with_compute(self.config.model, self.config.runtime.compute)
         self.task = TASKS[type(self.options.task)]
         self._check()
+
+    @classmethod
+    def open_data(
+        cls, config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, spec: VideoSpec | None = None
+    ) -> Dataset:
+        """Clips of `config.data.clip_length` frames, with a class each if the task needs one."""
+        task = config.model.task
+        if isinstance(task, ml_collections.ConfigDict):  # before the config is read
+            task = from_dict(TASK, task.to_dict(), "config.model.task")
+        return with_classes(task, super().open_data(config, workdir, split, spec), config.seed)
 
     def _check(self) -> None:
         options, probes = self.options, self.config.eval.probes
@@ -86,14 +101,17 @@ class Experiment(VideoExperiment):
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The task on held-out clips beside chance, its picture, and the probes of `config.eval.probes.names`."""
-        config, data = self.config, self.config.data
-        held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
-        found: dict[str, Evaluator] = {"held_out": HeldOut(self, held_out, task_metrics, self.task.chance)}
+        config, data, task = self.config, self.config.data, self.options.task
+        # New views of the training images are what is held out from a task that tells these apart.
+        seen = isinstance(task, ExemplarOptions) and task.form == "classes"
+        held_out = self.open_data(config, workdir, data.train_split if seen else data.validation_split)
+        chance = self.task.chances(task, config.train.batch_size)
+        found: dict[str, Evaluator] = {"held_out": HeldOut(self, held_out, task_metrics, chance)}
         if self.task.stages:
             path = workdir / "pictures" / "reconstructions.png"
             count = config.eval.num_pictures
             found["pictures"] = Pictures(self.reconstructions, self.stages, held_out, path, count)
-        if extra := EXTRA.get(type(self.options.task)):
+        if extra := EXTRA.get(type(task)):
             found |= extra(self, held_out)
         if config.eval.tracking.num_clips:
             found["tracking"] = Tracking(self, compared, config, workdir)

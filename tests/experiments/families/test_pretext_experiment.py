@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from conftest import set_field, set_fields
+from conftest import set_fields
 
-from configs.fashion_pretext import TASKS, get_config
+from configs.fashion_pretext import get_config
 from experiments.evaluation.measure import measure
 from experiments.runs.loading import load
 from experiments.training.loop import train
-from world_models.core.errors import ConfigError
 
 
 def config_of(data, variant="debug"):

@@ -6,12 +6,18 @@ from flax import nnx
 
 from world_models.core.types import Array, Clip
 from world_models.models.latent_dynamics.encoders import make_encoder
+from world_models.models.pretext.classification import Classification
 from world_models.models.pretext.color_tracking import ColorTracking
+from world_models.models.pretext.colorization import Colorization
 from world_models.models.pretext.direction import Direction
+from world_models.models.pretext.exemplar import Exemplar
 from world_models.models.pretext.next_frame import NextFrame
 from world_models.models.pretext.options import (
+    ClassificationOptions,
+    ColorizationOptions,
     ColorTrackingOptions,
     DirectionOptions,
+    ExemplarOptions,
     NextFrameOptions,
     OrderOptions,
     PretextOptions,
@@ -24,10 +30,13 @@ from world_models.nn.pixels import Pixels
 
 TASKS: dict[type, type[Task]] = {
     RelativePositionOptions: RelativePosition,
+    ColorizationOptions: Colorization,
+    ExemplarOptions: Exemplar,
     OrderOptions: Order,
     DirectionOptions: Direction,
     ColorTrackingOptions: ColorTracking,
     NextFrameOptions: NextFrame,
+    ClassificationOptions: Classification,
 }
 POOLS = ("mean", "quadrants")
 
@@ -71,7 +80,7 @@ class PretextModel(nnx.Module):
 
     def loss(self, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of the task, see `Task.loss`."""
-        return self.task.loss(self.encode, clip, keys)
+        return self.task.loss(self.encode, clip._replace(frames=jnp.asarray(clip.frames)), keys)
 
 
 def pooled(maps: Array, pool: str) -> jax.Array:

@@ -32,6 +32,66 @@ class RelativePositionOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class ColorizationOptions:
+    """The colours of an image of which only the lightness is seen (Zhang et al. 2016).
+
+    Attributes:
+      neighbors, sigma: a colour is encoded as a distribution over its nearest bins, by a Gaussian of so many units.
+      rebalance: share of the uniform distribution that the distribution of bins is mixed with, whose inverse weights
+        pixels; 1 gives all the same weight.
+      temperature: at which the mean over bins is taken: at 0 it is the mode, at 1 the mean.
+    """
+
+    neighbors: int = 5
+    sigma: float = 5.0
+    rebalance: float = 0.5
+    temperature: float = 0.38
+
+
+@dataclasses.dataclass(frozen=True)
+class ExemplarOptions:
+    """Which image an augmented image is made of (Dosovitskiy et al. 2014).
+
+    Attributes:
+      form: "classes", every one of `num_images` images is a class of its own; "triplet", two views of an image are to
+        be nearer to each other than to those of other images in the batch.
+      num_images: of the training split, chosen at random, in the form "classes".
+      crop_scale: (least, greatest) share of the area of random crops, which are resized to the whole.
+      flip: whether half of the views are mirrored.
+      contrast, brightness: by which factor contrast changes at most, either way, and by which share of the range
+        brightness does.
+      grey: share of the views of colour images that lose their colours.
+      hues: whether the channels of colour images are scaled one by one, each by the square root of `contrast` at most.
+      margin: of squared distances in the form "triplet".
+      embedding: size of what is compared there.
+    """
+
+    form: str = "classes"
+    num_images: int = 2000
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    flip: bool = True
+    contrast: float = 2.0
+    brightness: float = 0.1
+    grey: float = 0.3
+    hues: bool = True
+    margin: float = 0.5
+    embedding: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationOptions:
+    """The label of an image or clip: no pretext task, but what they are compared with.
+
+    Attributes:
+      label_key: path of the label inside an example.
+      num_classes: how many there are.
+    """
+
+    label_key: str = "label"
+    num_classes: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
 class OrderOptions:
     """Whether three frames are in the order of time (Misra et al. 2016): five frames a < b < c < d < e of a clip.
 
@@ -107,10 +167,13 @@ TASK = OneOf(
     "kind",
     {
         "relative_position": RelativePositionOptions,
+        "colorization": ColorizationOptions,
+        "exemplar": ExemplarOptions,
         "order": OrderOptions,
         "direction": DirectionOptions,
         "color_tracking": ColorTrackingOptions,
         "next_frame": NextFrameOptions,
+        "classification": ClassificationOptions,
     },
 )
 

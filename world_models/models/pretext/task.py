@@ -31,6 +31,11 @@ class Task(nnx.Module):
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
         """Raises ConfigError if `options.task` cannot work on clips of (time, height, width, channel)."""
 
+    @classmethod
+    def chances(cls, options: Any, batch: int) -> dict[str, float]:
+        """`chance`, where it depends on the options of the task or the size of the batch."""
+        return cls.chance
+
     def __init__(self, options: Any, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs):
         """Builds the head.
 
