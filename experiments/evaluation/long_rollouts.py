@@ -43,7 +43,7 @@ class LongRollouts:
         found, label = self.measure(model), self._space.label
         numbers = {f"drift_{label}_{name}": value["distance"] for name, value in found["baselines"].items()}
         for horizon in (*self._horizons, self._options.frames):
-            index = min(-(-horizon // self._options.window), len(found["frame"])) - 1
+            index = self._window_of(horizon, len(found["frame"]))
             name = f"drift_{label}_imagined_{horizon}"
             numbers[name] = found["drift"]["imagined"][index]
             numbers |= {f"{name}_{bound}": found["drift"][bound][index] for bound in ("low", "high")}
@@ -62,7 +62,7 @@ class LongRollouts:
           "imagined", "low", "high" over windows; "last": the last of them; "baselines": the same distance of "real"
           windows, of "shuffled_pixels" and of "noise"; "control_found": whether the intervals of both controls lie
           above that of real windows; "action_following": lists "horizon", "mean", "low", "high", each from the horizon
-          before on.
+          before on; "at": means of both, "drift" and "action_following", by horizon.
         """
         first, options = self._num_context, self._options
         clip = self._contexts.load(spread(self._contexts, options.num_contexts))
@@ -80,6 +80,11 @@ class LongRollouts:
             for name, frames in others.items()
         }
         controls = min(baselines[name]["low"] for name in ("shuffled_pixels", "noise"))
+        following = self._following(model, clip, imagined, key)
+        at = {
+            str(horizon): {"drift": curve[self._window_of(horizon, len(curve))].distance, "action_following": mean}
+            for horizon, mean in zip(self._horizons, following["mean"])
+        }
         return {
             "features": self._space.name,
             "num_contexts": len(imagined),
@@ -94,8 +99,13 @@ class LongRollouts:
             "last": {"frame": options.window * len(curve), "drift": curve[-1].distance},
             "baselines": baselines,
             "control_found": bool(controls > baselines["real"]["high"]),
-            "action_following": self._following(model, clip, imagined, key),
+            "action_following": following,
+            "at": at,
         }
+
+    def _window_of(self, horizon: int, count: int) -> int:
+        """Which of `count` windows holds the frame at a horizon."""
+        return min(-(-horizon // self._options.window), count) - 1
 
     def _features(self, clips: np.ndarray) -> np.ndarray:
         return clip_features(self._space(clips))

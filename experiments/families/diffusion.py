@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from experiments.evaluation.cost import Cost
 from experiments.evaluation.distances import Distances
 from experiments.evaluation.features import Open, make_features
 from experiments.evaluation.long_rollouts import LongRollouts
@@ -16,10 +17,23 @@ from experiments.families.processes import sampler_choices
 from experiments.training.data import open_windows
 from experiments.training.experiment import Capability, Evaluator
 from world_models.core.types import Array, Clip
+from world_models.nn.options import ComputeOptions
 
 
 class DiffusionExperiment(VideoExperiment):
-    """A video model with a method `loss(clip, keys)`, judged by the futures that it imagines."""
+    """A video model with a method `loss(clip, keys)`, judged by the futures that it imagines.
+
+    A subclass has a method `make(compute, rngs)`, which makes the model as `ComputeOptions` say.
+
+    Attributes:
+      encode: (model, frames) -> what a frozen encoder makes of frames; None where there is none.
+    """
+
+    encode = None
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """A new model."""
+        return self.make(self.config.runtime.compute, rngs)
 
     def loss(self, model: nnx.Module, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The denoising loss."""
@@ -41,7 +55,7 @@ class DiffusionExperiment(VideoExperiment):
         return found | self.future_measures(open_split, data.validation_split)
 
     def future_measures(self, open_windows: Open, split: str) -> dict[str, Any]:
-        """Those of the two that `config.eval` switches on; they are evaluators, too."""
+        """Those that `config.eval` switches on; they are evaluators, too."""
         options = self.config.eval
         chosen = {
             "distances": (Distances, options.distances.num_clips),
@@ -49,7 +63,13 @@ class DiffusionExperiment(VideoExperiment):
         }
         chosen = {name: make for name, (make, on) in chosen.items() if on}
         space = make_features(options.features, tuple(self.spec.frame_shape)) if chosen else None
-        return {name: make(self.config, space, open_windows, split) for name, make in chosen.items()}
+        found = {name: make(self.config, space, open_windows, split) for name, make in chosen.items()}
+        if not options.cost:
+            return found
+        data = self.config.data
+        windows = open_windows(data.train_split, data.clip_length, "config.data.clip_length")
+        plain = lambda: self.make(ComputeOptions(ops="library"), nnx.Rngs(0))
+        return found | {"cost": Cost(self.config, plain, self.encode, windows)}
 
     def play_settings(self) -> dict[str, tuple[Any, ...]]:
         """Fields of the sampler."""

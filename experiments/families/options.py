@@ -53,6 +53,7 @@ class DiffusionEval(EvalOptions):
       features: the space of the next two.
       distances: between sets of imagined and of real clips.
       long_rollout: drift and action following over many frames.
+      cost: whether parameters and floating-point operations are counted.
       imagine: what the command `imagine` makes.
       sampler: of the diffusion process.
     """
@@ -61,5 +62,6 @@ class DiffusionEval(EvalOptions):
     features: FeatureOptions = FeatureOptions()
     distances: DistanceOptions = DistanceOptions()
     long_rollout: LongRolloutOptions = LongRolloutOptions()
+    cost: bool = False
     imagine: FuturesOptions = FuturesOptions()
     sampler: Any = dataclasses.field(default=EDMSamplerOptions(), metadata={"schema": SAMPLER})

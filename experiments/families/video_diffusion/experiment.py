@@ -22,7 +22,7 @@ from world_models.core.specs import VideoSpec
 from world_models.diffusion.flow import Shortcut
 from world_models.models.video_diffusion.model import VideoDiffusion
 from world_models.models.video_diffusion.options import VideoDiffusionOptions
-from world_models.nn.options import UNetOptions, with_compute
+from world_models.nn.options import ComputeOptions, UNetOptions, with_compute
 
 
 class Experiment(DiffusionExperiment):
@@ -32,16 +32,16 @@ class Experiment(DiffusionExperiment):
         """Checks the config against the data."""
         super().__init__(config, spec)
         self.config = read(config, VideoDiffusionConfig)
-        self.options = with_compute(self.config.model, self.config.runtime.compute)
         self.process = make_process(self.config)
         if isinstance(self.process, Shortcut):
             valid = "be another than 'shortcut': this network is not told the size of a step; the video transformer is"
             raise config_error("config.diffusion.process", "shortcut", valid)
-        _check(self.options, self.config, spec)
+        _check(self.config.model, self.config, spec)
 
-    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+    def make(self, compute: ComputeOptions, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
-        return VideoDiffusion(self.options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
+        options = with_compute(self.config.model, compute)
+        return VideoDiffusion(options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
 
 
 def _check(options: VideoDiffusionOptions, config: VideoDiffusionConfig, spec: VideoSpec) -> None:

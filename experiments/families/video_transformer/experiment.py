@@ -1,11 +1,8 @@
 """Experiment: an action-conditioned video world model that streams, on pixels or on the latents of a tokenizer."""
 
-from typing import Any
-
 import ml_collections
 from flax import nnx
 
-from experiments.evaluation.features import Open
 from experiments.families.checks import (
     check_heads,
     check_least,
@@ -19,17 +16,17 @@ from experiments.families.checks import (
 )
 from experiments.families.diffusion import DiffusionExperiment
 from experiments.families.processes import make_process
-from experiments.families.video_transformer.cost import Cost
 from experiments.families.video_transformer.options import VideoTransformerConfig
 from experiments.runs.config import read
 from world_models.core.errors import config_error
 from world_models.core.specs import VideoSpec
+from world_models.core.types import Array
 from world_models.diffusion.ddpm import DDPM
 from world_models.diffusion.edm import EDM
 from world_models.diffusion.process import Process
 from world_models.models.video_transformer.model import VideoTransformer
 from world_models.models.video_transformer.options import VideoTransformerOptions
-from world_models.nn.options import with_compute
+from world_models.nn.options import ComputeOptions, with_compute
 
 
 class Experiment(DiffusionExperiment):
@@ -39,22 +36,17 @@ class Experiment(DiffusionExperiment):
         """Checks the config against the data."""
         super().__init__(config, spec)
         self.config = read(config, VideoTransformerConfig)
-        self.options = with_compute(self.config.model, self.config.runtime.compute)
         self.process = make_process(self.config)
-        _check(self.options, self.process, self.config, spec)
+        _check(self.config.model, self.process, self.config, spec)
 
-    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+    def make(self, compute: ComputeOptions, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
-        return VideoTransformer(self.options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
+        options = with_compute(self.config.model, compute)
+        return VideoTransformer(options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
 
-    def future_measures(self, open_windows: Open, split: str) -> dict[str, Any]:
-        """Those of all diffusion models, and what training and a frame cost, where `config.eval.cost` says so."""
-        found = super().future_measures(open_windows, split)
-        if not self.config.eval.cost:
-            return found
-        data = self.config.data
-        windows = open_windows(data.train_split, data.clip_length, "config.data.clip_length")
-        return found | {"cost": Cost(self.config, self.process, self.spec, windows)}
+    def encode(self, model: nnx.Module, frames: Array) -> Array:
+        """What is diffused of frames."""
+        return model.codec.encode(frames)
 
 
 def _check(options: VideoTransformerOptions, process: Process, config: VideoTransformerConfig, spec: VideoSpec) -> None:

@@ -15,14 +15,12 @@ class VideoTransformerEval(DiffusionEval):
     """What is measured of a video transformer.
 
     Attributes:
-      every, first, best, better, held_out, open_loop, features, distances, long_rollout, imagine, sampler: as of
+      every, first, best, better, held_out, open_loop, features, distances, long_rollout, cost, imagine, sampler: as of
         `DiffusionEval`.
-      cost: whether parameters and floating-point operations are counted.
     """
 
     imagine: FuturesOptions = FuturesOptions(horizon=32)
     sampler: Any = dataclasses.field(default=ShortcutSamplerOptions(), metadata={"schema": SAMPLER})
-    cost: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -95,6 +95,7 @@ def test_drift_rises_where_a_model_breaks_and_the_controls_are_far_off(config, t
     following = found["action_following"]
     assert following["horizon"] == [2, 8]
     assert min(following["low"]) > 0
+    assert found["at"]["8"] == {"drift": curve[1], "action_following": following["mean"][1]}
     blind = evaluator(Square(blind=True))
     assert blind["action_following_8_mean"] == 0
     assert blind["control_found"] == 1

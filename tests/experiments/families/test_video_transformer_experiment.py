@@ -13,7 +13,6 @@ import launch
 from configs import car_tokenizer, car_world
 from experiments.evaluation import rollouts
 from experiments.runs.loading import load
-from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
 from world_models.core.errors import ConfigError
 from world_models.core.options import to_dict
@@ -104,25 +103,3 @@ def test_configs_that_cannot_work_are_refused(config, tmp_path, field, value):
     with pytest.raises(ConfigError) as caught:
         train(config, tmp_path)
     assert caught.value.field == f"config.{field}"
-
-
-def test_cost_is_counted_of_what_is_trained_and_of_a_frame(config, tmp_path):
-    config.eval.cost, config.eval.every = True, 0
-    train(config, tmp_path)
-    run = load(tmp_path)
-
-    def counted(batch_size=4, num_steps=4):
-        own = config.copy_and_resolve_references()
-        own.train.batch_size, own.eval.sampler.num_steps = batch_size, num_steps
-        measures = make_experiment(own, run.spec).future_measures(
-            lambda split, length, field: run.windows(split, length, field=field), "test"
-        )
-        return measures["cost"].measure(run.model)
-
-    found = counted()
-    assert found["parameters"] == sum(x.size for x in jax.tree.leaves(nnx.state(run.model, nnx.Param)))
-    assert found["training_flops"] == 2 * found["step_flops"]
-    assert counted(batch_size=8)["step_flops"] == 2 * found["step_flops"]
-    one, two = (counted(num_steps=n)["frame_flops"] for n in (1, 2))
-    assert two > one
-    assert found["frame_flops"] - two == 2 * (two - one)

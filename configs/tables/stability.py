@@ -1,0 +1,214 @@
+"""Do imagined worlds last? Futures of 1,000 frames in three simulators, beside the frame-stacked U-Net.
+
+Ours: in every simulator both models see the same frames. The transformer, in the latents of a tokenizer that is trained
+here as well, is trained on clips of 32 frames; the U-Net, DIAMOND's made small and on patches of 2x2 pixels, from four
+past frames. It is trained for as many floating-point operations as tokenizer and transformer together, encoding
+included (a test counts them).
+Command: python launch.py table stability --scale=cpu --seeds=3
+"""
+
+import dataclasses
+import math
+
+from configs import atari_tokenizer, car_tokenizer
+from configs.tables._car_world import columns
+from experiments.evaluation.options import LongRolloutOptions
+from world_models.core.options import to_dict
+from world_models.data.options import GymnasiumRecording, PointMazeRecording
+
+CAR = dataclasses.replace(
+    car_tokenizer.DATA,
+    num_episodes=80,
+    max_episode_steps=600,
+    splits={"train": 0.8, "validation": 0.075, "test": 0.125},
+)
+BOXING = dataclasses.replace(
+    atari_tokenizer.DATA, num_episodes=30, splits={"train": 0.8, "validation": 0.1, "test": 0.1}
+)
+MAZE = PointMazeRecording(
+    num_episodes=80, num_frames=601, image_size=(64, 64), splits={"train": 0.8, "validation": 0.075, "test": 0.125}
+)
+WORLDS = {"CarRacing": CAR, "Boxing": BOXING, "point maze": MAZE}
+KINDS = ("transformer", "U-Net")
+HORIZONS = (10, 100, 500, 1_000)
+FRAMES = HORIZONS[-1]
+
+TOKENIZER = {"train.num_steps": 1_200, "eval.every": 0, "runtime.checkpoint_every": 1_200}
+TRANSFORMER = {
+    "data.clip_length": 32,
+    "model.network.depth": 4,
+    "model.window": 32,
+    "train.batch_size": 4,
+    "train.num_steps": 1_500,
+    "train.ema_decay": 0.99,
+    "train.optimizer.warmup_steps": 100,
+    "runtime.checkpoint_every": 1_500,
+    "init_from.under": "tokenizer",
+}
+UNET = {
+    "data.clip_length": 5,
+    "model.patch": 2,
+    "train.num_steps": 1_720,
+    "train.optimizer.warmup_steps": 100,
+    "runtime.checkpoint_every": 1_720,
+}
+COMMON = {
+    "eval.every": 0,
+    "eval.features.size": 32,
+    "eval.open_loop.num_context": 8,
+    "eval.imagine.num_context": 8,
+    "eval.imagine.num_contexts": 32,
+    "eval.imagine.horizon": 32,
+}
+
+
+def _recording(options: GymnasiumRecording | PointMazeRecording) -> dict:
+    """The block `config.record`."""
+    return {"source": "point_maze" if isinstance(options, PointMazeRecording) else "gymnasium", **to_dict(options)}
+
+
+def get_table() -> dict:
+    """The table."""
+    rows, configs, cpu, smoke = {}, {}, {}, {}
+    for world, record in WORLDS.items():
+        for kind in KINDS:
+            row = f"{world} {kind}"
+            rows[row] = {"overrides": {}, "group": world}
+            cpu[row] = {"record": _recording(record), **(TRANSFORMER if kind == "transformer" else UNET)}
+            configs[row] = "configs/car_world.py" if kind == "transformer" else "configs/car_unet.py"
+            if kind == "transformer":
+                rows[row]["init_from"] = "tokenizer"
+            few = {"splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
+            few |= (
+                {"num_episodes": 20, "num_frames": 40}
+                if record is MAZE
+                else {"num_episodes": 6, "max_episode_steps": 40}
+            )
+            smoke[row] = {"record": _recording(dataclasses.replace(record, **few))}
+            if kind == "transformer":
+                tiny = car_tokenizer.get_config("debug").model.to_dict()
+                smoke[row] |= {"model.tokenizer": tiny, "init_from.under": "tokenizer"}
+            else:
+                smoke[row] |= {"model.patch": 8}
+    long = to_dict(LongRolloutOptions(FRAMES, num_contexts=8, window=16, num_reference=256, horizons=HORIZONS[:-1]))
+    found = columns(1, 32)
+    for name in ("following", "frechet_clips", "frechet_clips_real"):
+        del found[name]
+    value = {"unit": "", "better": "lower", "digits": 3}
+    for horizon in HORIZONS:
+        found[f"drift_{horizon}"] = {
+            "title": f"drift {horizon}",
+            "about": f"kernel distance from real clips of the 16 frames around frame {horizon} of 8 futures, in the "
+            "feature space of the config",
+            "path": ("long_rollout", "at", str(horizon), "drift")
+            if horizon < FRAMES
+            else ("long_rollout", "last", "drift"),
+            **value,
+        }
+    for name, title in (("real", "of other real clips"), ("noise", "of noise, the control")):
+        found[f"drift_{name}"] = {
+            "title": f"drift {title}",
+            "about": f"the same distance {title}",
+            "path": ("long_rollout", "baselines", name, "distance"),
+            "baseline_for": f"drift_{FRAMES}",
+            **value,
+        }
+    for before, horizon in zip((0, *HORIZONS), HORIZONS[:-1]):
+        found[f"following_{horizon}"] = {
+            "title": f"action following {before + 1}–{horizon}",
+            "unit": "1/1000",
+            "about": "mean squared error over changed pixels under another window's actions minus that under the true "
+            "ones, in thousandths, over these frames",
+            "better": "higher",
+            "path": ("long_rollout", "at", str(horizon), "action_following"),
+            "scale": 1000.0,
+            "range": (-1000.0, 1000.0),
+        }
+    found["frame"] = {
+        "title": "imagined frame",
+        "about": "matrix products and convolutions of all denoising steps and decoding, counted",
+        "path": ("cost", "frame_flops"),
+        "unit": "GFLOP",
+        "better": "lower",
+        "scale": 1e-9,
+        "range": (0.0, math.inf),
+    }
+    ours = lambda rows, world, column: [rows[f"{world} {kind}"][column] for kind in KINDS]
+    less = lambda world, column: lambda rows: ours(rows, world, column)[0] < ours(rows, world, column)[1]
+    more = lambda world, column: lambda rows: ours(rows, world, column)[0] > ours(rows, world, column)[1]
+    pretraining = lambda config, overrides: {"tokenizer": {"config": config, "overrides": overrides}}
+    setting = "at 64x64, 48,000 frames a simulator: CarRacing driven by configs/car_tokenizer.py:follow_road, Boxing "
+    setting += "under a sticky random policy, OGBench's medium point maze by its noisy expert"
+    return {
+        "title": "Futures of 1,000 frames in three simulators",
+        "paper": "Diffusion Forcing, Chen et al. 2024, arXiv 2407.01392; DIAMOND, Alonso et al. 2024, arXiv 2405.12399",
+        "number": "long rollouts",
+        "question": "For how long do imagined frames look like real ones and follow actions?",
+        "about": "A video transformer that streams with a window of 32 frames, and a U-Net that sees the last four, "
+        "after as much training on the same data.",
+        "setting": "Both papers show long rollouts in pictures only",
+        "command": "imagine",
+        "published_columns": {},
+        "columns": found,
+        "rows": rows,
+        "conclusions": [
+            conclusion
+            for world in WORLDS
+            for conclusion in (
+                {
+                    "text": f"{world}: after 1,000 frames the transformer's are nearer to real ones than the U-Net's",
+                    "kind": "ours",
+                    "holds": less(world, f"drift_{FRAMES}"),
+                },
+                {
+                    "text": f"{world}: 32 frames ahead the transformer has the higher PSNR",
+                    "kind": "ours",
+                    "holds": more(world, "psnr_32"),
+                },
+                {
+                    "text": f"{world}: from frame 101 to 500 the transformer follows actions",
+                    "kind": "ours",
+                    "holds": lambda rows, world=world: ours(rows, world, "following_500")[0] > 0,
+                },
+            )
+        ],
+        "headline": lambda rows: (
+            "drift after 1,000 frames: "
+            + ", ".join(f"{row} {values[f'drift_{FRAMES}']:.2f}" for row, values in rows.items())
+        ),
+        "curve": ("psnr_changed", "imagined"),
+        "curve_title": "PSNR over changed pixels (dB)",
+        "scales": {
+            "smoke": {
+                "about": "the three simulators, 6 or 20 short episodes each, two training steps of tiny models: only "
+                "shows that the table runs",
+                "config": "configs/car_world.py:debug",
+                "configs": {row: f"{config}:debug" for row, config in configs.items()},
+                "overrides": {
+                    **COMMON,
+                    "eval.open_loop.num_context": 4,
+                    "eval.imagine.num_context": 4,
+                    "eval.imagine.num_contexts": 2,
+                    "eval.cost": True,
+                    "eval.long_rollout": {
+                        **long,
+                        "frames": 32,
+                        "num_contexts": 4,
+                        "num_reference": 8,
+                        "horizons": (10,),
+                    },
+                },
+                "rows": smoke,
+                "pretraining": pretraining("configs/car_tokenizer.py:debug", {}),
+            },
+            "cpu": {
+                "about": f"{setting}; transformer 128 wide with 4 blocks, U-Net of 1.3 M parameters",
+                "config": "configs/car_world.py",
+                "configs": configs,
+                "overrides": {**COMMON, "eval.cost": True, "eval.long_rollout": long},
+                "rows": cpu,
+                "pretraining": pretraining("configs/car_tokenizer.py", TOKENIZER),
+            },
+            "paper": {"about": "DMLab and Minecraft: no such data here"},
+        },
+    }
