@@ -1,7 +1,9 @@
 """Pretext tasks on Fashion-MNIST: what does an encoder learn of clothes by solving puzzles about their images?
 
 Model: a vision transformer 96 wide and 4 blocks deep on patches of 4x4 pixels, and a small head for the task.
-Tasks: "relative_position" (Doersch et al. 2015) says which neighbour of a patch another patch is.
+Tasks: "relative_position" (Doersch et al. 2015), which neighbour of a patch another patch is; "exemplar" (Dosovitskiy
+et al. 2014), which of 8,000 images an augmented image is of, and "triplet", the same in triplets within the batch;
+"classification", the labels themselves, which is what the others are compared with.
 Data: the complete Fashion-MNIST, 60,000 and 10,000 images of 28x28 (MIT licence), from a Debian package: `make data`.
 Judged by: the task itself beside chance, and ridge regression, nearest neighbours or a linear probe on the frozen
 encoder, beside raw pixels, random features and the same encoder untrained.
@@ -17,10 +19,20 @@ from experiments.families.pretext.options import PretextConfig, PretextEval
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
 from world_models.data.options import FashionRecording
 from world_models.models.latent_dynamics.options import ViTOptions
-from world_models.models.pretext.options import PretextOptions, RelativePositionOptions
+from world_models.models.pretext.options import (
+    ClassificationOptions,
+    ExemplarOptions,
+    PretextOptions,
+    RelativePositionOptions,
+)
 from world_models.nn.options import ComputeOptions, PixelOptions
 
-TASKS = {"relative_position": RelativePositionOptions(patch=8, gap=1, jitter=1, color="keep")}
+TASKS = {
+    "relative_position": RelativePositionOptions(patch=8, gap=1, jitter=1, color="keep"),
+    "exemplar": ExemplarOptions(num_images=8_000),
+    "triplet": ExemplarOptions(form="triplet"),
+    "classification": ClassificationOptions(),
+}
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -134,12 +134,13 @@ class ProbeOptions:
     """Probes of an encoder.
 
     Attributes:
-      names: which: "ridge", "knn", "linear" on frozen features, "fine_tune".
+      names: which: "ridge", "knn", "linear", and "few_labels", ridge on `shots` labels a class, on frozen features;
+        "fine_tune".
       label_key: path of the label inside an example.
       pool: "mean" of the patch tokens, or "class" for the class token.
       num_train, num_test: examples of the training and of the test split, at random; 0 for all.
       baselines: whether raw pixels, random features and the untrained encoder are measured as well.
-      shots: labels a class that "fine_tune" trains on; 0 for all.
+      shots: labels a class that "fine_tune" and "few_labels" train on; 0 for all.
     """
 
     names: tuple[str, ...] = ("ridge",)

@@ -23,7 +23,7 @@ from world_models.probes.knn import knn_probe
 from world_models.probes.linear import linear_probe
 from world_models.probes.ridge import ridge_probe
 
-FROZEN = ("ridge", "knn", "linear")
+FROZEN = ("ridge", "knn", "linear", "few_labels")
 KINDS = (*FROZEN, "fine_tune")
 BATCH = 256
 
@@ -49,7 +49,11 @@ def make_probes(
     labelled = Labelled(open_split(data.train_split), open_split(data.test_split), config.eval.probes, config.seed)
     found: dict[str, Evaluator] = {}
     for name in wanted:
-        if name in FROZEN:
+        if name == "few_labels":
+            for shots in filter(None, config.eval.probes.shots):
+                few = _few_labels(shots, config.seed)
+                found[f"few_labels_{shots}"] = FrozenProbe(experiment, labelled, few, config)
+        elif name in FROZEN:
             found[name] = FrozenProbe(experiment, labelled, _frozen(name, config), config)
     if "fine_tune" in wanted:
         found["fine_tune"] = FewShot(experiment, labelled, config)
@@ -71,6 +75,16 @@ def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float
         return linear_probe(train_x, *arrays, base_learning_rates=rates, seed=config.seed, **sizes)
 
     return linear
+
+
+def _few_labels(shots: int, seed: int) -> Callable[..., float]:
+    """Ridge regression on so many labels a class, as a function like `_frozen`'s."""
+
+    def few(train_x: np.ndarray, train_y: np.ndarray, *arrays: Any) -> float:
+        rows = balanced_subset(train_y, shots, seed)
+        return ridge_probe(train_x[rows], train_y[rows], *arrays).accuracy
+
+    return few
 
 
 class Labelled:

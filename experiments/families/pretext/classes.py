@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from world_models.core.errors import config_error
+from world_models.core.errors import ConfigError, config_error
 from world_models.core.specs import ArraySpec, VideoSpec
 from world_models.core.types import Clip
 from world_models.data.clips import Windows
@@ -71,7 +71,10 @@ def with_classes(task: Any, windows: Dataset, seed: int) -> Dataset:
         raise config_error("config.data.mixture", windows.name, "be empty where the task has classes")
     if labelled:
         field = "config.model.task.label_key"
-        labels = windows.episodes.labels(task.label_key)[windows.episode]
+        try:
+            labels = windows.episodes.labels(task.label_key)[windows.episode]
+        except ConfigError as error:
+            raise config_error(field, task.label_key, f"be the path of an integer of an example ({error})") from error
         rows = np.flatnonzero(labels >= 0)
         if not len(rows):
             raise config_error(field, task.label_key, f"name labels that {windows.name} has; all are missing")
