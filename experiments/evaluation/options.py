@@ -137,6 +137,7 @@ class ProbeOptions:
       names: which: "ridge", "knn", "linear", and "few_labels", ridge on `shots` labels a class, on frozen features;
         "fine_tune".
       label_key: path of the label inside an example.
+      more_label_keys: paths of further labels; the probes of frozen features of each have its name behind their own.
       pool: "mean" of the patch tokens, or "class" for the class token.
       num_train, num_test: examples of the training and of the test split, at random; 0 for all.
       baselines: whether raw pixels, random features and the untrained encoder are measured as well.
@@ -145,6 +146,7 @@ class ProbeOptions:
 
     names: tuple[str, ...] = ("ridge",)
     label_key: str = "label"
+    more_label_keys: tuple[str, ...] = ()
     pool: str = "mean"
     num_train: int = 0
     num_test: int = 0

@@ -46,18 +46,30 @@ def make_probes(
         valid = "be empty where config.data.mixture is not: its data sets may differ in labels"
         raise config_error("config.eval.probes.names", wanted, valid)
     open_split = functools.partial(open_windows, config, workdir, clip_length=data.clip_length, stride=data.clip_length)
-    labelled = Labelled(open_split(data.train_split), open_split(data.test_split), config.eval.probes, config.seed)
-    found: dict[str, Evaluator] = {}
-    for name in wanted:
-        if name == "few_labels":
-            for shots in filter(None, config.eval.probes.shots):
-                few = _few_labels(shots, config.seed)
-                found[f"few_labels_{shots}"] = FrozenProbe(experiment, labelled, few, config)
-        elif name in FROZEN:
-            found[name] = FrozenProbe(experiment, labelled, _frozen(name, config), config)
+    options = config.eval.probes
+    splits = open_split(data.train_split), open_split(data.test_split)
+    labelled = Labelled(*splits, options, config.seed)
+    found: dict[str, Evaluator] = _frozen_probes(experiment, labelled, config)
+    for key in options.more_label_keys:
+        frozen = _frozen_probes(experiment, Labelled(*splits, options, config.seed, key), config)
+        found |= {f"{name}_{key.rpartition('/')[2]}": probe for name, probe in frozen.items()}
     if "fine_tune" in wanted:
         found["fine_tune"] = FewShot(experiment, labelled, config)
     return found
+
+
+def _frozen_probes(
+    experiment: Experiment, labelled: "Labelled", config: ml_collections.ConfigDict
+) -> dict[str, "FrozenProbe"]:
+    """The probes of frozen features that the config names, of one kind of labels."""
+    probes: dict[str, Callable[..., float]] = {}
+    for name in config.eval.probes.names:
+        if name == "few_labels":
+            shots = filter(None, config.eval.probes.shots)
+            probes |= {f"{name}_{count}": _few_labels(count, config.seed) for count in shots}
+        elif name in FROZEN:
+            probes[name] = _frozen(name, config)
+    return {name: FrozenProbe(experiment, labelled, probe, config) for name, probe in probes.items()}
 
 
 def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float]:
@@ -78,10 +90,10 @@ def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float
 
 
 def _few_labels(shots: int, seed: int) -> Callable[..., float]:
-    """Ridge regression on so many labels a class, as a function like `_frozen`'s."""
+    """Ridge regression on so many labels a class, or as many as there are, as a function like `_frozen`'s."""
 
     def few(train_x: np.ndarray, train_y: np.ndarray, *arrays: Any) -> float:
-        rows = balanced_subset(train_y, shots, seed)
+        rows = balanced_subset(train_y, shots, seed, or_fewer=True)
         return ridge_probe(train_x[rows], train_y[rows], *arrays).accuracy
 
     return few
@@ -90,11 +102,14 @@ def _few_labels(shots: int, seed: int) -> Callable[..., float]:
 class Labelled:
     """Clips with labels, in memory: a training and a test set, each perhaps a random part of its split."""
 
-    def __init__(self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int):
-        """`options` is `config.eval.probes`: label_key, num_train and num_test (0 for all)."""
-        self.num_classes = max(windows.episodes.num_classes(options.label_key) for windows in (train, test))
+    def __init__(
+        self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int, label_key: str = ""
+    ):  # fmt: skip
+        """`options` is `config.eval.probes`: label_key (if none is given), num_train and num_test (0 for all)."""
+        label_key = label_key or options.label_key
+        self.num_classes = max(windows.episodes.num_classes(label_key) for windows in (train, test))
         self._parts = ((train, options.num_train), (test, options.num_test))
-        self._labels = tuple(windows.episodes.labels(options.label_key) for windows in (train, test))
+        self._labels = tuple(windows.episodes.labels(label_key) for windows in (train, test))
         self._seed = seed
 
     @functools.cached_property

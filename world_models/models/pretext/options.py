@@ -18,8 +18,8 @@ class RelativePositionOptions:
       jitter: pixels by which every patch is moved at random, up, down and to the sides.
       color: what is done against chromatic aberration: "keep" nothing; "drop" two random channels of every patch and
         put noise in their place; "project" the axis from green to magenta away.
-      aberration: of a lens that is put before the frames, to plant that shortcut: by which share the red channel is
-        enlarged about the centre and the blue one reduced; 0 for none.
+      aberration: of a lens that is put before the frames, to plant that shortcut: by which share red is enlarged about
+        the centre more than green, and green more than blue; 0 for none.
       hidden: width of the head.
     """
 

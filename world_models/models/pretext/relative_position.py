@@ -98,7 +98,7 @@ def sample(options: RelativePositionOptions, frames: Array, key: jax.Array) -> t
     """
     patch, step = options.patch, options.patch + options.gap
     time_key, place_key, class_key, jitter_key, color_key = jax.random.split(key, 5)
-    frame = frames[jax.random.randint(time_key, (), 0, len(frames))].astype(jnp.float32)
+    frame = jnp.take(frames, jax.random.randint(time_key, (), 0, len(frames)), axis=0).astype(jnp.float32)
     if options.aberration:
         frame = chromatic_aberration(frame, options.aberration)
     free = jnp.array(frame.shape[:2]) - span(options)
@@ -114,20 +114,21 @@ def sample(options: RelativePositionOptions, frames: Array, key: jax.Array) -> t
 
 
 def chromatic_aberration(frame: Array, strength: float) -> jax.Array:
-    """A frame [h, w, 3] through a lens that enlarges red by 1 + strength about the centre and blue by 1 − strength.
+    """A frame [h, w, 3] through a lens that enlarges colours about the centre, and red more than blue.
 
-    The offset of red from blue then tells the place in the frame. What lies outside the frame is black.
+    The offset of red from blue then tells the place in the frame. Blue stays as it is, green is enlarged by
+    1 + strength and red by 1 + 2·strength, so that no border shows where the frame ends.
     """
     shape = frame.shape[:2]
 
-    def scaled(channel: Array, factor: float) -> jax.Array:
+    def enlarged(channel: Array, factor: float) -> jax.Array:
         scale = jnp.full(2, factor)
-        middle = jnp.array(shape) / 2
-        return jax.image.scale_and_translate(
-            channel, shape, (0, 1), scale, middle * (1 - scale), "linear", antialias=False
-        )
+        moved = jnp.array(shape) / 2 * (1 - scale)
+        return jax.image.scale_and_translate(channel, shape, (0, 1), scale, moved, "cubic", antialias=False)
 
-    return jnp.stack([scaled(frame[..., i], 1 + s * strength) for i, s in enumerate((1, 0, -1))], axis=-1)
+    red, green, blue = (frame[..., i] for i in range(3))
+    channels = (enlarged(red, 1 + 2 * strength), enlarged(green, 1 + strength), blue)
+    return jnp.clip(jnp.stack(channels, axis=-1), 0, 255)
 
 
 def drop_colors(key: jax.Array, patch: Array) -> jax.Array:
