@@ -56,7 +56,7 @@ class ColorTracking(Task):
     def correspondence(self, maps: Array) -> Array:
         """The embedding by which places are compared; see `Task`."""
         found = self.embed(maps)
-        return found / jnp.maximum(jnp.linalg.norm(found, axis=-1, keepdims=True), 1e-6)
+        return found * jax.lax.rsqrt(jnp.sum(found**2, axis=-1, keepdims=True) + 1e-12)
 
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross-entropy of the colour class of every place of one frame of each clip.
