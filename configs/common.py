@@ -29,6 +29,8 @@ DEBUG: dict[str, Any] = {
     "model.latents": 4,
     "model.latent_channels": 4,
     "model.window": 4,
+    "model.task.patch": lambda patch: patch // 2,
+    "model.task.num_images": lambda count: min(count, 20),
     "model.dtype": "float32",
     "model.level.*.width": 8,
     "model.level.*.stride": 2,

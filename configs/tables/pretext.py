@@ -233,10 +233,7 @@ def _scales() -> dict:
             "config": f"{FASHION}:debug",
             "configs": _configs(True),
             "overrides": PROBES,
-            "rows": {
-                row: own | ({"model.task.num_images": 20} if row.endswith("exemplar") else {})
-                for row, own in _rows({"fashion": few(400), "emoji": few(400), "motion": few(600)}, {}).items()
-            },
+            "rows": _rows({"fashion": few(400), "emoji": few(400), "motion": few(600)}, {}),
         },
         "cpu": {
             "about": "Fashion-MNIST, 28x28, patches of 4x4; emoji, 64x64, patches of 8x8; an encoder 96 wide with 4 "

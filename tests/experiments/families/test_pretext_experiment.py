@@ -50,8 +50,6 @@ def config_of(data, task):
     config.eval.held_out.num_examples = 30
     if task == "relative_position":
         config.model.task.update({"patch": 4, "gap": 1, "jitter": 1, "color": "keep"})
-    if task == "exemplar":
-        config.model.task.num_images = 20
     if task == "classification":
         config.model.task.num_classes = 3
     return config
