@@ -28,6 +28,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from toy_table import TOY
 
+import launch
 from experiments.runs import runtime
 from world_models.data import records, rlds
 from world_models.data.episodes import Episode, encode
@@ -191,6 +192,37 @@ def tiny_config(square_data):
     config = get_config("debug")
     config.data.dataset = str(square_data)
     return config
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory, square_data):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    words = ["--config=configs/car_unet.py:debug", f"--workdir={folder}", f"--config.data.dataset={square_data}"]
+    assert launch.main(["launch.py", "train", *words]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, _trained):
+    """A run trained for two steps through the command line; each file of tests has its own copy."""
+    return shutil.copytree(_trained, tmp_path_factory.mktemp("trained") / "run")
+
+
+def run_command(capsys, *words):
+    """(exit status, last line of stdout, stderr) of `python launch.py <words>`, in this process."""
+    status = launch.main(["launch.py", *map(str, words)])
+    out, err = capsys.readouterr()
+    return status, out.strip().splitlines()[-1] if out.strip() else "", err
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server of the toy scene for up to three players: (address, PlayServer)."""
+    from toy_scene import serving, toy_scene  # in the folder of the tests that ask for it
+
+    with serving(toy_scene(), max_players=3) as (address, players):
+        players.warm()
+        yield address, players
 
 
 def set_fields(config, **values):

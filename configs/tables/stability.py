@@ -33,25 +33,40 @@ KINDS = ("transformer", "U-Net")
 HORIZONS = (10, 100, 500, 1_000)
 FRAMES = HORIZONS[-1]
 
-TOKENIZER = {"train.num_steps": 1_200, "eval.every": 0, "runtime.checkpoint_every": 1_200}
+# By scale: of the tokenizer, of the transformer and of the U-Net.
+TOKENIZER = {
+    "cpu": {"train.num_steps": 1_200},
+    "gpu": {"train.num_steps": 10_000, "train.batch_size": 32, "model.dtype": "bfloat16"},
+}
 TRANSFORMER = {
-    "data.clip_length": 32,
-    "model.network.depth": 4,
-    "model.window": 32,
-    "train.batch_size": 4,
-    "train.num_steps": 1_500,
-    "train.ema_decay": 0.99,
-    "train.optimizer.warmup_steps": 100,
-    "runtime.checkpoint_every": 1_500,
-    "init_from.under": "tokenizer",
+    "cpu": {
+        "model.network.depth": 4,
+        "train.batch_size": 4,
+        "train.num_steps": 1_500,
+        "train.ema_decay": 0.99,
+        "train.optimizer.warmup_steps": 100,
+    },
+    "gpu": {
+        "train.batch_size": 32,
+        "train.num_steps": 20_000,
+        "train.ema_decay": 0.999,
+        "train.optimizer.warmup_steps": 1_000,
+        "model.dtype": "bfloat16",
+    },
 }
 UNET = {
-    "data.clip_length": 5,
-    "model.patch": 2,
-    "train.num_steps": 1_720,
-    "train.optimizer.warmup_steps": 100,
-    "runtime.checkpoint_every": 1_720,
+    "cpu": {"model.patch": 2, "train.num_steps": 1_720, "train.optimizer.warmup_steps": 100},
+    "gpu": {
+        "model.network.channels": (64, 64, 64, 64),
+        "model.network.blocks": 2,
+        "model.condition": 256,
+        "train.num_steps": 13_500,
+        "train.optimizer.warmup_steps": 1_000,
+        "train.ema_decay": 0.999,
+        "model.dtype": "bfloat16",
+    },
 }
+LONG_CLIPS = {"data.clip_length": 32, "model.window": 32, "init_from.under": "tokenizer"}
 COMMON = {
     "eval.every": 0,
     "eval.features.size": 32,
@@ -69,12 +84,15 @@ def _recording(options: GymnasiumRecording | PointMazeRecording) -> dict:
 
 def get_table() -> dict:
     """The table."""
-    rows, configs, cpu, smoke = {}, {}, {}, {}
+    rows, configs, overrides = {}, {}, {"smoke": {}, "cpu": {}, "gpu": {}}
     for world, record in WORLDS.items():
         for kind in KINDS:
             row = f"{world} {kind}"
             rows[row] = {"overrides": {}, "group": world}
-            cpu[row] = {"record": _recording(record), **(TRANSFORMER if kind == "transformer" else UNET)}
+            for scale in ("cpu", "gpu"):
+                own = {**LONG_CLIPS, **TRANSFORMER[scale]} if kind == "transformer" else UNET[scale]
+                steps = {"runtime.checkpoint_every": own["train.num_steps"]}
+                overrides[scale][row] = {"record": _recording(record), **own, **steps}
             configs[row] = "configs/car_world.py" if kind == "transformer" else "configs/car_unet.py"
             if kind == "transformer":
                 rows[row]["init_from"] = "tokenizer"
@@ -84,12 +102,12 @@ def get_table() -> dict:
                 if record is MAZE
                 else {"num_episodes": 6, "max_episode_steps": 40}
             )
-            smoke[row] = {"record": _recording(dataclasses.replace(record, **few))}
+            overrides["smoke"][row] = {"record": _recording(dataclasses.replace(record, **few))}
             if kind == "transformer":
                 tiny = car_tokenizer.get_config("debug").model.to_dict()
-                smoke[row] |= {"model.tokenizer": tiny, "init_from.under": "tokenizer"}
+                overrides["smoke"][row] |= {"model.tokenizer": tiny, "init_from.under": "tokenizer"}
             else:
-                smoke[row] |= {"model.patch": 8}
+                overrides["smoke"][row] |= {"model.patch": 8}
     long = to_dict(LongRolloutOptions(FRAMES, num_contexts=8, window=16, num_reference=256, horizons=HORIZONS[:-1]))
     found = columns(1, 32)
     for name in ("following", "frechet_clips", "frechet_clips_real"):
@@ -136,7 +154,7 @@ def get_table() -> dict:
     ours = lambda rows, world, column: [rows[f"{world} {kind}"][column] for kind in KINDS]
     less = lambda world, column: lambda rows: ours(rows, world, column)[0] < ours(rows, world, column)[1]
     more = lambda world, column: lambda rows: ours(rows, world, column)[0] > ours(rows, world, column)[1]
-    pretraining = lambda config, overrides: {"tokenizer": {"config": config, "overrides": overrides}}
+    tokenizer = lambda config, **fields: {"tokenizer": {"config": config, "overrides": fields}}
     setting = "at 64x64, 48,000 frames a simulator: CarRacing driven by configs/car_tokenizer.py:follow_road, Boxing "
     setting += "under a sticky random policy, OGBench's medium point maze by its noisy expert"
     return {
@@ -198,16 +216,22 @@ def get_table() -> dict:
                         "horizons": (10,),
                     },
                 },
-                "rows": smoke,
-                "pretraining": pretraining("configs/car_tokenizer.py:debug", {}),
+                "rows": overrides["smoke"],
+                "pretraining": tokenizer("configs/car_tokenizer.py:debug"),
             },
-            "cpu": {
-                "about": f"{setting}; transformer 128 wide with 4 blocks, U-Net of 1.3 M parameters",
-                "config": "configs/car_world.py",
-                "configs": configs,
-                "overrides": {**COMMON, "eval.cost": True, "eval.long_rollout": long},
-                "rows": cpu,
-                "pretraining": pretraining("configs/car_tokenizer.py", TOKENIZER),
+            **{
+                scale: {
+                    "about": f"{setting}; {sizes}",
+                    "config": "configs/car_world.py",
+                    "configs": configs,
+                    "overrides": {**COMMON, "eval.cost": True, "eval.long_rollout": {**long, "num_contexts": futures}},
+                    "rows": overrides[scale],
+                    "pretraining": tokenizer("configs/car_tokenizer.py", **TOKENIZER[scale], **{"eval.every": 0}),
+                }
+                for scale, futures, sizes in (
+                    ("cpu", 8, "transformer 128 wide with 4 blocks, U-Net of 1.3 M parameters"),
+                    ("gpu", 64, "transformer 128 wide with 8 blocks, U-Net of DIAMOND's size"),
+                )
             },
             "paper": {"about": "DMLab and Minecraft: no such data here"},
         },

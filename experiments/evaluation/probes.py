@@ -13,7 +13,7 @@ from flax import nnx
 from experiments.evaluation.fine_tuning import check, fine_tune, from_scratch, in_batches
 from experiments.evaluation.options import FineTuneOptions
 from experiments.training.data import open_windows
-from experiments.training.experiment import Evaluator, Experiment
+from experiments.training.experiment import Evaluator, Experiment, new_model
 from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.data.clips import Windows
@@ -208,9 +208,3 @@ class FewShot:
 @functools.partial(jax.jit, static_argnames="pool")
 def _features(model: nnx.Module, frames: Array, pool: str) -> jax.Array:
     return model.features(frames, pool)
-
-
-@functools.lru_cache(maxsize=1)  # several probes begin with it
-def new_model(experiment: Experiment, seed: int) -> nnx.Module:
-    """The model with the weights that training begins with."""
-    return jax.jit(lambda: experiment.init(nnx.Rngs(seed)))()

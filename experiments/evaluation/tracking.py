@@ -11,12 +11,11 @@ import numpy as np
 from flax import nnx
 
 from experiments.evaluation.options import TrackingOptions
-from experiments.evaluation.probes import new_model
 from experiments.evaluation.rollouts import spread
 from experiments.reports import media
 from experiments.runs.values import Video
 from experiments.training.data import open_episodes
-from experiments.training.experiment import Experiment
+from experiments.training.experiment import Experiment, new_model
 from world_models.core import sharding as parallel
 from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.core.types import Array

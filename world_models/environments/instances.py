@@ -17,7 +17,7 @@ def instances(environment: Any) -> np.ndarray:
 
     Returns:
       uint8 [height, width], of the size that `render` has: the number of the body that a pixel shows, 0 for what
-      belongs to the world (floor, walls, sky).
+      belongs to the world (ground, walls, sky).
 
     Raises:
       ConfigError: if the environment has no renderer of MuJoCo's, or more than 255 bodies.

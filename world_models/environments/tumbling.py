@@ -13,9 +13,9 @@ _ROOM = 0.7  # metres from the middle within which objects start
 
 
 class TumblingObjects(MujocoEnv):
-    """A box, a ball, a capsule and a cylinder of random colours, thrown onto a floor between invisible walls.
+    """A box, a ball, a capsule and a cylinder of random colours, thrown onto a ground between invisible walls.
 
-    Actions are float32 [2] in [-1, 1], a push of all objects along the floor, at most 4 m/s². Observations are the
+    Actions are float32 [2] in [-1, 1], a push of all objects along the ground, at most 4 m/s². Observations are the
     positions and speeds of all objects, float64 [52]. There is no reward, and no end.
     """
 

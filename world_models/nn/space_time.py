@@ -24,23 +24,41 @@ class Entries(NamedTuple):
     values: Array
 
 
-class Cache(NamedTuple):
-    """Keys and values of past frames: a ring buffer, of the same size however long the stream.
+class Past(NamedTuple):
+    """Keys and values of past frames, in the order in which attention multiplies them.
+
+    With slots before heads XLA transposes all of them for every product, which takes three times as long on a CPU.
 
     Attributes:
-      keys, values: frame t lies at slot t modulo the number of slots: [groups, batch, tokens, slots, kv_heads, size].
-      count: int32, number of frames seen.
+      keys: [..., batch, tokens, kv_heads, size, slots].
+      values: [..., batch, tokens, kv_heads, slots, size].
     """
 
     keys: Array
     values: Array
+
+
+class Cache(NamedTuple):
+    """Keys and values of past frames: a ring buffer, of the same size however long the stream.
+
+    Attributes:
+      past: of every group, [groups, ...]; frame t lies at slot t modulo the number of slots.
+      count: int32, number of frames seen.
+    """
+
+    past: Past
     count: Array
+
+    @property
+    def slots(self) -> int:
+        """How many frames it holds."""
+        return self.past.keys.shape[-1]
 
     def append(self, entries: Entries) -> "Cache":
         """The cache with one more frame, in the place of the oldest if it is full."""
-        slot = self.count % self.keys.shape[3]
-        put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new[:, :, :, None], slot, axis=3)
-        return Cache(put(self.keys, entries.keys), put(self.values, entries.values), self.count + 1)
+        put = lambda old, new, axis: jax.lax.dynamic_update_index_in_dim(old, new, self.count % self.slots, axis)
+        past = Past(put(self.past.keys, entries.keys, -1), put(self.past.values, entries.values, -2))
+        return Cache(past, self.count + 1)
 
 
 class Group(nnx.Module):
@@ -97,13 +115,13 @@ class Group(nnx.Module):
         return self.time.finish(x, self.time.attention.out(mixed), change), entries
 
     def attend(
-        self, x: Array, past: Entries, visible: Array, position: Array, condition: Array | None = None
+        self, x: Array, past: Past, visible: Array, position: Array, condition: Array | None = None
     ) -> tuple[Array, Entries]:
         """One frame, given keys and values of those before.
 
         Args:
           x: [batch, tokens, width].
-          past: of earlier frames, [batch, tokens, slots, kv_heads, size].
+          past: of earlier frames.
           visible: bool [slots], which of them hold a frame.
           position: number of frames before this one, a scalar.
           condition: [batch, tokens or 1, condition], or None.
@@ -120,14 +138,14 @@ class Group(nnx.Module):
         return self.time.finish(x, self.time.attention.out(mixed), change), Entries(k, v)
 
 
-def _attend_to_past(q: Array, k: Array, v: Array, past: Entries, visible: Array) -> Array:
+def _attend_to_past(q: Array, k: Array, v: Array, past: Past, visible: Array) -> Array:
     """Attention of each token [batch, tokens, heads, size] to itself and to its past; copies nothing of the past."""
-    q = q.reshape(*k.shape[:-1], -1, k.shape[-1]).swapaxes(-1, -2)  # [batch, tokens, kv_heads, size, shared]
+    q = q.reshape(*k.shape[:-1], -1, k.shape[-1])  # [batch, tokens, kv_heads, shared, size]
     score = lambda formula, keys: jnp.einsum(formula, q, keys, preferred_element_type=jnp.float32)
-    before = jnp.where(visible, score("btkds,btnkd->btksn", past.keys), -jnp.inf)
-    scores = jnp.concatenate([before, score("btkds,btkd->btks", k)[..., None]], axis=-1) / math.sqrt(k.shape[-1])
+    before = jnp.where(visible, score("btksd,btkdn->btksn", past.keys), -jnp.inf)
+    scores = jnp.concatenate([before, score("btksd,btkd->btks", k)[..., None]], axis=-1) / math.sqrt(k.shape[-1])
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("btksn,btnkd->btksd", weights[..., :-1], past.values) + weights[..., -1:] * v[..., None, :]
+    mixed = jnp.einsum("btksn,btknd->btksd", weights[..., :-1], past.values) + weights[..., -1:] * v[..., None, :]
     return mixed.reshape(*k.shape[:2], -1, k.shape[-1])
 
 
@@ -193,9 +211,11 @@ class SpaceTimeTransformer(nnx.Module):
         """As `__call__`, and the cache after all frames, as after as many calls of `step`."""
         kept, x = self.remember(x, condition)
         cache, time = self.cache(x.shape[0], x.shape[2]), x.shape[1]
-        frames = np.arange(max(0, time - cache.keys.shape[3]), time)
-        put = lambda old, new: old.at[:, :, :, frames % old.shape[3]].set(new[:, :, :, frames])
-        return Cache(put(cache.keys, kept.keys), put(cache.values, kept.values), jnp.int32(time)), x
+        frames = np.arange(max(0, time - cache.slots), time)
+        slots, newest = frames % cache.slots, lambda entries, axis: jnp.moveaxis(entries[:, :, :, frames], 3, axis)
+        keys = cache.past.keys.at[..., slots].set(newest(kept.keys, -1))
+        values = cache.past.values.at[..., slots, :].set(newest(kept.values, -2))
+        return Cache(Past(keys, values), jnp.int32(time)), x
 
     def _run(
         self, x: Array, condition: Array | None, keep: bool, past: Entries | None = None
@@ -216,9 +236,9 @@ class SpaceTimeTransformer(nnx.Module):
     def cache(self, batch: int, tokens: int) -> Cache:
         """The cache before the first frame."""
         options, slots = self.options, max(1, self.window - 1)  # a frame also attends to itself
-        size = options.width // options.heads
-        shape = (self.num_groups, batch, tokens, slots, options.kv_heads or options.heads, size)
-        return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype), jnp.zeros((), jnp.int32))
+        size, lead = options.width // options.heads, (self.num_groups, batch, tokens, options.kv_heads or options.heads)
+        empty = lambda *shape: jnp.zeros((*lead, *shape), self.dtype)
+        return Cache(Past(empty(size, slots), empty(slots, size)), jnp.zeros((), jnp.int32))
 
     def attend(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Entries, Array]:
         """The next frame of a stream: equals `__call__` on all frames so far, at its last frame.
@@ -233,13 +253,14 @@ class SpaceTimeTransformer(nnx.Module):
         """
         graphdef, layers = nnx.split(self.groups)
         condition = _per_token(condition, x)
-        visible = np.arange(cache.keys.shape[3]) < jnp.minimum(cache.count, self.window - 1)
+        visible = np.arange(cache.slots) < jnp.minimum(cache.count, self.window - 1)
 
         def body(x: Array, group) -> tuple[Array, Entries]:
-            layer, *past = group
-            return nnx.merge(graphdef, layer).attend(x, Entries(*past), visible, cache.count, condition)
+            layer, past = group
+            return nnx.merge(graphdef, layer).attend(x, past, visible, cache.count, condition)
 
-        x, entries = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.keys, cache.values))
+        unroll = -(-self.options.unroll // self.time_every)
+        x, entries = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.past), unroll=unroll)
         return entries, x
 
     def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:

@@ -17,6 +17,7 @@ BENCHMARKS = {
     "planner": "[--peer=torch] [--width=192] [--parallel=1]  ms a plan beside PyTorch; plans/s in parallel",
     "play": "--workdir=RUN [--players=1,4,16] [--fps=60]    the server of play: frames/s, input to frame p50 and p95",
     "mae": "[--size=mini] [--peer=torch] [--batch=128]      pretraining images/s beside PyTorch; what masking costs",
+    "bert": "[--size=mini] [--peer=torch] [--batch=16]      pretraining tokens/s beside Hugging Face on PyTorch",
     "stream": "CONFIG | --workdir=RUN [--windows=64,256]   frames/s of a video world model; what a longer window costs",
     "video": "[--sizes=car,unet_small] [--windows=64,256]   training beside PyTorch, MFU, imagined frames/s by size",
 }

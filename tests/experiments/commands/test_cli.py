@@ -1,67 +1,36 @@
-"""The commands end to end, as a user types them."""
+"""The commands as a user types them: record, train, eval, report, config, and their errors."""
 
 import argparse
 import errno
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 import textwrap
 from unittest import mock
 
-import av
-import jax
-import numpy as np
 import pytest
-from flax import nnx
+from conftest import run_command
 
-import experiments
 import launch
-from configs import car_tokenizer
 from experiments.commands import report
 from experiments.commands.common import split_overrides
-from experiments.reports import pictures
-from experiments.reports import report as write_report
-from experiments.runs import loading, runtime, shipped
+from experiments.runs import loading, runtime
 from experiments.runs.config import load_file, override
 from experiments.tables import definition
-from experiments.tools import weights
 from experiments.training import setup
 from world_models.core.errors import ConfigError, UserError
-from world_models.core.imagination import imagine
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def run(capsys, *words):
-    """(exit status, last line of stdout, stderr) of `python launch.py <words>`, in this process."""
-    status = launch.main(["launch.py", *map(str, words)])
-    out, err = capsys.readouterr()
-    return status, out.strip().splitlines()[-1] if out.strip() else "", err
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory, square_data):
-    """A run trained for two steps through the command line."""
-    folder = tmp_path_factory.mktemp("run")
-    words = [
-        "train",
-        "--config=configs/car_unet.py:debug",
-        f"--workdir={folder}",
-        f"--config.data.dataset={square_data}",
-    ]
-    assert launch.main(["launch.py", *words]) == 0
-    return folder
-
-
 def test_record_then_train_in_one_folder(tmp_path, capsys):
     words = ["--config=configs/car_unet.py:debug", f"--workdir={tmp_path}"]
-    status, last, _ = run(capsys, "record", *words)
+    status, last, _ = run_command(capsys, "record", *words)
     assert (status, last) == (0, str(tmp_path / "data"))
-    status, last, err = run(capsys, "train", *words)
+    status, last, err = run_command(capsys, "train", *words)
     assert (status, last) == (0, str(tmp_path / "checkpoints"))
     assert "parameters" in err
     assert "step 2/2" in err
@@ -79,128 +48,15 @@ def test_record_then_train_in_one_folder(tmp_path, capsys):
 
 
 def test_eval_writes_and_prints_metrics(workdir, capsys):
-    status, last, _ = run(capsys, "eval", f"--workdir={workdir}")
+    status, last, _ = run_command(capsys, "eval", f"--workdir={workdir}")
     assert (status, last) == (0, str(workdir / "eval" / "2.json"))
     found = json.loads(pathlib.Path(last).read_text())
     trained = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()][-1]
     assert found["eval/held_out/loss"] == pytest.approx(trained["eval/held_out/loss"], rel=1e-5)
 
 
-def test_imagine_makes_metrics_videos_pictures_and_a_report(workdir, capsys):
-    words = ["imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=5"]
-    status, last, _ = run(capsys, *words, "--config.eval.imagine.long=7")
-    assert (status, last) == (0, str(workdir / "imagine" / "report.html"))
-    assert "A long rollout" in (workdir / "imagine" / "report.html").read_text()
-    with av.open(str(workdir / "imagine" / "long.mp4")) as video:
-        assert video.streams.video[0].frames == 4 + 7
-    status, _, err = run(capsys, *words, "--config.eval.imagine.long=700")
-    assert (status, len(err.splitlines())) == (1, 1)
-    assert "config.eval.imagine.num_context + config.eval.imagine.long" in err
-    assert run(capsys, *words)[0] == 0
-    names = {p.name for p in (workdir / "imagine").iterdir()}
-    assert "long.mp4" not in names
-    assert {"metrics.json", "futures.mp4", "futures.gif", "branches.mp4", "samples.mp4", "strip.png"} <= names
-    metrics = json.loads((workdir / "imagine" / "metrics.json").read_text())
-    assert metrics["horizon"] == [1, 2, 3, 4, 5]
-    for name in ("psnr", "ssim", "psnr_changed", "ssim_changed"):
-        assert {key: len(row) for key, row in metrics[name].items()} == {"imagined": 5, "copy_last": 5, "mean_frame": 5}
-    assert {"mean", "low", "high"} == metrics["action_following"].keys()
-    assert metrics["num_contexts"] == 2
-    # The baseline is known: the square moves by its own width every step, so copying is wrong on two squares of pixels
-    # at odd horizons, and the changed pixels hold both.
-    truth = 10 * np.log10(3 / (1 + (128 / 255) ** 2 + (32 / 255) ** 2))
-    assert metrics["psnr_changed"]["copy_last"][0] == pytest.approx(truth, abs=0.05)
-
-
-def test_a_policy_steers_a_long_rollout_by_what_it_sees_there(workdir, capsys, monkeypatch):
-    seen, write = [], pictures.write_media
-    futures = []
-    monkeypatch.setattr(car_tokenizer, "watch", lambda _, rng: lambda frame: seen.append(frame) or 1, raising=False)
-    monkeypatch.setattr(write_report, "write_media", lambda *a, **k: futures.append(a[1]) or write(*a, **k))
-    words = ["imagine", f"--workdir={workdir}", "--config.eval.imagine.long=6"]
-    assert run(capsys, *words, "--config.eval.imagine.policy=configs.car_tokenizer:watch")[0] == 0
-    (found,) = futures
-    assert found.long.shape[1] == 6
-    context = loading.load(workdir).windows("test", 4).load(np.zeros(1, int)).frames
-    expected = np.concatenate([context[:, -1:], found.long[:, :-1]], axis=1)
-    np.testing.assert_array_equal(np.stack(seen), expected[0])
-    with av.open(str(workdir / "imagine" / "long.mp4")) as video:
-        assert video.streams.video[0].frames == 6
-    status, _, err = run(capsys, *words, "--config.eval.imagine.policy=configs.car_tokenizer:nothing")
-    assert (status, len(err.splitlines())) == (1, 1)
-    assert "config.eval.imagine.policy='configs.car_tokenizer:nothing'" in err
-
-
-def test_an_imagine_that_fails_leaves_the_old_files(workdir, capsys, monkeypatch):
-    (workdir / "imagine").mkdir(exist_ok=True)
-    before = {path.name: path.stat().st_mtime_ns for path in (workdir / "imagine").iterdir()}
-    monkeypatch.setattr(write_report, "plot_metrics", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
-    status, _, err = run(capsys, "imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=5")
-    assert status == 1
-    assert len(err.strip().splitlines()) == 1
-    assert {path.name: path.stat().st_mtime_ns for path in (workdir / "imagine").iterdir()} == before
-    assert not [path.name for path in workdir.iterdir() if path.name.startswith(".")]
-
-
-def test_packed_weights_imagine_without_the_run_that_they_came_from(
-    workdir, square_data, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
-    target = tmp_path / "weights" / "square"
-    pack = ["", "pack", str(workdir), str(square_data), str(target)]
-    assert weights.main(pack) == 0
-    assert weights.main(pack) == 1  # it is there
-    new = tmp_path / "new"
-    own = experiments.load(workdir)
-    status, last, _ = run(capsys, "eval", "--weights=square", f"--workdir={new}")
-    assert (status, last) == (0, str(new / "eval" / "2.json"))
-    assert run(capsys, "eval", "--weights=square", f"--workdir={new}")[0] == 0  # goes on with what is there
-    packed = experiments.load(new)
-    for mine, theirs in zip(jax.tree.leaves(nnx.state(own.model)), jax.tree.leaves(nnx.state(packed.model))):
-        assert mine.dtype == theirs.dtype
-        np.testing.assert_allclose(mine, theirs, rtol=2**-8)
-    assert sum(path.stat().st_size for path in (target / "checkpoints").rglob("*") if path.is_file()) < 10 * 2**20
-    for word, folder, said in (("circle", new, "square"), ("square", tmp_path, "holds something other")):
-        status, _, err = run(capsys, "imagine", f"--weights={word}", f"--workdir={folder}")
-        assert (status, len(err.splitlines())) == (1, 1)
-        assert said in err
-    record = json.loads((square_data / "metadata.json").read_text())["record"]
-    assert (
-        json.loads((new / "data_spec.json").read_text())["record"] == record
-    )  # of these data: `play` makes them again
-    monkeypatch.setattr(shipped, "LIMIT", 1000)
-    assert weights.main([*pack[:-1], str(tmp_path / "other")]) == 1
-    assert "at most 1,000" in capsys.readouterr().err
-    assert not (tmp_path / "other").exists()
-
-
-def test_an_opened_run_can_be_stepped_in(workdir):
-    loaded = experiments.load(workdir)
-    clip = loaded.windows("test", 8).load(np.arange(2))
-    futures = loaded.imagine(clip.frames[:, :4], clip.actions[:, :-1], seed=3)
-    assert futures.shape == (2, 4, 16, 16, 3)
-    import jax
-
-    by_hand = imagine(loaded.model, clip.frames[:, :4], clip.actions[:, :3], clip.actions[:, 3:-1], jax.random.key(3))
-    np.testing.assert_allclose(np.asarray(futures, int), np.asarray(by_hand, int), atol=1)
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/getting_started.md"])
-def test_the_example_in_python_runs_compiled_and_the_run_prints_as_one_line(workdir, page):
-    code = next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "load(" in c)
-    found = {}
-    exec(code.replace("runs/rooms", str(workdir)).replace("[0, 50]", "[0, 1]"), found)
-    assert found["futures"].shape == (2, 16, 16, 16, 3)
-    assert found["frames"].shape == (2, 16, 16, 3)
-    # Without jit each operation of a step would be a program of its own: tens of seconds.
-    assert [found[name]._cache_size() for name in ("observe", "step", "decode")] == [1, 1, 1]
-    text = repr(found["run"])
-    assert len(text) < 300
-    assert all(word in text for word in (str(workdir), "step 2", found["run"].config.experiment))
-
-
 def test_runs_are_reported(workdir, capsys):
-    status, last, _ = run(capsys, "report", f"--workdir={workdir}")
+    status, last, _ = run_command(capsys, "report", f"--workdir={workdir}")
     assert (status, last) == (0, str(workdir / "index.html"))
     assert "eval/held_out/loss" in (workdir / "index.html").read_text()
     (workdir / "index.html").unlink()
@@ -253,10 +109,10 @@ def test_every_flag_has_a_sentence():
 
 def test_what_is_no_command_lists_those_that_are(capsys):
     for words in (["dream"], []):
-        status, _, err = run(capsys, *words)
+        status, _, err = run_command(capsys, *words)
         assert status == 2
         assert all(command in err for command in launch.COMMANDS)
-    assert "'dream'" in run(capsys, "dream")[2]
+    assert "'dream'" in run_command(capsys, "dream")[2]
 
 
 def test_overrides_are_taken_out_of_a_command_line():
@@ -324,7 +180,7 @@ TRAIN = ["train", "--config=configs/car_unet.py", "--workdir=/tmp/none"]
     ],
 )
 def test_bad_command_lines_end_with_one_sentence_that_names_the_flag(capsys, words, names):
-    status, _, err = run(capsys, *words)
+    status, _, err = run_command(capsys, *words)
     assert status == 1
     assert all(name in err for name in names), err
     assert len(err.strip().splitlines()) == 1
@@ -338,31 +194,32 @@ def test_a_second_training_in_a_workdir_is_told_so_and_a_dead_one_holds_no_lock(
         "--config=configs/car_unet.py:debug",
         f"--workdir={tmp_path}",
         f"--config.data.dataset={square_data}",
+        "--config.eval.every=0",
     ]
     script = "import sys, time; from experiments.runs.lock import exclusive; import pathlib\n"
     script += "with exclusive(pathlib.Path(sys.argv[1])): print(flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, cwd=ROOT)
     other.stdout.readline()
-    status, _, err = run(capsys, *words)
+    status, _, err = run_command(capsys, *words)
     assert status == 1
     assert f"--workdir={tmp_path}: another process" in err
     assert {path.name for path in tmp_path.iterdir()} == {"lock"}
     other.kill()
     other.communicate()
-    assert run(capsys, *words)[0] == 0
+    assert run_command(capsys, *words)[0] == 0
     assert not (tmp_path / "lock").exists()
     # Nothing is compiled for a training that is finished, and no other config can claim it.
     launches = len(json.loads((tmp_path / "provenance.json").read_text())["launches"])
-    status, last, err = run(capsys, *words)
+    status, last, err = run_command(capsys, *words)
     assert (status, last) == (0, str(tmp_path / "checkpoints"))
     assert "config.train.num_steps=2 already" in err
     assert len(json.loads((tmp_path / "provenance.json").read_text())["launches"]) == launches
-    assert "config.seed" in run(capsys, *words, "--config.seed=5")[2]
+    assert "config.seed" in run_command(capsys, *words, "--config.seed=5")[2]
     # Nor is a run taken over whose config is gone or damaged.
     (tmp_path / "config.json").write_text("{")
-    assert "config.json is damaged" in run(capsys, *words, "--config.train.num_steps=3")[2]
+    assert "config.json is damaged" in run_command(capsys, *words, "--config.train.num_steps=3")[2]
     (tmp_path / "config.json").unlink()
-    assert "config.json is missing" in run(capsys, *words, "--config.train.num_steps=3")[2]
+    assert "config.json is missing" in run_command(capsys, *words, "--config.train.num_steps=3")[2]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +239,7 @@ def test_damage_is_named_before_anything_is_computed(
     monkeypatch.setattr(setup, "_compile", mock.Mock(side_effect=AssertionError))
     monkeypatch.setattr(loading, "load", mock.Mock(side_effect=AssertionError))
     words = [*command, f"--config.data.dataset={square_data}"]
-    status, _, err = run(capsys, *words, f"--workdir={folder}")
+    status, _, err = run_command(capsys, *words, f"--workdir={folder}")
     assert status == 1
     assert f"{folder / 'provenance.json'} is damaged" in err
     assert len(err.strip().splitlines()) == 1
@@ -395,7 +252,7 @@ def test_a_refused_training_leaves_the_folder_to_the_corrected_command(tmp_path,
         f"--workdir={tmp_path}",
         f"--config.data.dataset={square_data}",
     ]
-    status, _, err = run(capsys, *words, f"--config.init_from.checkpoints={tmp_path}/none")
+    status, _, err = run_command(capsys, *words, f"--config.init_from.checkpoints={tmp_path}/none")
     assert status == 1
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "config.json").exists()
@@ -405,13 +262,13 @@ def test_a_full_or_read_only_disk_is_named(tmp_path, monkeypatch, capsys):
     for number in (errno.ENOSPC, errno.EROFS):
         error = OSError(number, os.strerror(number), str(tmp_path / "index.html"))
         monkeypatch.setattr(report, "run", mock.Mock(side_effect=error))
-        status, _, err = run(capsys, "report", f"--workdir={tmp_path}")
+        status, _, err = run_command(capsys, "report", f"--workdir={tmp_path}")
         assert status == 1
         assert str(tmp_path / "index.html") in err
         assert len(err.strip().splitlines()) == 1
     monkeypatch.setattr(report, "run", mock.Mock(side_effect=OSError(errno.EIO, "bad")))
     with pytest.raises(OSError, match="bad"):
-        run(capsys, "report", f"--workdir={tmp_path}")
+        run_command(capsys, "report", f"--workdir={tmp_path}")
 
 
 def test_flags_of_xla_in_a_workdir_are_not_applied(workdir, capsys, monkeypatch):
@@ -422,32 +279,17 @@ def test_flags_of_xla_in_a_workdir_are_not_applied(workdir, capsys, monkeypatch)
     config = json.loads((workdir / "config.json").read_text())
     config["runtime"]["xla_flags"] = "--xla_stored=1"
     (workdir / "config.json").write_text(json.dumps(config))
-    run(capsys, "eval", f"--workdir={workdir}")
-    run(capsys, "eval", f"--workdir={workdir}", "--config.runtime.xla_flags=--xla_given=1")
+    run_command(capsys, "eval", f"--workdir={workdir}")
+    run_command(capsys, "eval", f"--workdir={workdir}", "--config.runtime.xla_flags=--xla_given=1")
     assert seen == ["", "--xla_given=1"]
     config["runtime"]["xla_flags"] = ""
     (workdir / "config.json").write_text(json.dumps(config))
 
 
 def test_a_checkpoint_that_is_not_there_is_named(workdir, capsys):
-    status, _, err = run(capsys, "eval", f"--workdir={workdir}", "--step=7")
+    status, _, err = run_command(capsys, "eval", f"--workdir={workdir}", "--step=7")
     assert status == 1
     assert "has no checkpoint 7; it has [2]" in err
-
-
-def test_a_horizon_beyond_every_episode_is_refused(workdir, capsys):
-    status, _, err = run(capsys, "imagine", f"--workdir={workdir}", "--config.eval.imagine.horizon=90")
-    assert status == 1
-    assert "config.eval.imagine.horizon=94 must" in err
-
-
-def test_data_of_another_kind_are_refused(workdir, capsys, tmp_path):
-    from conftest import write_dataset
-
-    other = write_dataset(tmp_path, {"train": [9], "validation": [9], "test": [20]}, size=24)
-    status, _, err = run(capsys, "imagine", f"--workdir={workdir}", f"--config.data.dataset={other}")
-    assert status == 1
-    assert "has frames (24, 24, 3) and 2 discrete actions; the model of" in err
 
 
 def test_the_core_needs_neither_tensorflow_nor_torch():

@@ -60,7 +60,7 @@ def test_every_probe_runs_in_training_and_again_from_the_folder_alone(config, tm
 
 
 def test_imagine_shows_reconstructions(config, tmp_path, monkeypatch, capsys):
-    train(config, tmp_path)
+    train(set_fields(config, every=0), tmp_path)
     assert launch.main(["launch.py", "imagine", f"--workdir={tmp_path}"]) == 0
     report = tmp_path / "imagine" / "report.html"
     assert capsys.readouterr().out.strip() == str(report)

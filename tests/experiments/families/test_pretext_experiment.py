@@ -48,6 +48,7 @@ def config_of(data, task):
     config.data.dataset = str(data)
     config.model.encoder.patch = 4
     config.eval.held_out.num_examples = 30
+    config.train.optimizer.warmup_steps = 0
     if task == "relative_position":
         config.model.task.update({"patch": 4, "gap": 1, "jitter": 1, "color": "keep"})
     if task == "classification":

@@ -48,7 +48,7 @@ def test_it_learns_where_actions_lead(config, tmp_path):
 def test_a_tokenizer_of_another_run_is_used_and_not_changed(config, square_data, tmp_path, capsys):
     own = car_tokenizer.get_config("debug")
     own.data.dataset = str(square_data)
-    train(own, tmp_path / "tokenizer")
+    train(set_fields(own, every=0), tmp_path / "tokenizer")
     with config.unlocked():
         config.model.tokenizer = own.model
     with pytest.raises(ConfigError, match="under='tokenizer'") as caught:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from typing import NamedTuple
 
 import jax
@@ -19,6 +21,7 @@ from world_models.core.types import ActionSpec, Prediction
 
 SIDE = 16
 ACTIONS = ActionSpec("discrete", 3)  # stay, right, left
+RIGHT, LEFT = 1, 2
 
 
 class State(NamedTuple):
@@ -183,3 +186,24 @@ class Client:
 
     def __exit__(self, *_):
         self.socket.close()
+
+
+def gone(players):
+    """Waits until no player is left."""
+    end = time.monotonic() + 20
+    while players.sessions and time.monotonic() < end:
+        time.sleep(0.02)
+    return not players.sessions
+
+
+def column(images):
+    return int(images["model"][0, :, 0].argmax())
+
+
+def get(address, path, **headers):
+    """(status, body) of a request."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"http://{address}{path}", headers=headers)) as found:
+            return found.status, found.read(), found.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers

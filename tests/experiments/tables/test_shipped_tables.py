@@ -33,8 +33,10 @@ def test_shipped_tables_are_well_formed_and_listed():
         "ogbench_mazes",
         "planner_seeds",
         "prediction_target",
+        "pretext",
         "scaling_law",
         "shortcut",
+        "stability",
         "two_rooms",
         "two_rooms_terms",
         "video_data",
@@ -119,6 +121,8 @@ PRETEXT_WITHOUT = {
     "colour tracking": ("task_chance",),
     "next frame": ("task",),
 }
+# Columns of the table `stability` at horizons beyond the short futures of this scale.
+BEYOND = ("drift_100", "drift_500", "following_100", "following_500")
 MASKED_AUTOENCODERS = ("few_labels", "mae", "video_data", "video_masks")
 LABELS = np.arange(30) % 10
 
@@ -132,14 +136,15 @@ def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monke
         data = ""
     elif name in ("mae", "few_labels"):
         data = write_stripes(tmp_path / "stripes", {"train": 330, "test": 30})
-    elif name in (
-        *MASKED_AUTOENCODERS,
-        "pretext",
-    ):  # rows with data sets of their own, of what stands in for an installed package
-        data = ""
+    elif name in (*MASKED_AUTOENCODERS, "pretext"):  # rows with data sets of their own
+        data = ""  # of what stands in for an installed package
         glyphs = np.stack([cv2.resize(stripes(i), (28, 28))[..., None] for i in range(30)])
         monkeypatch.setattr(digits, "read", lambda kind, seed: dict.fromkeys(("train", "test"), (glyphs, LABELS)))
         monkeypatch.setattr(pictures, "emoji", lambda *_: toy_pictures())
+    elif name == "stability":  # in three simulators
+        data = ""
+        pytest.importorskip("ale_py")
+        pytest.importorskip("Box2D")
     elif name == "bert":
         data = ""
         monkeypatch.setattr(texts, "read", toy_texts)
@@ -157,11 +162,11 @@ def test_every_table_runs_at_smoke_scale(name, long_square_data, tmp_path, monke
     for row in found["rows"]:
         # Of a few images of ten classes none may be right.
         missing = {key for key, value in row["ours"].items() if value is None or (not value and name != "pretext")}
-        expected = WITHOUT.get(row["name"], ()) if name == "bert" else ()
+        expected = WITHOUT.get(row["name"], ()) if name == "bert" else BEYOND if name == "stability" else ()
+        without = {key for key in row["ours"] if key in expected or key.rpartition("_")[0] in expected}
         if name == "pretext":
             expected = tuple(x for part in row["name"].split(": ") for x in PRETEXT_WITHOUT[part])
-        assert {key for key in missing if not key.endswith("_minilm")} == {
-            key for key in row["ours"] if key.startswith(expected) and expected
-        }
+            without = {key for key in row["ours"] if key.startswith(expected)}
+        assert {key for key in missing if not key.endswith("_minilm")} == without
     assert found["not_run"] == []
-    assert all(c["holds"] is not None for c in found["statement"]["conclusions"])
+    assert all(c["holds"] is not None for c in found["statement"]["conclusions"] if "500" not in c["text"])

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from configs.tables import stability
@@ -53,14 +54,14 @@ def trained_tokenizer(config):
     return count_flops(jax.value_and_grad(loss), params, rest, clip, keys, unused=False) * config.train.num_steps
 
 
-def test_both_models_of_a_simulator_are_trained_for_as_many_operations():
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_both_models_of_a_simulator_are_trained_for_as_many_operations(scale):
     table = definition.load("stability")
     ours, theirs = (f"{next(iter(stability.WORLDS))} {kind}" for kind in stability.KINDS)
-    tokenizer = definition.resolve_pretraining(table, "cpu", ours, 0)
-    whole = trained(definition.resolve(table, "cpu", ours, 0)) + trained_tokenizer(tokenizer)
-    assert abs(trained(definition.resolve(table, "cpu", theirs, 0)) / whole - 1) < 0.03
+    tokenizer = definition.resolve_pretraining(table, scale, ours, 0)
+    whole = trained(definition.resolve(table, scale, ours, 0)) + trained_tokenizer(tokenizer)
+    assert abs(trained(definition.resolve(table, scale, theirs, 0)) / whole - 1) < 0.03
     for row in table.rows:  # the other simulators' models are the same
-        own, first = (
-            definition.resolve(table, "cpu", name, 0) for name in (row, ours if ours[-5:] == row[-5:] else theirs)
-        )
+        alike = ours if row.endswith(stability.KINDS[0]) else theirs
+        own, first = (definition.resolve(table, scale, name, 0) for name in (row, alike))
         assert (own.model, own.train) == (first.model, first.train)

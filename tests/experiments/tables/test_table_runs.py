@@ -51,7 +51,8 @@ def test_bad_requests_meet_a_sentence(tables, square_data, tmp_path, words, mess
 
 
 def test_a_failed_member_is_reported_and_the_others_finish_and_are_used_again(tables, square_data, tmp_path, capfd):
-    edited(tables, ('{"model.context_noise": 0.5}', '{"model.target": "velocity"}'))
+    unevaluated = ('"configs/car_unet.py:debug"}', '"configs/car_unet.py:debug", "overrides": {"eval.every": 0}}')
+    edited(tables, ('{"model.context_noise": 0.5}', '{"model.target": "velocity"}'), unevaluated)
     rows = ["three", "ours"]
     with pytest.raises(UserError, match=r"1 of 2 members failed \(ours, seed 0: .*'velocity' must be one of"):
         made("toy", tmp_path, scale="smoke", rows=rows, dataset=str(square_data), folder=tables, parallel="local:2")

@@ -84,8 +84,8 @@ def test_stopping_and_resuming_changes_nothing(tiny_config, tmp_path, monkeypatc
 
 
 def test_killed_run_resumes_to_the_same_weights(tiny_config, square_data, tmp_path):
-    overrides = ["--config.train.num_steps=30", "--config.runtime.checkpoint_every=4", "--config.eval.every=100"]
-    config = configured(tiny_config, num_steps=30, checkpoint_every=4, every=100)
+    overrides = ["--config.train.num_steps=30", "--config.runtime.checkpoint_every=4", "--config.eval.every=0"]
+    config = configured(tiny_config, num_steps=30, checkpoint_every=4, every=0)
     train(config, tmp_path / "straight")
     command = [
         sys.executable,
@@ -127,7 +127,7 @@ def test_second_signal_exits_at_once(tmp_path):
 
 
 def test_accumulated_steps_equal_whole_steps(tiny_config, tmp_path):
-    one = configured(tiny_config, num_steps=3, batch_size=8, accumulate=1, every=9)
+    one = configured(tiny_config, num_steps=3, batch_size=8, accumulate=1, every=0)
     train(one, tmp_path / "one")
     train(configured(one, accumulate=4), tmp_path / "four")
     for a, b in zip(weights(tmp_path / "one")[1], weights(tmp_path / "four")[1], strict=True):
@@ -165,7 +165,7 @@ def poison(monkeypatch, config, steps):
 
 
 def test_updates_that_are_not_finite_are_skipped_counted_and_their_batches_kept(tiny_config, tmp_path, monkeypatch):
-    config = configured(tiny_config, num_steps=9, checkpoint_every=9, every=100, max_nonfinite=3)
+    config = configured(tiny_config, num_steps=9, checkpoint_every=9, every=0, max_nonfinite=3)
     poison(monkeypatch, config, (2, 3, 5))
     run = training.prepare(config, tmp_path / "other")
     batches = [jax.device_get(next(run.batches)[0]) for _ in range(4)]
@@ -188,7 +188,7 @@ def test_updates_that_are_not_finite_are_skipped_counted_and_their_batches_kept(
 def test_too_many_in_a_row_stop_with_the_step_the_position_and_the_last_good_checkpoint(
     tiny_config, tmp_path, monkeypatch
 ):
-    config = configured(tiny_config, num_steps=20, checkpoint_every=2, every=100, max_nonfinite=2)
+    config = configured(tiny_config, num_steps=20, checkpoint_every=2, every=0, max_nonfinite=2)
     poison(monkeypatch, config, (3, 5, 6, 7))
     match = (
         r"not finite at step 7, for the 2th time in a row .*'next_index': 7.*batch_7.npz .*good checkpoint is step 6"
@@ -207,7 +207,7 @@ def test_a_damaged_record_is_skipped_and_noted_up_to_the_limit(tiny_config, squa
     content = bytearray(path.read_bytes())
     content[content.index(b"IDAT", len(content) // 3) + 6] ^= 0xFF  # in a frame
     path.write_bytes(content)
-    tiny_config.data.dataset = str(data)
+    set_fields(tiny_config, every=0).data.dataset = str(data)
     with pytest.raises(UserError, match=rf"Record \d .* of {path} is damaged .*config.runtime.data.max_damaged=0"):
         train(tiny_config, tmp_path / "run")
     tiny_config.runtime.data.max_damaged = 1
@@ -244,7 +244,7 @@ def test_a_run_is_evaluated_before_its_first_step_once_where_the_config_says_so(
 
 
 def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
-    train(tiny_config, tmp_path / "first")
+    train(configured(tiny_config, every=0), tmp_path / "first")
     config = tiny_config.copy_and_resolve_references()
     config.seed = 7
     config.model.condition = 32
@@ -268,7 +268,7 @@ def test_a_run_can_start_from_parts_of_another(tiny_config, tmp_path, capsys):
 
 
 def test_workdir_of_another_config_is_left_alone(tiny_config, tmp_path):
-    train(tiny_config, tmp_path)
+    train(configured(tiny_config, every=0), tmp_path)
     before = (tmp_path / "config.json").read_text()
     tiny_config.train.optimizer.learning_rate = 0.5
     tiny_config.model.condition = 32
@@ -280,7 +280,7 @@ def test_workdir_of_another_config_is_left_alone(tiny_config, tmp_path):
 
 
 def test_run_can_be_made_longer(tiny_config, tmp_path):
-    train(tiny_config, tmp_path)
+    train(configured(tiny_config, every=0), tmp_path)
     train(configured(tiny_config, num_steps=4), tmp_path)
     assert weights(tmp_path)[0] == 4
 
@@ -290,7 +290,7 @@ def test_other_data_under_the_same_name_are_refused(tiny_config, tmp_path):
 
     lengths = {"train": [12], "validation": [12], "test": [12]}
     data = write_dataset(tmp_path / "a", lengths)
-    tiny_config.data.dataset = str(data)
+    set_fields(tiny_config, every=0).data.dataset = str(data)
     train(tiny_config, tmp_path / "run")
     other = write_dataset(tmp_path / "b", lengths | {"train": [13]})
     data.rename(tmp_path / "old")
@@ -300,7 +300,7 @@ def test_other_data_under_the_same_name_are_refused(tiny_config, tmp_path):
 
 
 def test_full_disk_while_saving_names_the_newest_complete_checkpoint(tiny_config, tmp_path, monkeypatch):
-    config = configured(tiny_config, num_steps=6, checkpoint_every=2, every=100)
+    config = configured(tiny_config, num_steps=6, checkpoint_every=2, every=0)
     save = checkpoints.ocp.CheckpointManager.save
 
     def full(self, step, *args, **kwargs):
@@ -369,9 +369,7 @@ def test_config_that_cannot_run_raises_before_anything_is_written(tiny_config, t
 
 def test_toy_world_is_learned_to_a_stated_error(tiny_config, tmp_path):
     """Held-out futures of the square world: under 10/255 root mean squared error where copying makes over 45."""
-    config = configured(
-        tiny_config, num_steps=350, batch_size=16, learning_rate=2e-3, every=1000, checkpoint_every=1000
-    )
+    config = configured(tiny_config, num_steps=350, batch_size=16, learning_rate=2e-3, every=0, checkpoint_every=1000)
     config.model.network.channels = (32, 32)
     config.model.condition = 64
     config.diffusion.update({"sigma_data": 0.5, "sigma_mean": -0.4})

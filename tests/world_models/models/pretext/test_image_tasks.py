@@ -187,26 +187,27 @@ def test_the_annealed_mean_goes_from_the_mean_to_the_mode():
     np.testing.assert_allclose(colorization.annealed_mean(logits, 0.01), bins[7], atol=1e-3)
 
 
-RED, BLUE = (200.0, 30.0, 40.0), (20.0, 60.0, 220.0)
+RED, BLUE = (220.0, 60.0, 60.0), (86.0, 106.0, 235.0)
+"""Of about the same lightness, which therefore does not tell them apart."""
 
 
 def stripes(key, colored_by_direction=True):
     """Stripes across are red and stripes down are blue, or at random."""
-    direction_key, other_key = jax.random.split(key)
+    direction_key, other_key, shade_key = jax.random.split(key, 3)
     down = jax.random.bernoulli(direction_key, 0.5, (48, 1, 1, 1))
     red = ~down if colored_by_direction else jax.random.bernoulli(other_key, 0.5, (48, 1, 1, 1))
     row, column = (x[None, ..., None] for x in jnp.mgrid[:8, :8])
     bright = jnp.where(down, column, row) % 4 < 2
-    return clip_of(jnp.where(red, jnp.array(RED), jnp.array(BLUE)) * jnp.where(bright, 1.0, 0.7))
+    shade = jax.random.uniform(shade_key, (48, 8, 8, 1), minval=0.7, maxval=1.0)
+    return clip_of(jnp.where(red, jnp.array(RED), jnp.array(BLUE)) * jnp.where(bright, shade, 0.6 * shade))
 
 
 def test_colours_that_shapes_decide_are_learned_and_others_are_not():
-    found = learned(options_of(ColorizationOptions()), stripes, 150)
-    assert float(found["accuracy"]) > 0.6
-    at_random = functools.partial(stripes, colored_by_direction=False)
-    unlearned = learned(options_of(ColorizationOptions()), at_random, 150)
-    assert float(unlearned["accuracy"]) < 0.5
-    assert float(unlearned["loss"]) > float(found["loss"]) + 0.3
+    losses = []
+    for by_direction in (True, False):
+        made = functools.partial(stripes, colored_by_direction=by_direction)
+        losses.append(float(learned(options_of(ColorizationOptions()), made, 100)["loss"]))
+    assert losses[0] < losses[1] - 0.4  # between two colours, alike in lightness, is a nat less 0.3
 
 
 def test_training_keeps_the_distribution_of_colours_and_the_encoder_sees_none():
