@@ -8,7 +8,7 @@ from flax import nnx
 from world_models.core.errors import config_error
 from world_models.core.sharding import axes
 from world_models.core.types import Array, Clip
-from world_models.models.pretext.lab import gamut_bins, lab_to_rgb, rgb_to_lab
+from world_models.models.pretext.lab import gamut_bins, lab_to_rgb, rgb_to_lab, same_lightness
 from world_models.models.pretext.options import ColorizationOptions, PretextOptions
 from world_models.models.pretext.task import Encode, Task
 from world_models.nn.constants import Constant
@@ -55,7 +55,7 @@ class Colorization(Task):
 
     def view(self, frames: Array) -> Array:
         """Grey frames of the same lightness; see `Task`."""
-        return grey_of(frames)
+        return same_lightness(frames)
 
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross-entropy with the soft encoding of the mean colour of every place, weighted by how rare the colour is.
@@ -63,7 +63,7 @@ class Colorization(Task):
         The metric "accuracy" is how often the most probable bin is the nearest.
         """
         frames = _flat(clip.frames)
-        log_probability = jax.nn.log_softmax(self.out(encode(grey_of(frames))))
+        log_probability = jax.nn.log_softmax(self.out(encode(same_lightness(frames))))
         colors = jax.image.resize(rgb_to_lab(frames)[..., 1:], (*log_probability.shape[:3], 2), "linear")
         near, shares = soft_encoding(colors, self.options.neighbors, self.options.sigma)
         self._count(near, shares, colors)
@@ -92,26 +92,20 @@ class Colorization(Task):
 
     def colors(self, encode: Encode, frames: Array) -> jax.Array:
         """The predicted (a, b) of frames [n, h, w, 3], as large as they are: the annealed mean over bins."""
-        logits = self.out(encode(grey_of(frames)))
+        logits = self.out(encode(same_lightness(frames)))
         return jax.image.resize(annealed_mean(logits, self.options.temperature), (*frames.shape[:3], 2), "linear")
 
     def pictures(self, encode: Encode, clip: Clip, keys: Array) -> dict[str, Array]:
         """True colours, none, and those predicted; see `Task`."""
         frames = _flat(clip.frames)
         lab = jnp.concatenate([rgb_to_lab(frames)[..., :1], self.colors(encode, frames)], axis=-1)
-        images = {"original": frames, "grey": grey_of(frames), "colorized": lab_to_rgb(lab)}
+        images = {"original": frames, "grey": same_lightness(frames), "colorized": lab_to_rgb(lab)}
         whole = lambda x: jnp.clip(jnp.round(x), 0, 255).astype(jnp.uint8).reshape(clip.frames.shape)
         return {name: whole(image) for name, image in images.items()}
 
 
 def _flat(frames: Array) -> jax.Array:
     return jnp.asarray(frames).reshape(-1, *frames.shape[2:])
-
-
-def grey_of(frames: Array) -> jax.Array:
-    """Frames [..., 3] in 0..255 without their colours and with their lightness: float32."""
-    lab = rgb_to_lab(frames)
-    return lab_to_rgb(lab.at[..., 1:].set(0))
 
 
 def soft_encoding(colors: Array, neighbors: int, sigma: float) -> tuple[jax.Array, jax.Array]:

@@ -16,13 +16,14 @@ _XYZ = np.array(
 _TO_XYZ = (_XYZ / _XYZ.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+_LIMIT = 6 / 29
+"""Where the cube root of Lab becomes a line."""
+
+
 def rgb_to_lab(frames: Array) -> jax.Array:
     """sRGB [..., 3] in 0..255 to float32 [..., 3]: L in 0..100, a (green to red) and b (blue to yellow) in ±128."""
-    rgb = jnp.asarray(frames).astype(jnp.float32) / 255
-    linear = jnp.where(rgb > 0.04045, ((jnp.maximum(rgb, 0) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = jnp.einsum("...c,dc->...d", linear, _TO_XYZ, precision="highest")
-    limit = 6 / 29
-    root = jnp.where(xyz > limit**3, jnp.cbrt(jnp.maximum(xyz, limit**3)), xyz / (3 * limit**2) + 4 / 29)
+    xyz = jnp.einsum("...c,dc->...d", _linear(frames), _TO_XYZ, precision="highest")
+    root = jnp.where(xyz > _LIMIT**3, jnp.cbrt(jnp.maximum(xyz, _LIMIT**3)), xyz / (3 * _LIMIT**2) + 4 / 29)
     x, y, z = root[..., 0], root[..., 1], root[..., 2]
     return jnp.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
@@ -31,9 +32,24 @@ def lab_to_rgb(lab: Array) -> jax.Array:
     """The inverse of `rgb_to_lab`: float32 [..., 3] in 0..255; what sRGB does not have is clipped."""
     y = (lab[..., 0] + 16) / 116
     root = jnp.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
-    limit = 6 / 29
-    xyz = jnp.where(root > limit, root**3, 3 * limit**2 * (root - 4 / 29))
-    linear = jnp.einsum("...c,dc->...d", xyz, np.linalg.inv(_TO_XYZ), precision="highest")
+    xyz = jnp.where(root > _LIMIT, root**3, 3 * _LIMIT**2 * (root - 4 / 29))
+    return _curved(jnp.einsum("...c,dc->...d", xyz, np.linalg.inv(_TO_XYZ), precision="highest"))
+
+
+def same_lightness(frames: Array) -> jax.Array:
+    """Grey frames float32 [..., 3] in 0..255 with the lightness L of frames [..., 3]."""
+    luminance = jnp.einsum("...c,c->...", _linear(frames), _TO_XYZ[1], precision="highest")
+    return jnp.repeat(_curved(luminance)[..., None], 3, axis=-1)
+
+
+def _linear(frames: Array) -> jax.Array:
+    """Light of sRGB in 0..255: float32 in 0..1."""
+    rgb = jnp.asarray(frames).astype(jnp.float32) / 255
+    return jnp.where(rgb > 0.04045, ((jnp.maximum(rgb, 0) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+
+
+def _curved(linear: Array) -> jax.Array:
+    """The inverse of `_linear`; light outside 0..1 is clipped."""
     linear = jnp.clip(linear, 0, 1)
     curved = 1.055 * jnp.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055
     return 255 * jnp.where(linear > 0.0031308, curved, 12.92 * linear)
@@ -69,6 +85,6 @@ def _ab(rgb: np.ndarray) -> np.ndarray:
     """The same as `rgb_to_lab` in NumPy and float64, of which a and b: [..., 2]."""
     rgb = rgb / 255
     linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz, limit = linear @ _TO_XYZ.T.astype(np.float64), 6 / 29
-    x, y, z = np.moveaxis(np.where(xyz > limit**3, np.cbrt(xyz), xyz / (3 * limit**2) + 4 / 29), -1, 0)
+    xyz = linear @ _TO_XYZ.T.astype(np.float64)
+    x, y, z = np.moveaxis(np.where(xyz > _LIMIT**3, np.cbrt(xyz), xyz / (3 * _LIMIT**2) + 4 / 29), -1, 0)
     return np.stack([500 * (x - y), 200 * (y - z)], axis=-1)
