@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from world_models.probes.options import PropagationOptions
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutOptions:
@@ -132,21 +134,43 @@ class ProbeOptions:
     """Probes of an encoder.
 
     Attributes:
-      names: which: "ridge", "knn", "linear" on frozen features, "fine_tune".
+      names: which: "ridge", "knn", "linear", and "few_labels", ridge on `shots` labels a class, on frozen features;
+        "fine_tune".
       label_key: path of the label inside an example.
+      more_label_keys: paths of further labels; the probes of frozen features of each have its name behind their own.
       pool: "mean" of the patch tokens, or "class" for the class token.
       num_train, num_test: examples of the training and of the test split, at random; 0 for all.
       baselines: whether raw pixels, random features and the untrained encoder are measured as well.
-      shots: labels a class that "fine_tune" trains on; 0 for all.
+      shots: labels a class that "fine_tune" and "few_labels" train on; 0 for all.
     """
 
     names: tuple[str, ...] = ("ridge",)
     label_key: str = "label"
+    more_label_keys: tuple[str, ...] = ()
     pool: str = "mean"
     num_train: int = 0
     num_test: int = 0
     baselines: bool = True
     shots: tuple[int, ...] = (10, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackingOptions:
+    """J and F of instance masks that an encoder's features carry through clips of the test split.
+
+    Attributes:
+      num_clips: how many, evenly spaced over the split; 0 for no such measure.
+      length: frames of a clip, the first with its mask given; 0 for whole episodes of the shortest one's length.
+      instances_key: path of the masks in a step: the number of every pixel's object, 0 for the background.
+      num_shown: clips in the picture.
+      propagation: how labels are copied.
+    """
+
+    num_clips: int = 0
+    length: int = 0
+    instances_key: str = "observation/instances"
+    num_shown: int = 4
+    propagation: PropagationOptions = PropagationOptions()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from flax import nnx
 from experiments.evaluation.fine_tuning import check, fine_tune, from_scratch, in_batches
 from experiments.evaluation.options import FineTuneOptions
 from experiments.training.data import open_windows
-from experiments.training.experiment import Evaluator, Experiment
+from experiments.training.experiment import Evaluator, Experiment, new_model
 from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.data.clips import Windows
@@ -23,7 +23,7 @@ from world_models.probes.knn import knn_probe
 from world_models.probes.linear import linear_probe
 from world_models.probes.ridge import ridge_probe
 
-FROZEN = ("ridge", "knn", "linear")
+FROZEN = ("ridge", "knn", "linear", "few_labels")
 KINDS = (*FROZEN, "fine_tune")
 BATCH = 256
 
@@ -46,14 +46,30 @@ def make_probes(
         valid = "be empty where config.data.mixture is not: its data sets may differ in labels"
         raise config_error("config.eval.probes.names", wanted, valid)
     open_split = functools.partial(open_windows, config, workdir, clip_length=data.clip_length, stride=data.clip_length)
-    labelled = Labelled(open_split(data.train_split), open_split(data.test_split), config.eval.probes, config.seed)
-    found: dict[str, Evaluator] = {}
-    for name in wanted:
-        if name in FROZEN:
-            found[name] = FrozenProbe(experiment, labelled, _frozen(name, config), config)
+    options = config.eval.probes
+    splits = open_split(data.train_split), open_split(data.test_split)
+    labelled = Labelled(*splits, options, config.seed)
+    found: dict[str, Evaluator] = _frozen_probes(experiment, labelled, config)
+    for key in options.more_label_keys:
+        frozen = _frozen_probes(experiment, Labelled(*splits, options, config.seed, key), config)
+        found |= {f"{name}_{key.rpartition('/')[2]}": probe for name, probe in frozen.items()}
     if "fine_tune" in wanted:
         found["fine_tune"] = FewShot(experiment, labelled, config)
     return found
+
+
+def _frozen_probes(
+    experiment: Experiment, labelled: "Labelled", config: ml_collections.ConfigDict
+) -> dict[str, "FrozenProbe"]:
+    """The probes of frozen features that the config names, of one kind of labels."""
+    probes: dict[str, Callable[..., float]] = {}
+    for name in config.eval.probes.names:
+        if name == "few_labels":
+            shots = filter(None, config.eval.probes.shots)
+            probes |= {f"{name}_{count}": _few_labels(count, config.seed) for count in shots}
+        elif name in FROZEN:
+            probes[name] = _frozen(name, config)
+    return {name: FrozenProbe(experiment, labelled, probe, config) for name, probe in probes.items()}
 
 
 def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float]:
@@ -73,14 +89,27 @@ def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float
     return linear
 
 
+def _few_labels(shots: int, seed: int) -> Callable[..., float]:
+    """Ridge regression on so many labels a class, or as many as there are, as a function like `_frozen`'s."""
+
+    def few(train_x: np.ndarray, train_y: np.ndarray, *arrays: Any) -> float:
+        rows = balanced_subset(train_y, shots, seed, or_fewer=True)
+        return ridge_probe(train_x[rows], train_y[rows], *arrays).accuracy
+
+    return few
+
+
 class Labelled:
     """Clips with labels, in memory: a training and a test set, each perhaps a random part of its split."""
 
-    def __init__(self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int):
-        """`options` is `config.eval.probes`: label_key, num_train and num_test (0 for all)."""
-        self.num_classes = max(windows.episodes.num_classes(options.label_key) for windows in (train, test))
+    def __init__(
+        self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int, label_key: str = ""
+    ):  # fmt: skip
+        """`options` is `config.eval.probes`: label_key (if none is given), num_train and num_test (0 for all)."""
+        label_key = label_key or options.label_key
+        self.num_classes = max(windows.episodes.num_classes(label_key) for windows in (train, test))
         self._parts = ((train, options.num_train), (test, options.num_test))
-        self._labels = tuple(windows.episodes.labels(options.label_key) for windows in (train, test))
+        self._labels = tuple(windows.episodes.labels(label_key) for windows in (train, test))
         self._seed = seed
 
     @functools.cached_property
@@ -179,9 +208,3 @@ class FewShot:
 @functools.partial(jax.jit, static_argnames="pool")
 def _features(model: nnx.Module, frames: Array, pool: str) -> jax.Array:
     return model.features(frames, pool)
-
-
-@functools.lru_cache(maxsize=1)  # several probes begin with it
-def new_model(experiment: Experiment, seed: int) -> nnx.Module:
-    """The model with the weights that training begins with."""
-    return jax.jit(lambda: experiment.init(nnx.Rngs(seed)))()

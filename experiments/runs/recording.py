@@ -137,6 +137,7 @@ def make_source(block: Mapping[str, Any]) -> Source:
         base_seed=options.seed,
         reuse_environment=options.reuse_environment,
         reset_options=dict(options.reset_options),
+        instances=options.instances,
     )
 
 
@@ -347,7 +348,8 @@ def _finish(
     else:
         text, modules = "Episodes of video files.", ["av"]
     versions = rlds.versions(modules)
-    description = rlds.Description(options.image_size, source.action, text, resolved, versions)
+    masks = resolved.get("instances", False)
+    description = rlds.Description(options.image_size, source.action, text, resolved, versions, masks)
     rlds.write(output, partial / "scratch", description, splits)
     for name, chosen in splits.items():
         frames = sum(len(Episode.load(each.path).images) for each in chosen)

@@ -1,6 +1,7 @@
 """What a family of models must offer to be trained, evaluated and imagined with."""
 
 import dataclasses
+import functools
 import importlib
 import pathlib
 from collections.abc import Callable
@@ -181,3 +182,9 @@ def make_experiment(config: ml_collections.ConfigDict, spec: Spec) -> Experiment
         valid = f"be a family that learns from {spec.kind}, as the data are; it learns from {family.spec_type.kind}"
         raise config_error("config.experiment", config.experiment, valid)
     return family(config, spec)
+
+
+@functools.lru_cache(maxsize=1)  # several probes begin with it
+def new_model(experiment: Experiment, seed: int) -> nnx.Module:
+    """The model with the weights that training begins with."""
+    return jax.jit(lambda: experiment.init(nnx.Rngs(seed)))()

@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -31,22 +31,24 @@ class Episode:
       actions: int64 [T] or float32 [T, D]; `actions[t]` was done after seeing `images[t]`; the last is zero.
       rewards: float32 [T]; what `actions[t]` led to; the last is zero.
       terminal: whether the environment ended the episode (false when it was cut).
+      instances: T PNG files of one channel, the number of every pixel's object, 0 for none; empty without masks.
     """
 
     images: list[bytes]
     actions: np.ndarray
     rewards: np.ndarray
     terminal: bool
+    instances: Sequence[bytes] = ()
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the episode so that `path` either holds all of it or does not exist."""
         temporary = path.with_name(path.name + ".tmp")
         with open(temporary, "wb") as file:
             np.save(file, np.array(self.terminal))
-            np.save(file, np.array([len(image) for image in self.images], np.int64))
+            np.save(file, np.array([len(image) for image in (*self.images, *self.instances)], np.int64))
             np.save(file, np.asarray(self.actions))
             np.save(file, np.asarray(self.rewards, np.float32))
-            file.write(b"".join(self.images))
+            file.write(b"".join((*self.images, *self.instances)))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -57,7 +59,7 @@ class Episode:
         with open(path, "rb") as file:
             terminal, lengths, actions, rewards = (np.load(file) for _ in range(4))
             images = [file.read(int(n)) for n in lengths]
-        return cls(images, actions, rewards, bool(terminal))
+        return cls(images[: len(actions)], actions, rewards, bool(terminal), images[len(actions) :])
 
 
 class Source(Protocol):
@@ -88,13 +90,14 @@ class Source(Protocol):
         """Makes the episodes of a unit; a function of the source and the unit alone."""
 
 
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A uint8 image [height, width, channels] at `size` = (height, width)."""
+def resized(image: np.ndarray, size: tuple[int, int], nearest: bool = False) -> np.ndarray:
+    """A uint8 image [height, width, channels] at `size` = (height, width); `nearest` makes no new values."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
     shrinks = image.shape[0] >= height and image.shape[1] >= width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    smooth = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST_EXACT if nearest else smooth)
 
 
 def cropped(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -106,17 +109,17 @@ def cropped(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(image[top : top + h, left : left + w])
 
 
-def _padded(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _padded(image: np.ndarray, size: tuple[int, int], nearest: bool) -> np.ndarray:
     """The whole image inside one of `size`, black beside it."""
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     h, w = (max(1, round(side * scale)) for side in image.shape[:2])
     whole = np.zeros((*size, *image.shape[2:]), image.dtype)
     top, left = (size[0] - h) // 2, (size[1] - w) // 2
-    whole[top : top + h, left : left + w] = resized(image, (h, w)).reshape(h, w, *image.shape[2:])
+    whole[top : top + h, left : left + w] = resized(image, (h, w), nearest).reshape(h, w, *image.shape[2:])
     return whole
 
 
-def fitted(image: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
+def fitted(image: np.ndarray, size: tuple[int, int], fit: str, nearest: bool = False) -> np.ndarray:
     """A uint8 image [height, width, channels] at `size` = (height, width).
 
     Args:
@@ -124,10 +127,11 @@ def fitted(image: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
       size: (height, width).
       fit: what to do where the proportions differ: "crop" cuts off the sides, "pad" adds black ones, "stretch"
         distorts; see `FITS`.
+      nearest: whether the nearest pixel is taken, as masks need it.
     """
     if fit == "pad":
-        return _padded(image, size)
-    return resized(cropped(image, size) if fit == "crop" else image, size)
+        return _padded(image, size, nearest)
+    return resized(cropped(image, size) if fit == "crop" else image, size, nearest)
 
 
 def check_fit(fit: str) -> None:
@@ -147,9 +151,9 @@ def describe_fit(found: Collection[tuple[int, int]], size: tuple[int, int], fit:
     return f"Source frames (height x width): {listed}; {done} (config.record.fit={fit!r})."
 
 
-def encode(image: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> bytes:
+def encode(image: np.ndarray, size: tuple[int, int], fit: str = "stretch", nearest: bool = False) -> bytes:
     """A uint8 image [height, width, 3 (RGB) or 1 (gray)] as a PNG file of `size` = (height, width); see `fitted`."""
-    image = fitted(image, size, fit)
+    image = fitted(image, size, fit, nearest)
     if image.ndim == 3 and image.shape[2] == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", image, _PNG)[1].tobytes()

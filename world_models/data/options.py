@@ -43,6 +43,8 @@ class GymnasiumRecording:
       skip_steps: recorded steps at the beginning of an episode that are played and not kept.
       reuse_environment: whether a worker keeps one environment for all its episodes instead of making a new one for
         each: faster where starting it is slow, and right only if a reset forgets everything.
+      instances: whether the number of the body that every pixel shows is stored beside the frames, as
+        "observation/instances"; of Gymnasium's MuJoCo environments alone.
       num_workers: processes that record; 0 for one a core.
       splits: share of the episodes by split; they add up to 1.
       seed: of the first episode; each has its own.
@@ -63,6 +65,7 @@ class GymnasiumRecording:
     max_episode_steps: int = 1000
     skip_steps: int = 0
     reuse_environment: bool = False
+    instances: bool = False
     num_workers: int = 0
     splits: dict = _splits(0.9, 0.05, 0.05)
     seed: int = 0
@@ -153,13 +156,16 @@ class ImagesRecording:
 
 @dataclasses.dataclass(frozen=True)
 class MovingDigitsRecording:
-    """Procedural clips of moving digits with labels of what moves and where to.
+    """Procedural clips of moving digits with instance masks and labels of what moves, where to and how fast.
 
     Attributes:
       digits: "mnist" or "fashion_mnist", whose images move.
       num_objects: in a clip.
       num_frames: of a clip.
-      speed: pixels a frame: the slower, the more redundant in time.
+      speed: pixels a frame, of the fastest: the slower, the more redundant in time.
+      num_speeds: how many speeds there are, evenly spaced, one a clip.
+      friction: share of its speed that an object loses from frame to frame; above 0 time has a direction.
+      color: whether objects and background have smooth random colours; else they are grey on black.
       image_size: (height, width).
       num_episodes: clips.
       splits: share of the clips by split.
@@ -170,6 +176,9 @@ class MovingDigitsRecording:
     num_objects: int = 1
     num_frames: int = 8
     speed: float = 1.0
+    num_speeds: int = 1
+    friction: float = 0.0
+    color: bool = False
     image_size: tuple[int, int] = (32, 32)
     num_episodes: int = 6000
     splits: dict = _splits(0.667, 0.0, 0.333)

@@ -31,6 +31,7 @@ class Description:
       text: what the episodes are, in a sentence.
       record: the resolved `config.record`, as JSON.
       versions: package name -> version.
+      instances: whether episodes have masks.
     """
 
     image_size: tuple[int, int]
@@ -38,6 +39,7 @@ class Description:
     text: str
     record: dict
     versions: dict[str, str]
+    instances: bool = False
 
 
 class Stored(NamedTuple):
@@ -54,17 +56,16 @@ class Stored(NamedTuple):
     metadata: dict[str, int | str]
 
 
-def features(
-    image_size: tuple[int, int], action: dict, metadata: Mapping[str, int | str]
-) -> tfds.features.FeaturesDict:
+def features(about: Description, metadata: Mapping[str, int | str]) -> tfds.features.FeaturesDict:
     """The RLDS features of a recording: nested `steps` and `episode_metadata`, which `metadata` is a sample of."""
+    action = about.action
     if action["kind"] == "discrete":
         action_feature = tfds.features.ClassLabel(num_classes=action["size"])
     else:
         action_feature = tfds.features.Tensor(shape=(action["size"],), dtype=np.float32)
-    image = tfds.features.Image(shape=(*image_size, 3), encoding_format="png")
+    image = lambda channels: tfds.features.Image(shape=(*about.image_size, channels), encoding_format="png")
     steps = {
-        "observation": {"image": image},
+        "observation": {"image": image(3), **({"instances": image(1)} if about.instances else {})},
         "action": action_feature,
         "reward": np.float32,
         "discount": np.float32,
@@ -73,8 +74,8 @@ def features(
         "is_terminal": np.bool_,
     }
     kinds = {name: tfds.features.Text() if isinstance(value, str) else np.int64 for name, value in metadata.items()}
-    about = {"index": np.int64, **kinds, "versions": tfds.features.Text()}
-    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(steps), "episode_metadata": about})
+    kinds |= {"index": np.int64, "versions": tfds.features.Text()}
+    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(steps), "episode_metadata": kinds})
 
 
 def steps(episode: Episode) -> dict:
@@ -82,7 +83,7 @@ def steps(episode: Episode) -> dict:
     length = len(episode.images)
     last = np.arange(length) == length - 1
     return {
-        "observation": {"image": episode.images},
+        "observation": {"image": episode.images, **({"instances": episode.instances} if episode.instances else {})},
         "action": episode.actions,
         "reward": episode.rewards,
         "discount": np.where(last & episode.terminal, np.float32(0), np.float32(1)),
@@ -109,7 +110,7 @@ class Recording(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description=description.text,
-            features=features(description.image_size, description.action, sample.metadata),
+            features=features(description, sample.metadata),
             metadata=tfds.core.MetadataDict(metadata),
             disable_shuffling=True,
         )

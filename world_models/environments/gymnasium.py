@@ -15,6 +15,7 @@ import numpy as np
 from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.data.episodes import Episode, check_fit, describe_fit, encode, fitted
 from world_models.environments.actions import describe_actions, to_array
+from world_models.environments.instances import instances
 from world_models.environments.policies import Act, make_policy
 
 # Prefix of an id -> (module whose import registers it, extra of this project that brings it).
@@ -31,6 +32,7 @@ KNOWN = {
     "Adroit": ("gymnasium_robotics", "robotics"),
     "FrankaKitchen": ("gymnasium_robotics", "robotics"),
     "Reacher-": ("mujoco", "robotics"),
+    "TumblingObjects-": ("world_models.environments.tumbling", "robotics"),
     "pointmaze-": ("ogbench", "ogbench"),
     "antmaze-": ("ogbench", "ogbench"),
     "humanoidmaze-": ("ogbench", "ogbench"),
@@ -153,6 +155,7 @@ class GymnasiumSource:
       base_seed: seed of the whole recording.
       reuse_environment: whether a worker plays all its episodes in one environment, instead of a new one for each.
       reset_options: `options` of every reset; empty for none.
+      instances: whether masks of the bodies are stored; see `world_models.environments.instances`.
     """
 
     environment: str
@@ -171,6 +174,7 @@ class GymnasiumSource:
     base_seed: int
     reuse_environment: bool
     reset_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    instances: bool = False
 
     def __post_init__(self):
         """Checks everything that can be checked before work begins: makes, resets and looks, and asks the policy."""
@@ -183,6 +187,7 @@ class GymnasiumSource:
             with failing("config.record.environment", f"config.record.environment={self.environment!r}: a reset"):
                 observed = self.reset(environment, 0)
                 frame = self.pixels(environment, observed)
+            self._check_instances(environment, frame)
             with failing("config.record.policy", f"config.record.policy={self.policy!r}"):
                 action = self._policy(environment, 0)(observed)
             self._stored(environment, action, 0, 0)
@@ -284,15 +289,16 @@ class GymnasiumSource:
 
     def _play(self, environment: Any, unit: int) -> Episode:
         observed, act = self.begin(environment, unit)
-        images, actions, rewards = [], [], []
-        look = lambda: encode(self.pixels(environment, observed), self.image_size, self.fit)
+        images, masks, actions, rewards = [], [], [], []
+        look = lambda: self._look(environment, observed)
         for step in range(self.skip_steps + self.max_episode_steps - 1):
-            before = look() if step >= self.skip_steps else b""
+            before = look() if step >= self.skip_steps else None
             action = act(observed)
             stored = self._stored(environment, action, unit, step)
             held = self.hold(environment, action)
             if step >= self.skip_steps:
-                images.append(before)
+                images.append(before[0])
+                masks += before[1:]
                 if not held.whole:
                     break
                 actions.append(stored)
@@ -304,9 +310,27 @@ class GymnasiumSource:
             once = f"before an action was held for config.record.action_repeat={self.action_repeat} steps"
             raise ValueError(f"it ended within config.record.skip_steps={self.skip_steps}, or {once}")
         if len(images) == len(actions):
-            images.append(look())
+            image, *mask = look()
+            images.append(image)
+            masks += mask
         actions.append(np.zeros_like(actions[0]))
-        return Episode(images, np.stack(actions), np.array([*rewards, 0.0], np.float32), held.terminated)
+        return Episode(images, np.stack(actions), np.array([*rewards, 0.0], np.float32), held.terminated, masks)
+
+    def _look(self, environment: Any, observed: Any) -> tuple[bytes, ...]:
+        """The present frame, and with `instances` its mask, as PNG files."""
+        frame = encode(self.pixels(environment, observed), self.image_size, self.fit)
+        if not self.instances:
+            return (frame,)
+        return frame, encode(instances(environment)[..., None], self.image_size, self.fit, nearest=True)
+
+    def _check_instances(self, environment: Any, frame: np.ndarray) -> None:
+        if not self.instances:
+            return
+        if self.observation != "render":
+            raise config_error("config.record.instances", True, "be False where observation is not 'render'")
+        found = instances(environment).shape
+        if found != frame.shape[:2]:
+            raise config_error("config.record.instances", True, f"be False: masks are {found}, not {frame.shape[:2]}")
 
     def _stored(self, environment: Any, action: Any, unit: int, step: int) -> np.ndarray:
         """A copy of an action as it is stored; see `to_array`."""

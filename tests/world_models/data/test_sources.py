@@ -259,11 +259,12 @@ def test_moving_digits_are_a_function_of_seed_and_index(installed, tmp_path):
             index = int(episode["episode_metadata"]["index"])
             indices.append(index)
             images, labels = digits.read("fashion_mnist", 0)[split]  # test episodes show test images
-            frames, masks, digit, motion = scene.draw(index, images, labels)
+            frames, masks, digit, motion, speed = scene.draw(index, images, labels)
             steps = list(episode["steps"])
             np.testing.assert_array_equal([s["observation"]["image"] for s in steps], frames)
             np.testing.assert_array_equal([s["observation"]["instances"] for s in steps], masks)
-            assert (episode["episode_metadata"]["digit"], episode["episode_metadata"]["motion"]) == (digit, motion)
+            about = episode["episode_metadata"]
+            assert (about["digit"], about["motion"], about["speed"]) == (digit, motion, speed)
             assert [bool(s["is_first"]) for s in steps] == [True] + [False] * 4
             assert [bool(s["is_last"]) for s in steps] == [False] * 4 + [True]
     assert sorted(indices) == list(range(6))
@@ -278,6 +279,8 @@ def test_moving_digits_are_a_function_of_seed_and_index(installed, tmp_path):
         ("moving_digits", {"speed": 0.0}, "speed"),
         ("moving_digits", {"digits": "letters"}, "digits"),
         ("moving_digits", {"num_objects": 0}, "num_objects"),
+        ("moving_digits", {"num_speeds": 0}, "num_speeds"),
+        ("moving_digits", {"friction": 1.0}, "friction"),
         ("moving_digits", {"num_episodes": 1}, "splits.test"),
         ("emoji", {"splits": {"train": 0.5}}, "splits"),
         ("fashion_mnist", {"image_size": (28,)}, "image_size"),

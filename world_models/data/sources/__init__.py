@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # TFDS takes seconds to import, and worker processes of a rec
 _MADE = ("seed", "image_size", "num_episodes")
 _STILL = (*_MADE, "fit")
 _TEXT = ("seed", "num_episodes", "splits")
+_MOVING = ("num_objects", "speed", "num_speeds", "friction", "color")
 _WORLD = (*_MADE, "splits", "num_frames")
 # What `config.record` must hold for each source, besides its name.
 FIELDS = {
@@ -19,7 +20,7 @@ FIELDS = {
     "mnist": _STILL,
     "emoji": (*_STILL, "splits"),
     "images": (*_STILL, "splits", "images"),
-    "moving_digits": (*_MADE, "splits", "num_frames", "num_objects", "speed", "digits"),
+    "moving_digits": (*_MADE, "splits", "num_frames", *_MOVING, "digits"),
     "two_rooms": (*_WORLD, "cross_rate", "wall"),
     "four_rooms": (*_WORLD, "expert_share"),
     "point_maze": (*_WORLD, "maze", "policy", "noise", "action_repeat"),
@@ -83,6 +84,9 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
 
     _check_least(options, "num_frames", 1)
     _check_least(options, "num_objects", 1)
+    _check_least(options, "num_speeds", 1)
+    if not 0 <= options["friction"] < 1:
+        raise config_error("config.record.friction", options["friction"], "be at least 0 and below 1")
     if not 0 < options["speed"] <= min(size) / 2:
         raise ConfigError(
             "config.record.speed",
@@ -91,7 +95,8 @@ def open_source(options: Mapping[str, Any]) -> "Collection":
         )
     if options["digits"] not in ("mnist", "fashion_mnist"):
         raise config_error("config.record.digits", options["digits"], "be 'mnist' or 'fashion_mnist'")
-    scene = moving_digits.Scene(size, options["num_frames"], options["num_objects"], float(options["speed"]), seed)
+    how = {name: options[name] for name in _MOVING}
+    scene = moving_digits.Scene(image_size=size, num_frames=options["num_frames"], seed=seed, **how)
     return moving_digits.collection(scene, limit, options["digits"], dict(options["splits"]))
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from world_models.core.sharding import axes
@@ -28,12 +29,16 @@ class CNN(nnx.Module):
 
     def __call__(self, frames: Array) -> Array:
         """Normalized frames [n, h, w, c] -> features [n, outputs]."""
+        return self.maps(frames).reshape(len(frames), -1)
+
+    def maps(self, frames: Array) -> Array:
+        """The same with the axes of space: [n, rows, columns, size], of frames of any size."""
         x = frames.astype(self.dtype)
         for first, *rest in self.stacks:
             x = nnx.max_pool(first(x), (3, 3), (2, 2), "SAME")
             for one, two in zip(rest[::2], rest[1::2]):
                 x = x + two(nnx.relu(one(nnx.relu(x))))
-        return nnx.relu(x).reshape(len(x), -1)
+        return nnx.relu(x)
 
 
 class ViT(PatchEncoder):
@@ -47,12 +52,24 @@ class ViT(PatchEncoder):
         )
         grid = grid_of((1, *frame_shape), options.patch, 1)
         super().__init__(made, grid, options.patch**2 * frame_shape[-1], rngs=rngs)
-        self.patch = options.patch
+        self.patch, self.grid = options.patch, grid[1:]
 
     def __call__(self, frames: Array) -> Array:
         """Normalized frames [n, h, w, c] -> features [n, outputs]."""
-        tokens = super().__call__(patchify(frames[:, None], self.patch))
-        return tokens[:, int(self.class_token is not None) :].reshape(len(frames), -1)
+        return self.maps(frames).reshape(len(frames), -1)
+
+    def maps(self, frames: Array) -> Array:
+        """The same with the axes of space: [n, rows, columns, width].
+
+        Frames may be smaller than those it was made for, by whole patches: they get the positions of the upper left.
+        """
+        rows, columns = (side // self.patch for side in frames.shape[1:3])
+        indices = None
+        if (rows, columns) != self.grid:
+            indices = self.grid[1] * np.arange(rows)[:, None] + np.arange(columns)
+            indices = np.broadcast_to(indices.reshape(-1), (len(frames), rows * columns))
+        tokens = super().__call__(patchify(frames[:, None], self.patch), indices)
+        return tokens[:, int(self.class_token is not None) :].reshape(len(frames), rows, columns, -1)
 
 
 def make_encoder(
