@@ -20,19 +20,19 @@ class Classification(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         if options.task.num_classes < 2:
             raise config_error("config.model.task.num_classes", options.task.num_classes, "be at least 2")
 
     @classmethod
     def chances(cls, options: ClassificationOptions, batch: int) -> dict[str, float]:
-        """See `Task`."""
+        """Of guesses, by metric."""
         return {"accuracy": 1 / options.num_classes}
 
     def __init__(
         self, options: ClassificationOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.out = nnx.Linear(size, options.num_classes, kernel_metadata=axes(None, "mlp"), rngs=rngs)
 
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:

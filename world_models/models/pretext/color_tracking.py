@@ -25,7 +25,7 @@ class ColorTracking(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         task, field = options.task, "config.model.task"
         for name, least in (("references", 1), ("gap", 1), ("embedding", 1), ("colors", 2)):
             if getattr(task, name) < least:
@@ -45,7 +45,7 @@ class ColorTracking(Task):
     def __init__(
         self, options: ColorTrackingOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.options = options
         self.embed = nnx.Linear(size, options.embedding, kernel_metadata=axes(None, "mlp"), rngs=rngs)
 

@@ -28,7 +28,7 @@ class Colorization(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         task, field = options.task, "config.model.task"
         if frames_shape[-1] != 3:
             raise config_error(f"{field}.kind", "colorization", "be another task for grey frames: it needs colours")
@@ -45,7 +45,7 @@ class Colorization(Task):
     def __init__(
         self, options: ColorizationOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.options = options
         bins = len(gamut_bins(STEP))
         self.out = nnx.Linear(size, bins, kernel_metadata=axes(None, "mlp"), rngs=rngs)

@@ -18,7 +18,7 @@ class Direction(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         task, field = options.task, "config.model.task"
         time, height, width, _ = frames_shape
         if task.hidden < 1:
@@ -33,7 +33,7 @@ class Direction(Task):
     def __init__(
         self, options: DirectionOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.options = options
         self.head = SequenceHead(frames_shape[0], size, options.hidden, 2, rngs=rngs)
 

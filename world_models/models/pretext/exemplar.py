@@ -23,7 +23,7 @@ class Exemplar(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         task, field = options.task, "config.model.task"
         if task.form not in FORMS:
             raise config_error(f"{field}.form", task.form, f"be one of {', '.join(map(repr, FORMS))}")
@@ -44,13 +44,13 @@ class Exemplar(Task):
 
     @classmethod
     def chances(cls, options: ExemplarOptions, batch: int) -> dict[str, float]:
-        """See `Task`."""
+        """Of guesses, by metric."""
         return {"accuracy": 1 / (options.num_images if options.form == "classes" else batch)}
 
     def __init__(
         self, options: ExemplarOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.options = options
         outputs = options.num_images if options.form == "classes" else options.embedding
         self.out = nnx.Linear(size, outputs, kernel_metadata=axes(None, "mlp"), rngs=rngs)

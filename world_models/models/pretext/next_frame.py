@@ -25,7 +25,7 @@ class NextFrame(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         task, field = options.task, "config.model.task"
         for name in ("context", "hidden"):
             if getattr(task, name) < 1:
@@ -37,7 +37,7 @@ class NextFrame(Task):
     def __init__(
         self, options: NextFrameOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.options, channels, hidden = options, frames_shape[-1], options.hidden
         names = axes(None, None, "channels_in", "channels_out")
         conv = lambda a, b, **more: nnx.Conv(a, b, (3, 3), kernel_metadata=names, rngs=rngs, **more)

@@ -18,7 +18,7 @@ class Order(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         task, field = options.task, "config.model.task"
         for name, least in (("near", 1), ("far", 2), ("hidden", 1)):
             if getattr(task, name) < least:
@@ -36,7 +36,7 @@ class Order(Task):
     def __init__(
         self, options: OrderOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.options = options
         self.head = SequenceHead(3, size, options.hidden, 2, rngs=rngs)
 

@@ -27,7 +27,7 @@ class RelativePosition(Task):
 
     @classmethod
     def check(cls, options: PretextOptions, frames_shape: tuple[int, int, int, int]) -> None:
-        """See `Task`."""
+        """Checks the options of the task against the shape of the clips."""
         task, field = options.task, "config.model.task"
         _, height, width, channels = frames_shape
         for name, least in (("patch", 1), ("gap", 0), ("jitter", 0), ("hidden", 1)):
@@ -56,7 +56,7 @@ class RelativePosition(Task):
     def __init__(
         self, options: RelativePositionOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
-        """See `Task`."""
+        """Builds the head for features of so many numbers."""
         self.options = options
         linear = lambda a, b, *names: nnx.Linear(a, b, kernel_metadata=axes(*names), rngs=rngs)
         self.embed = linear(size, options.hidden, None, "mlp")
