@@ -119,7 +119,7 @@ def _overview(tables: Tables, prefix: str = "", *, short: bool = False) -> list[
     Args:
       tables: all summaries.
       prefix: folder of the pages.
-      short: leave out the papers and the results in words.
+      short: leave out the papers, scales, seeds and the results in words; titles name other scales than cpu.
     """
     heads = ["table", "paper", "scale", "seeds", "conclusions of the paper", "hypotheses of ours", "result"]
     rows = []
@@ -128,8 +128,9 @@ def _overview(tables: Tables, prefix: str = "", *, short: bool = False) -> list[
             counts = [page.held(table["statement"]["counts"][kind]) for kind in NAMES]
             seeds = str(len(table["provenance"]["seeds"]))
             title = f"[{table['title']}]({prefix}{name}.md)"
+            title += f" (scale {table['scale']})" if short and table["scale"] != "cpu" else ""
             rows.append([title, table["paper"], table["scale"], seeds, *counts, table["statement"]["headline"]])
-    kept = [i for i, head in enumerate(heads) if not short or head not in ("paper", "result")]
+    kept = [i for i, head in enumerate(heads) if not short or head not in ("paper", "scale", "seeds", "result")]
     return page.markdown_table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
