@@ -117,7 +117,7 @@ def _conclusions() -> list[dict]:
     images = lambda group: [row for row in TASKS if row.startswith(f"{group}:") and "supervised" not in row]
     return [
         {
-            "text": f"{name} teaches more than an untrained encoder knows, in a linear probe",
+            "text": f"{name}: a linear probe finds more than in an untrained encoder",
             "kind": "paper",
             "source": source,
             "holds": better(row, "ridge", "ridge_random_init"),

@@ -92,6 +92,23 @@ def test_friction_slows_objects_down():
     np.testing.assert_allclose(steps, [20, 10, 5, 2.5, 1.25], atol=1)
 
 
+def test_with_friction_places_say_nothing_of_time():
+    """As often at the end as at the beginning, the first object lies across the border."""
+    across = []
+    for friction in (0.0, 0.3):
+        scene = moving_digits.Scene((32, 32), 4, 1, 5.0, seed=0, friction=friction)
+        masks = np.stack([scene.draw(i, *BLOCK).instances[[0, -1], ..., 0] for i in range(300)])
+        wraps = (masks[..., 0, :].any(-1) & masks[..., -1, :].any(-1)) | (
+            masks[..., 0].any(-1) & masks[..., -1].any(-1)
+        )
+        across.append(wraps.mean(axis=0))
+    (before, after), (start, end) = across
+    assert before == 0
+    assert after > 0.2
+    assert start == pytest.approx(end, abs=0.1)
+    assert min(start, end) > 0.4
+
+
 def test_coloured_objects_cover_what_is_below_and_keep_their_colours():
     scene = moving_digits.Scene((64, 64), 6, 2, 3.0, seed=3, color=True)
     frames, masks, *_ = scene.draw(0, *BLOCK)

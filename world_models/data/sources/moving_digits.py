@@ -88,6 +88,8 @@ class Scene:
         side = max(4, round(_SIDE * min(self.image_size)))
         room = np.array(self.image_size, float) - side  # of the top left corner, for objects that bounce
         starts = rng.uniform(0, 1, (self.num_objects, 2)) * room
+        if self.friction:  # else a whole first object would tell where time begins
+            starts[0] *= np.array(self.image_size) / room
         speed = int(rng.integers(self.num_speeds))
         travelled = self.speeds[speed] * np.cumsum([0.0, *(1 - self.friction) ** np.arange(self.num_frames - 1)])
         paint = _Colors(rng, self.image_size, side) if self.color else _Grey()

@@ -124,7 +124,7 @@ def dots(key):
 @pytest.mark.parametrize(("color", "aberration", "at_chance"), [("keep", 0.15, False), ("drop", 0.15, True)])
 def test_the_offset_of_colours_is_a_shortcut_that_dropping_them_takes_away(color, aberration, at_chance):
     task = dataclasses.replace(POSITION, color=color, aberration=aberration)
-    accuracy = float(learned(options_of(task), dots, 400)["accuracy"])
+    accuracy = float(learned(options_of(task, channels=(8,)), dots, 150, rate=5e-3)["accuracy"])
     if at_chance:
         assert abs(accuracy - 1 / 8) < 0.06  # of 480 pairs
     else:
@@ -208,8 +208,9 @@ def test_colours_that_shapes_decide_are_learned_and_others_are_not():
     losses = []
     for by_direction in (True, False):
         made = functools.partial(stripes, colored_by_direction=by_direction)
-        losses.append(float(learned(options_of(ColorizationOptions()), made, 250)["loss"]))
-    assert losses[0] < losses[1] - 0.4  # between two colours, alike in lightness, is a nat less 0.3
+        losses.append(float(learned(options_of(ColorizationOptions(rebalance=1.0)), made, 200)["loss"]))
+    # Of two colours that are equally frequent and equally light; all pixels weigh the same.
+    assert losses[1] - losses[0] == pytest.approx(np.log(2), abs=0.1)
 
 
 def test_training_keeps_the_distribution_of_colours_and_the_encoder_sees_none():
@@ -262,7 +263,7 @@ def images(key, same=False):
 def test_images_are_told_apart_by_their_views_and_copies_are_not():
     task = ExemplarOptions(num_images=8)
     assert float(learned(options_of(task), images, 200)["accuracy"]) > 0.5
-    same = learned(options_of(task), functools.partial(images, same=True), 100)
+    same = learned(options_of(task), functools.partial(images, same=True), 40)
     assert abs(float(same["accuracy"]) - 1 / 8) < 0.06
 
 
