@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from world_models.core.errors import config_error
-from world_models.core.types import ActionSpec
+from world_models.core.types import ActionSpec, Clip
 
 LARGEST = 1e6
 """Actions, and bounds of actions, beyond this size mean nothing: simulators write 1e10 or the largest float there."""
@@ -81,10 +81,13 @@ def observations(features, keys: Iterable[str], name: str) -> dict[str, Any]:
     """The features of further observations of a step, by path.
 
     Raises:
-      ConfigError: if one is no tensor or image of a fixed shape.
+      ConfigError: if one is no tensor or image of a fixed shape, or has the name of a field of `Clip`.
     """
     found = {key: _feature(features, key) for key in keys}
     for key, feature in found.items():
+        if key in Clip._fields:
+            valid = f"be fields that clips do not hold anyway: they have {', '.join(Clip._fields)}"
+            raise config_error("config.data.observation_keys", key, valid)
         is_array = isinstance(feature, tfds.features.Tensor | tfds.features.Image)
         if not is_array or not _is_numeric(feature) or None in feature.shape:
             valid = f"be paths of tensors or images of fixed shape in {name}, which has {paths(features)}"

@@ -114,6 +114,7 @@ def test_missing_files_are_named(tmp_path, square_data):
         ("action_key", "action/arm", "'action'"),
         ("num_actions", 1, "0 to 1"),
         ("observation_keys", ("reward", "observation/wrist"), "observation/image"),
+        ("observation_keys", ("reward", "is_first"), "is_first"),
     ],
 )
 def test_other_schemas_are_invalid_and_the_message_says_what_is_there(square_data, field, value, there):
