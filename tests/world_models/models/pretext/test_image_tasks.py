@@ -208,7 +208,7 @@ def test_colours_that_shapes_decide_are_learned_and_others_are_not():
     losses = []
     for by_direction in (True, False):
         made = functools.partial(stripes, colored_by_direction=by_direction)
-        losses.append(float(learned(options_of(ColorizationOptions(rebalance=1.0)), made, 200)["loss"]))
+        losses.append(float(learned(options_of(ColorizationOptions(rebalance=1.0)), made, 100)["loss"]))
     # Of two colours that are equally frequent and equally light; all pixels weigh the same.
     assert losses[1] - losses[0] == pytest.approx(np.log(2), abs=0.1)
 
