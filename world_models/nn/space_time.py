@@ -259,8 +259,7 @@ class SpaceTimeTransformer(nnx.Module):
             layer, past = group
             return nnx.merge(graphdef, layer).attend(x, past, visible, cache.count, condition)
 
-        unroll = -(-self.options.unroll // self.time_every)
-        x, entries = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.past), unroll=unroll)
+        x, entries = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.past))
         return entries, x
 
     def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
