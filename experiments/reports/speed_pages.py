@@ -57,7 +57,7 @@ def speed_page(folder: pathlib.Path) -> str:
     files = lambda name: [(path, json.loads(path.read_text())) for path in sorted(folder.glob(f"{name}*.json"))]
     planner = [(path, found) for path, found in files("planner_speed") if "to_torch" in found]
     lines = ["# Speed beside PyTorch", ""]
-    lines += _mae_speed(files("mae_speed")) + _planner_speed(planner)
+    lines += _mae_speed(files("mae_speed")) + _bert_speed(files("bert_speed")) + _planner_speed(planner)
     lines += _video_speed(files("video_speed")) + _stream_speed(files("stream_speed"))
     return "\n".join(lines)
 
@@ -85,6 +85,32 @@ def _mae_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str]
         "keep the memory that a step frees, which `launch.py` does for ours on CPUs. *Masking* is the share of a step "
         "that is saved where patches are given masked, cut and in order (below zero is noise); *alone*, the share that "
         "masks, shuffles and gathers take by themselves.",
+        "",
+        *markdown_table(heads, rows),
+        "",
+        *(f"{_made(found['provenance'], path)}, torch {found['peer']['version']}" for path, found in measured),
+        "",
+    ]
+
+
+def _bert_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str]:
+    rows = []
+    for _, found in measured:
+        device, show = found["provenance"]["device"], lambda name, found=found: _ratio(found[name])
+        speed = [f"{found['steps'][name]['tokens_per_second']:,.0f}" for name in ("ours", "everywhere", "torch")]
+        setting = f"{found['size']}, batch {found['batch_size']}, {found['dtype']}, {device}, malloc trimming off: "
+        ratios = [show(f"{name}_to_torch") for name in ("ours", "everywhere")]
+        rows.append([setting + found["memory"], *speed, *ratios])
+    if not rows:
+        return []
+    heads = ["setting", "ours (tokens/s)", "logits everywhere", "PyTorch", "ours to PyTorch", "logits everywhere to it"]
+    return [
+        "## Pretraining BERT",
+        "",
+        "Tokens a second of a whole training step on rows of 128 tokens beside Hugging Face's BERT without dropout, from "
+        "the same weights, in turns on the same device; medians of ratios within a round and their 95 % interval. Ours "
+        "computes logits where tokens are predicted; *logits everywhere* does as Hugging Face's, the same work. *Malloc "
+        "trimming off* as above.",
         "",
         *markdown_table(heads, rows),
         "",
