@@ -107,10 +107,10 @@ def _bert_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[str
     return [
         "## Pretraining BERT",
         "",
-        "Tokens a second of a whole training step on rows of 128 tokens beside Hugging Face's BERT without dropout, from "
-        "the same weights, in turns on the same device; medians of ratios within a round and their 95 % interval. Ours "
-        "computes logits where tokens are predicted; *logits everywhere* does as Hugging Face's, the same work. *Malloc "
-        "trimming off* as above.",
+        "Tokens a second of a whole training step on rows of 128 tokens beside Hugging Face's BERT without dropout, "
+        "from the same weights, in turns on the same device; medians of ratios within a round and their 95 % "
+        "interval. Ours computes logits where tokens are predicted; *logits everywhere* does as Hugging Face's, the "
+        "same work. *Malloc trimming off* as above.",
         "",
         *markdown_table(heads, rows),
         "",
