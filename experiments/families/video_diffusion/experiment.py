@@ -36,7 +36,7 @@ class Experiment(DiffusionExperiment):
         if isinstance(self.process, Shortcut):
             valid = "be another than 'shortcut': this network is not told the size of a step; the video transformer is"
             raise config_error("config.diffusion.process", "shortcut", valid)
-        _check(self.config.model, self.config, spec)
+        _check(with_compute(self.config.model, self.config.runtime.compute), self.config, spec)
 
     def make(self, compute: ComputeOptions, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""

@@ -37,7 +37,7 @@ class Experiment(DiffusionExperiment):
         super().__init__(config, spec)
         self.config = read(config, VideoTransformerConfig)
         self.process = make_process(self.config)
-        _check(self.config.model, self.process, self.config, spec)
+        _check(with_compute(self.config.model, self.config.runtime.compute), self.process, self.config, spec)
 
     def make(self, compute: ComputeOptions, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""

@@ -183,7 +183,7 @@ def test_published_results_reach_the_pages_and_are_kept_in_step(tables, square_d
     with pytest.raises(UserError, match="make results"):
         update(check=True)
     update()
-    assert "| [Toy & Co](docs/results/toy.md) | smoke | 1 | 0 of 1 | 0 of 1 |" in readme.read_text()
+    assert "| [Toy & Co](docs/results/toy.md) (scale smoke) | 0 of 1 | 0 of 1 |" in readme.read_text()
     assert results.BEGIN in readme.read_text()
     docs = root / "docs" / "results"
     assert {path.name for path in docs.iterdir()} == {"toy.md", "toy-smoke.png", "demo.md", "index.md"}
