@@ -118,6 +118,7 @@ PRETEXT_WITHOUT = {
     "colorization": ("task_chance",),
     "masked autoencoder": ("colors", "task", "tracking"),
     "order": ("task_chance",),
+    "direction": (),
     "colour tracking": ("task_chance",),
     "next frame": ("task",),
 }
