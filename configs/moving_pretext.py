@@ -29,6 +29,15 @@ from world_models.models.pretext.options import (
 )
 from world_models.nn.options import PixelOptions
 
+DATA = MovingDigitsRecording(
+    digits="fashion_mnist",
+    num_objects=2,
+    speed=4.0,
+    num_speeds=3,
+    friction=0.2,
+    color=True,
+    image_size=(48, 48),
+)
 TASKS = {
     "order": OrderOptions(),
     "direction": DirectionOptions(),
@@ -40,15 +49,7 @@ TASKS = {
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a task of `TASKS`, the first by default; "debug" and "<task>-debug" take seconds."""
     options = PretextConfig(
-        record=MovingDigitsRecording(
-            digits="fashion_mnist",
-            num_objects=2,
-            speed=4.0,
-            num_speeds=3,
-            friction=0.2,
-            color=True,
-            image_size=(48, 48),
-        ),
+        record=DATA,
         data=ClipDataOptions(validation_split="test", clip_length=8),
         model=PretextOptions(
             task=TASKS[variant.removesuffix("debug").rstrip("-") or next(iter(TASKS))],

@@ -6,9 +6,10 @@ and how fast they move and what they are, and how well features carry masks alon
 Command: python launch.py table pretext --scale=cpu --seeds=3
 """
 
+from configs.moving_pretext import DATA as MOVING_DATA
 from configs.tables._columns import PERCENT
 from world_models.core.options import to_dict
-from world_models.data.options import RECORDING, EmojiRecording, MovingDigitsRecording
+from world_models.data.options import RECORDING, EmojiRecording
 
 FASHION = "configs/fashion_pretext.py"
 EMOJI = "configs/emoji_pretext.py"
@@ -188,18 +189,7 @@ DATA = {
         "augment.flip": False,
     },
     f"motion: {MASKED}": {
-        "record": to_dict(
-            MovingDigitsRecording(
-                digits="fashion_mnist",
-                num_objects=2,
-                speed=4.0,
-                num_speeds=3,
-                friction=0.2,
-                color=True,
-                image_size=(48, 48),
-            ),
-            RECORDING,
-        ),
+        "record": to_dict(MOVING_DATA, RECORDING),
         "model.pixels.mean": (0.5,),
         "model.pixels.std": (0.25,),
     },

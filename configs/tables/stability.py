@@ -14,7 +14,7 @@ from configs import atari_tokenizer, car_tokenizer
 from configs.tables._car_world import columns
 from experiments.evaluation.options import LongRolloutOptions
 from world_models.core.options import to_dict
-from world_models.data.options import GymnasiumRecording, PointMazeRecording
+from world_models.data.options import RECORDING, PointMazeRecording
 
 CAR = dataclasses.replace(
     car_tokenizer.DATA,
@@ -77,11 +77,6 @@ COMMON = {
 }
 
 
-def _recording(options: GymnasiumRecording | PointMazeRecording) -> dict:
-    """The block `config.record`."""
-    return {"source": "point_maze" if isinstance(options, PointMazeRecording) else "gymnasium", **to_dict(options)}
-
-
 def get_table() -> dict:
     """The table."""
     rows, configs, overrides = {}, {}, {"smoke": {}, "cpu": {}, "gpu": {}}
@@ -92,7 +87,7 @@ def get_table() -> dict:
             for scale in ("cpu", "gpu"):
                 own = {**LONG_CLIPS, **TRANSFORMER[scale]} if kind == "transformer" else UNET[scale]
                 steps = {"runtime.checkpoint_every": own["train.num_steps"]}
-                overrides[scale][row] = {"record": _recording(record), **own, **steps}
+                overrides[scale][row] = {"record": to_dict(record, RECORDING), **own, **steps}
             configs[row] = "configs/car_world.py" if kind == "transformer" else "configs/car_unet.py"
             if kind == "transformer":
                 rows[row]["init_from"] = "tokenizer"
@@ -102,7 +97,7 @@ def get_table() -> dict:
                 if record is MAZE
                 else {"num_episodes": 6, "max_episode_steps": 40}
             )
-            overrides["smoke"][row] = {"record": _recording(dataclasses.replace(record, **few))}
+            overrides["smoke"][row] = {"record": to_dict(dataclasses.replace(record, **few), RECORDING)}
             if kind == "transformer":
                 tiny = car_tokenizer.get_config("debug").model.to_dict()
                 overrides["smoke"][row] |= {"model.tokenizer": tiny, "init_from.under": "tokenizer"}

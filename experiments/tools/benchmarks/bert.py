@@ -12,7 +12,6 @@ The steps take turns, never two at once, and a ratio is the median over rounds o
 does: the ratio of equal work. FLOPs and MFU are as in the throughput benchmark, --memory as in `mae`.
 """
 
-import importlib.util
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -62,15 +61,7 @@ def check(ours: dict[str, Any], peer: dict[str, Any], dtype: str) -> None:
 def summary(found: dict[str, list[dict]], facts: dict[str, Any], tokens: int, ceiling: float) -> dict[str, Any]:
     """The numbers of interest, of the rounds of every step, which has so many `tokens`."""
     take = lambda name, what="seconds": [row[what] for row in found[name]]
-    steps = {
-        name: {
-            "tokens_per_second": tokens / float(np.median(take(name))),
-            "tokens_per_second_best": tokens / min(take(name)),
-            "tokens_per_cpu_second": tokens / float(np.median(take(name, "cpu_seconds"))),
-            "loss": found[name][-1]["loss"],
-        }
-        for name in found
-    }
+    steps = {name: common.step_rates(found[name], tokens, "tokens") for name in found}
     model_flops = facts["flops"] / float(np.median(take("ours")))
     result = {
         **facts,
@@ -88,11 +79,8 @@ def summary(found: dict[str, list[dict]], facts: dict[str, Any], tokens: int, ce
 def table(found: dict[str, Any]) -> str:
     """The measurement for reading."""
     lines = [f"{found['parameters']:,} parameters on {found['device']}"]
-    lines.append(f"{'step':12}{'tokens/s':>12}{'best':>12}{'a CPU second':>14}{'loss':>9}")
-    for name, row in found["steps"].items():
-        rates = f"{row['tokens_per_second']:12,.0f}{row['tokens_per_second_best']:12,.0f}"
-        lines.append(f"{name:12}{rates}{row['tokens_per_cpu_second']:14,.0f}{row['loss']:9.4f}")
-    of = lambda name: f"{found[name]['ratio']:.2f}x ({' to '.join(f'{end:.2f}' for end in found[name]['interval'])})"
+    lines += common.step_lines(found["steps"], "tokens")
+    of = lambda name: common.ratio_text(found[name])
     for name in ("ours", "everywhere"):
         if f"{name}_to_torch" in found:
             lines.append(
@@ -105,23 +93,4 @@ def table(found: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
-    parser = common.parser(__doc__)
-    parser.add_argument("--size", choices=SIZES, default="mini", help="of the model")
-    parser.add_argument("--peer", choices=("", "torch"), default="", help="what to run beside it")
-    parser.add_argument("--compile", action="store_true", help="the peer with torch.compile")
-    parser.add_argument("--batch", type=common.integer, default=16, help="rows of a step")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of what is computed")
-    parser.add_argument("--scan", action="store_true", help="compile one block and loop over it, not all of them")
-    parser.add_argument("--memory", choices=MEMORY, default="ours", help="whose C library keeps what a step frees")
-    parser.add_argument("--rounds", type=common.integer, default=10, help="of all sides in turn")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each step in a round")
-    asked = parser.parse_args(argv)
-    missing = [name for name in ("torch", "transformers") if asked.peer and not importlib.util.find_spec(name)]
-    if missing:
-        raise UserError(f"--peer=torch needs {' and '.join(missing)}: pip install -e '.[dev]'.")
-    options = {"compiled": asked.compile, "unroll": not asked.scan, "memory": asked.memory}
-    pace = {"rounds": asked.rounds, "seconds": asked.seconds}
-    found = measure(asked.size, asked.batch, asked.dtype, asked.peer, **options, **pace)
-    print(table(found))
-    setting = {"size": asked.size, "batch_size": asked.batch, "dtype": asked.dtype}
-    common.finish({**setting, **options, **pace, **found}, asked.output)
+    common.run_pair(common.paired_parser(__doc__, SIZES, 16, "rows").parse_args(argv), measure, table)

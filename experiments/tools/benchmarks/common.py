@@ -1,10 +1,11 @@
 """What the benchmarks share: flags, a config with overrides, and the JSON of a result."""
 
 import argparse
+import importlib.util
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ml_collections
@@ -13,6 +14,7 @@ import numpy as np
 from experiments.runs import config as configs
 from experiments.runs import workdir
 from experiments.runs.files import write_json
+from experiments.tools.benchmarks.steps import MEMORY
 from world_models.core.errors import UserError
 
 # How a model is computed for counting its FLOPs: everything once, and no kernel that hides its products.
@@ -39,6 +41,63 @@ def integer(text: str) -> int:
 def integers(text: str) -> list[int]:
     """Counts comma-separated, as in --threads=1,2."""
     return [integer(word) for word in text.split(",")]
+
+
+def paired_parser(about: str, sizes: Collection[str], batch: int, unit: str) -> argparse.ArgumentParser:
+    """A parser with the flags of a training step beside Hugging Face's, on `batch` images or rows: `unit`."""
+    made = parser(about)
+    made.add_argument("--size", choices=sizes, default="mini", help="of the model")
+    made.add_argument("--peer", choices=("", "torch"), default="", help="what to run beside it")
+    made.add_argument("--compile", action="store_true", help="the peer with torch.compile")
+    made.add_argument("--batch", type=integer, default=batch, help=f"{unit} of a step")
+    made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of what is computed")
+    made.add_argument("--scan", action="store_true", help="compile one block and loop over it, not all of them")
+    made.add_argument("--memory", choices=MEMORY, default="ours", help="whose C library keeps what a step frees")
+    made.add_argument("--rounds", type=integer, default=10, help="of all sides in turn")
+    made.add_argument("--seconds", type=float, default=0.5, help="of each step in a round")
+    return made
+
+
+def run_pair(asked: argparse.Namespace, measure: Callable[..., dict], table: Callable[[dict], str]) -> None:
+    """Measures what the flags of `paired_parser` ask for, and prints it.
+
+    Raises:
+      UserError: if the peer's packages are not installed.
+    """
+    missing = [name for name in ("torch", "transformers") if asked.peer and not importlib.util.find_spec(name)]
+    if missing:
+        raise UserError(f"--peer=torch needs {' and '.join(missing)}: pip install -e '.[dev]'.")
+    options = {"compiled": asked.compile, "unroll": not asked.scan, "memory": asked.memory}
+    pace = {"rounds": asked.rounds, "seconds": asked.seconds}
+    found = measure(asked.size, asked.batch, asked.dtype, asked.peer, **options, **pace)
+    print(table(found))
+    setting = {"size": asked.size, "batch_size": asked.batch, "dtype": asked.dtype}
+    finish({**setting, **options, **pace, **found}, asked.output)
+
+
+def step_rates(rounds: Sequence[dict[str, float]], count: int, unit: str) -> dict[str, float]:
+    """Rates of a step on `count` images or tokens (`unit`, plural), of its rounds; and its last loss."""
+    take = lambda what: [row[what] for row in rounds]
+    return {
+        f"{unit}_per_second": count / float(np.median(take("seconds"))),
+        f"{unit}_per_second_best": count / min(take("seconds")),
+        f"{unit}_per_cpu_second": count / float(np.median(take("cpu_seconds"))),
+        "loss": rounds[-1]["loss"],
+    }
+
+
+def step_lines(steps: dict[str, dict[str, float]], unit: str) -> list[str]:
+    """Steps with `step_rates`, for reading."""
+    lines = [f"{'step':12}{f'{unit}/s':>12}{'best':>12}{'a CPU second':>14}{'loss':>9}"]
+    for name, row in steps.items():
+        rates = f"{row[f'{unit}_per_second']:12,.0f}{row[f'{unit}_per_second_best']:12,.0f}"
+        lines.append(f"{name:12}{rates}{row[f'{unit}_per_cpu_second']:14,.0f}{row['loss']:9.4f}")
+    return lines
+
+
+def ratio_text(found: dict[str, Any]) -> str:
+    """What `ratio` returned, for reading."""
+    return f"{found['ratio']:.2f}x ({' to '.join(f'{end:.2f}' for end in found['interval'])})"
 
 
 def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:

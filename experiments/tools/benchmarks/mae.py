@@ -16,7 +16,6 @@ Our process is set up as `launch.py` does it: where there is no accelerator, the
 (`runtime.disable_malloc_trim`). --memory=both gives the peer the same setting, --memory=neither takes it from ours.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,6 @@ import numpy as np
 from experiments.tools.benchmarks import common
 from experiments.tools.benchmarks.mae_sizes import SIZES
 from experiments.tools.benchmarks.steps import MEMORY, Process, take_turns
-from world_models.core.errors import UserError
 
 
 def measure(size: str, batch: int, dtype: str, peer: str, *, compiled, unroll, memory, rounds, seconds) -> dict:
@@ -50,12 +48,7 @@ def summary(found: dict[str, list[dict]], facts: dict[str, Any], batch: int, cei
     """The numbers of interest, of the rounds of every step."""
     take = lambda name, what="seconds": [row[what] for row in found[name]]
     rows = {
-        name: {
-            "images_per_second": batch / float(np.median(take(name))),
-            "images_per_second_best": batch / min(take(name)),
-            "images_per_cpu_second": batch / float(np.median(take(name, "cpu_seconds"))),
-            "loss": found[name][-1]["loss"],
-        }
+        name: common.step_rates(found[name], batch, "images")
         for name in found
         if name != "masking"  # no step
     }
@@ -81,11 +74,8 @@ def summary(found: dict[str, list[dict]], facts: dict[str, Any], batch: int, cei
 def table(found: dict[str, Any]) -> str:
     """The measurement for reading."""
     lines = [f"{found['parameters']:,} parameters on {found['device']}"]
-    lines.append(f"{'step':10}{'images/s':>12}{'best':>12}{'a CPU second':>14}{'loss':>9}")
-    for name, row in found["steps"].items():
-        rates = f"{row['images_per_second']:12,.0f}{row['images_per_second_best']:12,.0f}"
-        lines.append(f"{name:10}{rates}{row['images_per_cpu_second']:14,.0f}{row['loss']:9.4f}")
-    of = lambda name: f"{found[name]['ratio']:.2f}x ({' to '.join(f'{end:.2f}' for end in found[name]['interval'])})"
+    lines += common.step_lines(found["steps"], "images")
+    of = lambda name: common.ratio_text(found[name])
     if "to_torch" in found:
         lines.append(f"ours to torch: {of('to_torch')}; by processor seconds {of('to_torch_cpu')}")
     lines.append(
@@ -102,23 +92,4 @@ def table(found: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
-    parser = common.parser(__doc__)
-    parser.add_argument("--size", choices=SIZES, default="mini", help="of the model")
-    parser.add_argument("--peer", choices=("", "torch"), default="", help="what to run beside it")
-    parser.add_argument("--compile", action="store_true", help="the peer with torch.compile")
-    parser.add_argument("--batch", type=common.integer, default=128, help="images of a step")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of what is computed")
-    parser.add_argument("--scan", action="store_true", help="compile one block and loop over it, not all of them")
-    parser.add_argument("--memory", choices=MEMORY, default="ours", help="whose C library keeps what a step frees")
-    parser.add_argument("--rounds", type=common.integer, default=10, help="of all sides in turn")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each step in a round")
-    asked = parser.parse_args(argv)
-    missing = [name for name in ("torch", "transformers") if asked.peer and not importlib.util.find_spec(name)]
-    if missing:
-        raise UserError(f"--peer=torch needs {' and '.join(missing)}: pip install -e '.[dev]'.")
-    options = {"compiled": asked.compile, "unroll": not asked.scan, "memory": asked.memory}
-    pace = {"rounds": asked.rounds, "seconds": asked.seconds}
-    found = measure(asked.size, asked.batch, asked.dtype, asked.peer, **options, **pace)
-    print(table(found))
-    setting = {"size": asked.size, "batch_size": asked.batch, "dtype": asked.dtype}
-    common.finish({**setting, **options, **pace, **found}, asked.output)
+    common.run_pair(common.paired_parser(__doc__, SIZES, 128, "images").parse_args(argv), measure, table)

@@ -102,9 +102,7 @@ def table(size: str, found: dict[str, Any]) -> str:
         rates = f"{row['frames_per_second']:,.0f} frames/s (best {row['frames_per_second_best']:,.0f})"
         lines.append(f"  {name:12}{1e3 * row['step_seconds']:10,.1f} ms a step, {rates}, loss {row['loss']:.3f}")
     if "to_torch" in found:
-        of = lambda name: (
-            f"{found[name]['ratio']:.2f}x ({' to '.join(f'{end:.2f}' for end in found[name]['interval'])})"
-        )
+        of = lambda name: common.ratio_text(found[name])
         lines.append(f"  ours to torch: {of('to_torch')}; by processor seconds {of('to_torch_cpu')}")
     speed, ceiling = (found[name] / 1e9 for name in ("model_flops_per_second", "matmul_flops_per_second"))
     lines.append(f"  MFU: {speed:,.1f} GFLOP/s, {found['mfu']:.1%} of {ceiling:,.0f} GFLOP/s (matrix product)")
