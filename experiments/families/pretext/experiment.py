@@ -19,7 +19,7 @@ from experiments.families.pretext.evaluators import HeldOut, task_metrics
 from experiments.families.pretext.options import PretextConfig
 from experiments.runs.config import read
 from experiments.training.experiment import Capability, Evaluator
-from world_models.core.errors import UserError, config_error
+from world_models.core.errors import config_error
 from world_models.core.options import from_dict
 from world_models.core.specs import VideoSpec
 from world_models.core.types import Array, Clip
@@ -81,10 +81,12 @@ class Experiment(VideoExperiment):
         """What the task draws.
 
         Raises:
-          UserError: if it draws nothing.
+          ConfigError: if it draws nothing.
         """
         if not self.task.stages:
-            raise UserError(f"The pretext task {self.config.model.task} draws no pictures.")
+            drawing = [name for name, options in TASK.types.items() if TASKS[options].stages]
+            valid = f"be one that draws pictures: {', '.join(drawing)}"
+            raise config_error("config.model.task.kind", TASK.name_of(self.config.model.task), valid)
         return self.task.stages
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
