@@ -202,25 +202,27 @@ def test_models_without_a_counterpart_are_named(field, change):
 TEXTS = ["A man plays the guitar.", "Prices of shares rose sharply on Tuesday, analysts said.", "the cat sat"]
 
 
-@pytest.mark.skipif(packages.MINILM.find() is None, reason="MiniLM is not installed: make data")
+REAL = packages.MINILM.find()  # of the user: a test's own cache is empty
+
+
+@pytest.mark.skipif(REAL is None, reason="MiniLM is not installed: make data")
 def test_the_real_minilm_gives_its_embeddings():
     torch = pytest.importorskip("torch", reason=REASON)
     transformers = pytest.importorskip("transformers", reason=REASON)
-    folder = packages.MINILM.locate()
-    options, vocabulary_size = hugging_face.described(folder)
+    options, vocabulary_size = hugging_face.described(REAL)
     options = dataclasses.replace(options, masked=0.0, pairs=0.0)
     model = nnx.eval_shape(lambda: LanguageModel(options, vocabulary_size, rngs=nnx.Rngs(0)))
-    found = hugging_face.read(folder, model)
+    found = hugging_face.read(REAL, model)
     assert found.left_out == ["bert.pooler: not in this model"]
     nnx.update(model, found.params)
-    tokenizer = read_vocabulary(folder)
+    tokenizer = read_vocabulary(REAL)
     batch = encoded([tokenizer.encode(text) for text in TEXTS], tokenizer, 24)
     ours = np.asarray(jax.jit(mean_features)(model.encoder, batch))
-    own = transformers.BertTokenizer(str(folder / "vocab.txt"))(TEXTS, padding="max_length", max_length=24)
+    own = transformers.BertTokenizer(str(REAL / "vocab.txt"))(TEXTS, padding="max_length", max_length=24)
     np.testing.assert_array_equal(batch.tokens, own["input_ids"])
     mask = torch.tensor(own["attention_mask"])
     with torch.no_grad():
-        theirs = transformers.BertModel.from_pretrained(folder)(torch.tensor(own["input_ids"]), mask).last_hidden_state
+        theirs = transformers.BertModel.from_pretrained(REAL)(torch.tensor(own["input_ids"]), mask).last_hidden_state
     theirs = ((theirs * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
     cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     assert cosine.min() >= 0.9999
