@@ -206,7 +206,7 @@ SCALES = {
     },
     "cpu": {
         "about": "Brown, 500 documents, 8,192 pieces, rows of 64 tokens; BERT-tiny's size, 128 wide with 2 blocks; "
-        "1,500 steps of 64 rows; probes of 500 sentences, and of 1,000 texts with 50 or 500 labels",
+        "3,000 steps of 32 rows; probes of 500 sentences, and of 1,000 texts with 50 or 500 labels",
         "config": "configs/bert_mini.py",
         "overrides": {
             **PROBES,
@@ -214,9 +214,11 @@ SCALES = {
             "model.transformer.width": 128,
             "model.transformer.depth": 2,
             "model.transformer.heads": 2,
-            "train.num_steps": 1_500,
+            "train.batch_size": 32,
+            "train.num_steps": 3_000,
             "train.optimizer.learning_rate": 2e-3,
-            "runtime.checkpoint_every": 1_500,
+            "train.optimizer.warmup_steps": 300,
+            "runtime.checkpoint_every": 3_000,
         },
     },
     "gpu": {
