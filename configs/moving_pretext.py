@@ -34,12 +34,12 @@ DATA = MovingDigitsRecording(
     num_objects=2,
     speed=4.0,
     num_speeds=3,
-    friction=0.2,
+    friction=0.15,
     color=True,
     image_size=(48, 48),
 )
 TASKS = {
-    "order": OrderOptions(),
+    "order": OrderOptions(near=2, far=3),
     "direction": DirectionOptions(),
     "color_tracking": ColorTrackingOptions(),
     "next_frame": NextFrameOptions(),

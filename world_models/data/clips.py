@@ -113,18 +113,22 @@ class Windows(Dataset):
         Raises:
           UserError: if more records are damaged than `Episodes` allows, or no window can be read.
         """
+        return self.load_found(indices)[1]
+
+    def load_found(self, indices: np.ndarray) -> tuple[np.ndarray, Clip]:
+        """(windows int64 [batch], the same as `load`): other windows than `indices` where records are damaged."""
         found = [self._readable(int(i)) for i in indices]
         stacked = {name: np.stack([row[name] for _, row in found]) for name in found[0][1]}
         observations = {name: stacked.pop(name) for name in self.episodes.spec.observations}
-        text = self._encoder([self._texts[episode] for episode, _ in found]) if self._encoder else None
-        return Clip(**stacked, text=text, observations=observations)
+        windows = np.array([index for index, _ in found])
+        text = self._encoder([self._texts[episode] for episode in self.episode[windows]]) if self._encoder else None
+        return windows, Clip(**stacked, text=text, observations=observations)
 
     def _readable(self, index: int) -> tuple[int, dict[str, np.ndarray]]:
-        """(episode it starts in, steps) of a window, or of the next one that can be read."""
+        """(index, steps) of a window, or of the next one that can be read."""
         for _ in range(len(self.episodes) + 1):
-            episode = int(self.episode[index])
             try:
-                return episode, self._window(episode, int(self.start[index]))
+                return index, self._window(int(self.episode[index]), int(self.start[index]))
             except DamagedRecord:
                 index = int(np.searchsorted(self.episode, self.episode[index], side="right")) % len(self)
         raise UserError(f"No window of {self.episodes.name} can be read: copy or record the data set again.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from world_models.core.errors import ConfigError, config_error
+from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.core.specs import ArraySpec, VideoSpec
 from world_models.core.types import Clip
 from world_models.data.clips import Windows
@@ -19,8 +19,10 @@ class Classes(Dataset):
     """Some windows with a class each, which `Clip.observations` holds under `CLASS`, int32 [batch, time]."""
 
     def __init__(self, windows: Windows, rows: np.ndarray, classes: np.ndarray):
-        """The windows `rows` [n] of `classes` [n]."""
-        self.windows, self._rows, self._classes = windows, rows, classes.astype(np.int32)
+        """The windows `rows` [n], rising, of `classes` [n]."""
+        self.windows, self._rows = windows, rows
+        self._class_of = np.full(len(windows), -1, np.int32)
+        self._class_of[rows] = classes
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -47,10 +49,21 @@ class Classes(Dataset):
         return dataclasses.replace(own, observations={**own.observations, CLASS: ArraySpec((), "int32")})
 
     def load(self, indices: np.ndarray) -> Clip:
-        """The windows `indices` [batch]."""
-        clip = self.windows.load(self._rows[indices])
-        classes = np.broadcast_to(self._classes[indices, None], clip.frames.shape[:2])
-        return clip._replace(observations={**clip.observations, CLASS: np.ascontiguousarray(classes)})
+        """The windows `indices` [batch]; one that holds a damaged record is replaced by the next one with a class.
+
+        Raises:
+          UserError: if more records are damaged than may be, or no window with a class can be read.
+        """
+        wanted = self._rows[indices]
+        for _ in range(len(self) + 1):
+            found, clip = self.windows.load_found(wanted)
+            classes = self._class_of[found]
+            if classes.min() >= 0:
+                own = np.broadcast_to(classes[:, None], clip.frames.shape[:2])
+                return clip._replace(observations={**clip.observations, CLASS: np.ascontiguousarray(own)})
+            following = self._rows[np.searchsorted(self._rows, found, side="right") % len(self)]
+            wanted = np.where(classes < 0, following, found)
+        raise UserError(f"No window of {self.name} that has a class can be read: copy or make the data set again.")
 
 
 def with_classes(task: Any, windows: Dataset, seed: int) -> Dataset:

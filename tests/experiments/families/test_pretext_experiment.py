@@ -11,12 +11,17 @@ from conftest import set_field, set_fields, write_tfds
 import launch
 from configs import emoji_pretext, fashion_pretext
 from experiments.evaluation.measure import measure
+from experiments.families.pretext.classes import with_classes
 from experiments.families.pretext.colors import within
 from experiments.runs.loading import load
 from experiments.training.loop import train
-from world_models.core.errors import ConfigError
+from world_models.core.errors import ConfigError, UserError
+from world_models.data.clips import Windows
 from world_models.data.episodes import encode
+from world_models.data.records import DamagedRecord
+from world_models.data.stored_episodes import Episodes
 from world_models.models.pretext.classification import CLASS
+from world_models.models.pretext.options import ClassificationOptions, ExemplarOptions
 
 SIDE = 16
 
@@ -167,3 +172,37 @@ def test_every_task_of_a_config_has_a_debug_variant(module):
     for task in module.TASKS:
         assert module.get_config(f"{task}-debug").train.num_steps == 2
         assert module.get_config(task).train.num_steps > 1000
+
+
+class Damaged(Windows):
+    """Windows of which some hold a damaged record."""
+
+    def __init__(self, data, damaged):
+        super().__init__(Episodes(str(data), "train"), 1)
+        self.bad = damaged
+
+    def _window(self, episode, start):
+        if episode in self.bad:
+            raise DamagedRecord
+        return super()._window(episode, start)
+
+
+@pytest.mark.parametrize(
+    "task", [ClassificationOptions(label_key="label", num_classes=3), ExemplarOptions(num_images=30)]
+)
+def test_what_stands_in_for_a_damaged_image_has_its_own_class(gradients, task):
+    whole = with_classes(task, Damaged(gradients, ()), seed=0)
+    bad = range(5, 12)
+    found = with_classes(task, Damaged(gradients, bad), seed=0)
+    rows = np.arange(len(found))
+    clip, known = found.load(rows), whole.load(rows)
+    of_image = {frames.tobytes(): c[0] for frames, c in zip(known.frames, known.observations[CLASS])}
+    assert not np.array_equal(clip.frames, known.frames)
+    assert [of_image[frames.tobytes()] for frames in clip.frames] == clip.observations[CLASS][:, 0].tolist()
+
+
+def test_nothing_is_left_to_read(gradients):
+    task = ExemplarOptions(num_images=1)
+    chosen = with_classes(task, Damaged(gradients, ()), seed=0)._rows
+    with pytest.raises(UserError, match=r"No window of .* that has a class can be read"):
+        with_classes(task, Damaged(gradients, chosen), seed=0).load(np.zeros(1, int))

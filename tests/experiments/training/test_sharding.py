@@ -29,6 +29,10 @@ SCRIPT = """
         config.train.optimizer.eps = 1e-3  # at 1e-8 Adam's first steps would amplify rounding
         if name == "car_dit":
             config.model.network.update({"width": 32, "depth": 4, "heads": 4})
+        if name == "emoji_pretext":
+            config.model.encoder.update({"width": 64, "depth": 2, "heads": 4})
+        if name == "moving_pretext":
+            config.model.encoder.channels, config.eval.tracking.num_clips = (16, 32, 32), 0
         run = prepare(config, folder / "-".join(map(str, mesh)))
         state, losses = run.state, []
         # The moments and the average lie where their parameters lie.
@@ -75,8 +79,10 @@ def trained(name, meshes, data, folder, devices):
         ("car_dit", [(1, 8, 1), (2, 2, 2)]),
         pytest.param("car_dit", [(8, 1, 1), (2, 1, 4), (1, 2, 4), (4, 2, 1)], marks=pytest.mark.slow),
         pytest.param("car_unet", [(8, 1, 1), (1, 8, 1), (2, 4, 1)], marks=pytest.mark.slow),
+        pytest.param("moving_pretext", [(8, 1, 1), (1, 8, 1), (2, 4, 1)], marks=pytest.mark.slow),
+        pytest.param("emoji_pretext", [(8, 1, 1), (1, 8, 1), (2, 2, 2)], marks=pytest.mark.slow),
     ],
-    ids=["transformer", "transformer on more meshes", "unet"],
+    ids=["transformer", "transformer on more meshes", "unet", "order of frames", "colorization"],
 )
 def test_training_on_a_mesh_equals_one_device(name, meshes, square_data, tmp_path):
     (single,) = trained(name, [(1, 1, 1)], square_data, tmp_path / "one", 1)

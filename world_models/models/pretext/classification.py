@@ -33,7 +33,7 @@ class Classification(Task):
         self, options: ClassificationOptions, size: int, frames_shape: tuple[int, int, int, int], *, rngs: nnx.Rngs
     ):  # fmt: skip
         """Builds the head for features of so many numbers."""
-        self.out = nnx.Linear(size, options.num_classes, kernel_metadata=axes(None, "mlp"), rngs=rngs)
+        self.out = nnx.Linear(size, options.num_classes, kernel_metadata=axes("width", "mlp"), rngs=rngs)
 
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross-entropy of the classes under `CLASS`; the metric "accuracy" is a share."""

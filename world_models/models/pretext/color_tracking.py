@@ -47,7 +47,7 @@ class ColorTracking(Task):
     ):  # fmt: skip
         """Builds the head for features of so many numbers."""
         self.options = options
-        self.embed = nnx.Linear(size, options.embedding, kernel_metadata=axes(None, "mlp"), rngs=rngs)
+        self.embed = nnx.Linear(size, options.embedding, kernel_metadata=axes("width", "mlp"), rngs=rngs)
 
     def view(self, frames: Array) -> Array:
         """Grey frames, if the encoder never sees colours; see `Task`."""

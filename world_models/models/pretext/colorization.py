@@ -48,7 +48,7 @@ class Colorization(Task):
         """Builds the head for features of so many numbers."""
         self.options = options
         bins = len(gamut_bins(STEP))
-        self.out = nnx.Linear(size, bins, kernel_metadata=axes(None, "mlp"), rngs=rngs)
+        self.out = nnx.Linear(size, bins, kernel_metadata=axes("width", "mlp"), rngs=rngs)
         # Moving averages: of the share of every bin, of (a, b), and of 1, which corrects for the start at zero.
         self.share, self.mean = Constant(jnp.zeros(bins)), Constant(jnp.zeros(2))
         self.seen = Constant(jnp.zeros(()))
@@ -120,8 +120,14 @@ def soft_encoding(colors: Array, neighbors: int, sigma: float) -> tuple[jax.Arra
       (bins int32, shares float32), both [..., neighbors], the nearest first; shares sum to 1.
     """
     distances = jnp.sum((colors[..., None, :] - gamut_bins(STEP)) ** 2, axis=-1)
-    nearest, near = jax.lax.top_k(-distances, neighbors)
-    return near, jax.nn.softmax(nearest / (2 * sigma**2), axis=-1)
+
+    def take(distances, _):  # jax.lax.top_k gathers the batch of all devices
+        bin = jnp.argmin(distances, axis=-1)
+        taken = bin[..., None] == jnp.arange(distances.shape[-1])
+        return jnp.where(taken, jnp.inf, distances), (bin, jnp.min(distances, axis=-1))
+
+    _, (near, least) = jax.lax.scan(take, distances, length=neighbors)
+    return jnp.moveaxis(near, 0, -1), jax.nn.softmax(jnp.moveaxis(-least, 0, -1) / (2 * sigma**2), axis=-1)
 
 
 def rarity(prior: Array, rebalance: float) -> jax.Array:

@@ -53,7 +53,7 @@ class Exemplar(Task):
         """Builds the head for features of so many numbers."""
         self.options = options
         outputs = options.num_images if options.form == "classes" else options.embedding
-        self.out = nnx.Linear(size, outputs, kernel_metadata=axes(None, "mlp"), rngs=rngs)
+        self.out = nnx.Linear(size, outputs, kernel_metadata=axes("width", "mlp"), rngs=rngs)
 
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross-entropy over the images, or the triplet loss; of a random frame of every clip.

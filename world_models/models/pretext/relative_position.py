@@ -59,8 +59,8 @@ class RelativePosition(Task):
         """Builds the head for features of so many numbers."""
         self.options = options
         linear = lambda a, b, *names: nnx.Linear(a, b, kernel_metadata=axes(*names), rngs=rngs)
-        self.embed = linear(size, options.hidden, None, "mlp")
-        self.join = linear(2 * options.hidden, options.hidden, None, "mlp")
+        self.embed = linear(size, options.hidden, "width", "mlp")
+        self.join = linear(2 * options.hidden, options.hidden, "width", "mlp")
         self.out = linear(options.hidden, len(NEIGHBOURS), "mlp", None)
 
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -84,7 +84,7 @@ def _step(graph, params, rest, moments, frames, key):
 
 def test_the_order_of_frames_is_learned():
     options = options_of(OrderOptions(near=1, far=4, hidden=32))
-    assert learned(options, squares(256, 0), squares(256, 1), 250)["balanced_accuracy"] > 0.9
+    assert learned(options, squares(256, 0), squares(256, 1), 120)["balanced_accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("task", [OrderOptions(control="static"), DirectionOptions(control="static")])
@@ -106,8 +106,8 @@ def planted(clips):
 def test_the_direction_of_time_is_learned_where_there_is_one():
     task, short = options_of(DirectionOptions(hidden=32), (8,)), functools.partial(squares, time=4)
     slowing = functools.partial(short, friction=0.5)
-    assert learned(task, slowing(256, 0), slowing(256, 1), 200)["accuracy"] > 0.9
-    found = learned(task, short(256, 0), short(256, 1), 200)["accuracy"]
+    assert learned(task, slowing(256, 0), slowing(256, 1), 100)["accuracy"] > 0.9
+    found = learned(task, short(256, 0), short(256, 1), 100)["accuracy"]
     assert found == pytest.approx(0.5, abs=0.12)  # as likely the other way round
     train, test = planted(short(256, 0)), planted(short(256, 1))
     assert learned(task, train, test, 60)["accuracy"] > 0.95  # the shortcut
