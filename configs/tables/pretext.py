@@ -227,13 +227,13 @@ def _scales() -> dict:
         },
         "cpu": {
             "about": "Fashion-MNIST, 28x28, patches of 4x4; emoji, 64x64, patches of 8x8; an encoder 96 wide with 4 "
-            "blocks; 2,000 steps of 64 images, 1,000 on emoji. 4,000 clips of 8 frames of two coloured objects, 48x48, "
-            "a CNN with 16 and 32 channels, 1,000 steps of 32 clips. Probes on at most 10,000 labels",
+            "blocks; 1,500 steps of 64 images, 800 on emoji. 4,000 clips of 8 frames of two coloured objects, 48x48, "
+            "a CNN with 16 and 32 channels, 500 steps of 32 clips. Probes on at most 10,000 labels",
             "config": FASHION,
             "configs": _configs(False),
             "overrides": {**PROBES, "runtime.checkpoint_every": 2_000},
             "rows": _rows(
-                {"fashion": long(2_000), "emoji": long(1_000), "motion": long(1_000)},
+                {"fashion": long(1_500), "emoji": long(800), "motion": long(500)},
                 {**size, "eval.probes.num_train": 10_000},
             ),
         },
