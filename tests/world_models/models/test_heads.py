@@ -16,8 +16,8 @@ from world_models.models.video_diffusion.options import VideoDiffusionOptions
 from world_models.nn.heads import step_targets
 from world_models.nn.options import HeadOptions, TransformerOptions
 
-GRID, TIME, BATCH = 4, 3, 64
-STEPS = {"video_diffusion": 250, "latent_dynamics": 400}
+GRID, TIME, BATCH = 4, 3, 32
+STEPS = {"video_diffusion": 200, "latent_dynamics": 300}
 MOVES = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
 BOTH = HeadOptions(reward=1.0, terminal=1.0, hidden=64)
 FAMILIES = pytest.mark.parametrize("family", ["video_diffusion", "latent_dynamics"])
