@@ -21,6 +21,7 @@ from world_models.models.language.ngrams import NGrams
 class Predicted:
     """Evaluator: masked tokens and pairs of fixed held-out rows, with fixed masks.
 
+    All that is predicted is hidden: of the tokens that BERT leaves as they are in training, copies are right.
     Bits per character count the characters of the masked pieces, with a space before each word: other vocabularies can
     be compared. The baselines predict the same pieces from the same rows; they know the neighbours alone.
     """
@@ -88,7 +89,7 @@ class _Prediction:
 @functools.partial(jax.jit, static_argnames="experiment")
 def _predict(experiment: Any, model: nnx.Module, batch: SentenceBatch, rows: Array, seed: int) -> tuple:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
-    masked = experiment.mask(batch, keys)
+    masked = experiment.mask(batch, keys, hidden=True)
     features = model.encoder(batch._replace(tokens=masked.tokens))
     log_probability = right = pair = None
     if model.masked_head is not None:

@@ -1,5 +1,6 @@
 """Experiment: BERT, pretrained on masked tokens and pairs of segments, or fine-tuned to classify texts."""
 
+import dataclasses
 import pathlib
 
 import jax
@@ -58,9 +59,18 @@ class Experiment(experiment.Experiment):
             return model.loss(batch)
         return model.loss(batch, self.mask(batch, keys))
 
-    def mask(self, batch: SentenceBatch, keys: Array) -> Masked:
-        """What the model sees of a batch, and what it must predict, by random keys [batch]."""
-        return mask_tokens(keys, batch, self.options.mask, self.tokenizer.special, self.spec.vocabulary_size)
+    def mask(self, batch: SentenceBatch, keys: Array, *, hidden: bool = False) -> Masked:
+        """What the model sees of a batch, and what it must predict.
+
+        Args:
+          batch: rows.
+          keys: [batch] random keys.
+          hidden: whether [MASK] stands for every token to predict, so that none can be copied.
+        """
+        options = self.options.mask
+        if hidden:
+            options = dataclasses.replace(options, masked=1.0, random=0.0)
+        return mask_tokens(keys, batch, options, self.tokenizer.special, self.spec.vocabulary_size)
 
     def evaluators(self, workdir: pathlib.Path) -> dict[str, Evaluator]:
         """The loss on held-out rows, and what is predicted right beside baselines."""
