@@ -42,6 +42,7 @@ class Distances:
         """
         self._options, self._seed = config.eval.distances, config.seed
         _check(self._options)
+        space.check_length(self._options.length, _LENGTH)
         self._space = space
         self._num_context = config.eval.open_loop.num_context
         self._training = config.data.train_split, open_windows(config.data.train_split, self._options.length, _LENGTH)
@@ -92,7 +93,7 @@ class Distances:
             "num_clips": len(truth),
             "clip_frames": options.length,
             "reference": split,
-            "sets": set_distances(features, self._space(reference)),
+            "sets": set_distances(features, self._space(reference), of_frames=self._space.least_frames == 1),
         }
         if options.num_samples:
             found["diversity"] = self._diversity(model, past, actions, features["real"])
@@ -137,12 +138,15 @@ _lpips = jax.jit(lpips.lpips)
 _LENGTH = f"{FIELD}.length"
 
 
-def set_distances(sets: dict[str, np.ndarray], reference: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
+def set_distances(
+    sets: dict[str, np.ndarray], reference: np.ndarray, *, of_frames: bool = True
+) -> dict[str, dict[str, dict[str, float]]]:
     """Fréchet and kernel distances of sets of clips from one, on features of frames and of whole clips.
 
     Args:
       sets: features [clips, moments, d] by name.
       reference: features [clips, moments, d].
+      of_frames: whether a moment is a frame; else only whole clips are compared.
 
     Returns:
       By "frechet_frames" and so on, and by set, the fields of the distance.
@@ -152,9 +156,10 @@ def set_distances(sets: dict[str, np.ndarray], reference: np.ndarray) -> dict[st
     found = {}
     for name, measure in MEASURES.items():
         groups = by_clip(reference)
-        found[f"{name}_frames"] = {
-            of: measure(flat(x), flat(reference), by_clip(x), groups)._asdict() for of, x in sets.items()
-        }
+        if of_frames:
+            found[f"{name}_frames"] = {
+                of: measure(flat(x), flat(reference), by_clip(x), groups)._asdict() for of, x in sets.items()
+            }
         found[f"{name}_clips"] = {
             of: measure(clip_features(x), clip_features(reference))._asdict() for of, x in sets.items()
         }

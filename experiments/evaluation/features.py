@@ -16,14 +16,14 @@ from world_models.core import sharding as parallel
 from world_models.core.errors import ConfigError, UserError, config_error
 from world_models.core.types import Array
 from world_models.data.dataset import Dataset
-from world_models.metrics import inception, random_features, tensor_files
+from world_models.metrics import i3d, inception, random_features, tensor_files
 
 if TYPE_CHECKING:
     from experiments.training.experiment import Experiment
 
 FIELD = "config.eval.features"
-KINDS = ("random", "encoder", "inception")
-BATCH = {"random": 256, "encoder": 128, "inception": 32}  # frames at once
+KINDS = ("random", "encoder", "inception", "i3d")
+BATCH = {"random": 256, "encoder": 128, "inception": 32, "i3d": 64}  # frames at once
 Open = Callable[[str, int, str], Dataset]
 """Opens windows of a split: (split, length, the config's field of the length)."""
 
@@ -39,6 +39,7 @@ class FeatureSpace:
       frame_shape: (height, width, channel) of its frames.
       batch: frames that it takes at once.
       size: longest features; longer ones are projected. 0 for no such bound.
+      least_frames: of the shortest clip; above 1, features are of whole clips, one moment each, and of no frames.
     """
 
     label: str
@@ -47,6 +48,12 @@ class FeatureSpace:
     frame_shape: tuple[int, int, int]
     batch: int
     size: int
+    least_frames: int = 1
+
+    def check_length(self, length: int, field: str) -> None:
+        """Raises a ConfigError that names the config's `field` if clips of so many frames are too short."""
+        if length < self.least_frames:
+            raise config_error(field, length, f"be at least {self.least_frames} for features by {self.label}")
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Features float32 [n, moments, d] of clips, uint8 [n, time, h, w, c]."""
@@ -79,10 +86,11 @@ def make_features(options: FeatureOptions, frame_shape: tuple[int, int, int]) ->
     if bool(options.path) == (options.kind == "random"):
         valid = "be empty for 'random'" if options.path else f"name the run or file of {FIELD}.kind={options.kind!r}"
         raise config_error(f"{FIELD}.path", options.path, valid)
-    make = {"random": _random, "encoder": _encoder, "inception": _inception}[options.kind]
+    make = {"random": _random, "encoder": _encoder, "inception": _inception, "i3d": _i3d}[options.kind]
     label, name, encode = make(options.path, frame_shape)
     name += f", projected to {options.size} numbers if longer" if options.size else ""
-    return FeatureSpace(label, name, encode, frame_shape, BATCH[options.kind], options.size)
+    least = i3d.LEAST_FRAMES if options.kind == "i3d" else 1
+    return FeatureSpace(label, name, encode, frame_shape, BATCH[options.kind], options.size, least)
 
 
 def _random(path: str, frame_shape: tuple[int, int, int]) -> tuple[str, str, Callable]:
@@ -97,6 +105,13 @@ def _inception(path: str, frame_shape: tuple[int, int, int]) -> tuple[str, str, 
     print_ = tensor_files.fingerprint({name: layer.kernel for name, layer in weights.items()})
     encode = lambda frames: _by_frame(lambda x: inception.features_of(weights, x), frames)
     return "inception", f"Inception-v3 from {pathlib.Path(path).name}, weights {print_}", encode
+
+
+def _i3d(path: str, frame_shape: tuple[int, int, int]) -> tuple[str, str, Callable]:
+    weights = jax.device_put(i3d.load(path, f"{FIELD}.path"))
+    print_ = tensor_files.fingerprint({name: layer.kernel for name, layer in weights.items()})
+    encode = lambda clips: np.asarray(i3d.features_of(weights, clips))[:, None]
+    return "i3d", f"I3D from {pathlib.Path(path).name}, weights {print_}", encode
 
 
 def _by_frame(function: Callable[[np.ndarray], Array], frames: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ class LongRollouts:
         self._num_context, self._threshold = config.eval.open_loop.num_context, config.eval.open_loop.changed_threshold
         options = self._options
         _check(options)
+        space.check_length(options.window, f"{FIELD}.window")
         self._space = space
         self._horizons = tuple(h for h in options.horizons if h <= options.frames)
         self._known = max((*self._horizons, options.window))

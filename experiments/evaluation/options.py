@@ -70,7 +70,7 @@ class FeatureOptions:
 
     Attributes:
       kind: "random", a fixed convolutional network with random weights; "encoder", that of another run of ours;
-        "inception", an Inception-v3 from a file.
+        "inception", an Inception-v3 from a file; "i3d", an I3D of whole clips from a file.
       path: the other run's folder, or the file, .safetensors or .npz.
       size: longer features are projected to so many numbers by a fixed random matrix; 0 for never.
     """

@@ -133,7 +133,7 @@ def _sets(folder: pathlib.Path, metrics: dict[str, Any]) -> list[Markup]:
     """Distances and drift, where they were measured."""
     parts = []
     if found := metrics.get("distances"):
-        heads, rows = ["", *sets.DISTANCES.values()], sets.distance_rows(found)
+        heads, rows = sets.distance_rows(found)
         table = _parts().rows(heads, rows)
         parts += [heading("Distances from real clips"), table, paragraph(sets.about_distances(found))]
     if found := metrics.get("long_rollout"):

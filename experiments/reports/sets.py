@@ -50,13 +50,14 @@ def plot_drift(path: str | pathlib.Path, found: dict[str, Any]) -> None:
     figure.savefig(path)
 
 
-def distance_rows(found: dict[str, Any]) -> list[list[str]]:
-    """A row for each set of clips, with a distance and its interval for each of `DISTANCES`."""
-    rows = []
+def distance_rows(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Titles of the measured ones of `DISTANCES`, and for each set of clips a row of them with their intervals."""
+    sets, rows = found["sets"], []
+    names = [name for name in DISTANCES if name in sets]
     for of, label in SETS.items():
-        cells = [as_floats([found["sets"][name][of][key] for key in ("distance", "low", "high")]) for name in DISTANCES]
+        cells = [as_floats([sets[name][of][key] for key in ("distance", "low", "high")]) for name in names]
         rows.append([label, *(f"{value:.3g} ({low:.3g} to {high:.3g})" for value, low, high in cells)])
-    return rows
+    return ["", *(DISTANCES[name] for name in names)], rows
 
 
 def about_distances(found: dict[str, Any]) -> str:

@@ -9,16 +9,15 @@ images or more are Fréchet distances on them like published FIDs; with others t
 
 import functools
 import pathlib
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.metrics import tensor_files
 from world_models.metrics.convolutions import convolve, max_pool, mean_pool, to_rgb
+from world_models.metrics.tensor_files import Layer, folded
 
 SIDE = 299
 _EPSILON = 1e-3  # of the batch normalisations
@@ -50,13 +49,6 @@ _HALVING = ("Mixed_6a", "Mixed_7a")  # the last layer of each of their branches 
 _POOLS = ("mean", "max", "reduce")
 
 
-class Layer(NamedTuple):
-    """A convolution with its batch normalisation folded in: kernel [height, width, in, out] and bias [out]."""
-
-    kernel: np.ndarray
-    bias: np.ndarray
-
-
 Weights = dict[str, Layer]
 
 
@@ -73,7 +65,7 @@ def load(file: str | pathlib.Path, field: str) -> Weights:
         valid = f"hold an Inception-v3 in torchvision's layout; {len(missing)} tensors are missing: {missing[0]} first"
         raise config_error(field, str(file), valid)
     try:
-        weights = {name: _folded(*(tensors[f"{name}.{part}"] for part in parts)) for name in layer_names()}
+        weights = {name: folded(*(tensors[f"{name}.{part}"] for part in parts), _EPSILON) for name in layer_names()}
         jax.eval_shape(features_of, weights, jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.uint8))
     except (ValueError, TypeError) as error:
         valid = f"hold an Inception-v3 whose layers fit each other ({str(error).splitlines()[0]})"
@@ -127,10 +119,3 @@ def _layer(weights: Weights, name: str, x: Array, *, stride: int = 1, same: bool
     kernel, bias = weights[name]
     pad = ((kernel.shape[0] - 1) // 2, (kernel.shape[1] - 1) // 2) if same else (0, 0)
     return jax.nn.relu(convolve(x, kernel, bias, stride, pad))
-
-
-def _folded(weight: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> Layer:
-    """A convolution and a batch normalisation in evaluation mode as one layer; computed in float64."""
-    factor = np.asarray(scale, np.float64) / np.sqrt(np.asarray(variance, np.float64) + _EPSILON)
-    shift = np.asarray(bias, np.float64) - np.asarray(mean, np.float64) * factor
-    return Layer(tensor_files.kernel(np.asarray(weight, np.float64) * factor[:, None, None, None]), np.float32(shift))

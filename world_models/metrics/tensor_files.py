@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,5 +67,23 @@ def fingerprint(tensors: dict[str, np.ndarray]) -> str:
 
 
 def kernel(weight: np.ndarray) -> np.ndarray:
-    """A convolution's weights from PyTorch's layout [out, in, height, width] to [height, width, in, out], float32."""
-    return np.ascontiguousarray(np.asarray(weight, np.float32).transpose(2, 3, 1, 0))
+    """A convolution's weights from PyTorch's layout [out, in, *sides] to [*sides, in, out], float32."""
+    order = (*range(2, np.ndim(weight)), 1, 0)
+    return np.ascontiguousarray(np.asarray(weight, np.float32).transpose(order))
+
+
+class Layer(NamedTuple):
+    """A convolution with its batch normalisation folded in: kernel [*sides, in, out] and bias [out]."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def folded(
+    weight: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
+) -> Layer:  # fmt: skip
+    """A convolution in PyTorch's layout and a batch normalisation in evaluation mode as one; computed in float64."""
+    factor = np.asarray(scale, np.float64) / np.sqrt(np.asarray(variance, np.float64) + epsilon)
+    shift = np.asarray(bias, np.float64) - np.asarray(mean, np.float64) * factor
+    weight = np.asarray(weight, np.float64)
+    return Layer(kernel(weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))), np.float32(shift))

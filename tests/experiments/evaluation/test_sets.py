@@ -1,5 +1,6 @@
 """Distances of sets and long rollouts as evaluators and in `imagine`: perfect and broken models, and bad options."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -20,6 +21,7 @@ from experiments.evaluation.features import make_features
 from experiments.evaluation.long_rollouts import LongRollouts, lengthened
 from experiments.evaluation.options import FeatureOptions
 from experiments.evaluation.rollouts import OpenLoop
+from experiments.reports.sets import distance_rows
 from experiments.runs import loading
 from experiments.tables.schema import Column
 from experiments.training.data import open_windows
@@ -79,6 +81,27 @@ def test_a_perfect_model_is_as_far_from_real_clips_as_real_ones(config, tmp_path
     wrong = make()(Square(breaks=0))
     assert wrong["kernel_frames_random_imagined_low"] > found["kernel_frames_random_real"]
     assert wrong["diversity_random_imagined"] > 0
+
+
+def test_features_of_whole_clips_compare_no_frames_and_need_long_ones(config, tmp_path):
+    whole = lambda clips: np.asarray(RANDOM.encode(clips)).mean(axis=1, keepdims=True)
+    space = dataclasses.replace(RANDOM, label="clips", encode=whole, least_frames=6)
+    config.eval.distances.update({"num_clips": 24, "length": 6, "num_samples": 3})
+    evaluator = Distances(config, space, opened(config, tmp_path), "validation")
+    found = evaluator.measure(Square())
+    assert sorted(found["sets"]) == ["frechet_clips", "kernel_clips"]
+    heads, rows = distance_rows(found)
+    assert heads == ["", "Fréchet, clips", "kernel, clips"]
+    assert {len(row) for row in rows} == {3}
+    assert {"frechet_clips_clips_imagined", "diversity_clips_imagined"} <= evaluator(Square()).keys()
+    config.eval.distances.length = 5
+    config.eval.long_rollout.update(
+        {"frames": 12, "num_contexts": 2, "window": 5, "num_reference": 8, "horizons": (4,)}
+    )
+    for make, field in ((Distances, "distances.length"), (LongRollouts, "long_rollout.window")):
+        with pytest.raises(ConfigError, match="be at least 6") as caught:
+            make(config, space, opened(config, tmp_path), "validation")
+        assert caught.value.field == f"config.eval.{field}"
 
 
 def test_drift_rises_where_a_model_breaks_and_the_controls_are_far_off(config, tmp_path):
@@ -218,6 +241,7 @@ def test_tensors_of_pytorch_become_a_file_that_is_read(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("eval.features.kind", "vgg"),
         ("eval.features.kind", "i3d"),
         ("eval.features.kind", "inception"),
         ("eval.features.path", "somewhere"),
@@ -241,5 +265,7 @@ def test_options_that_cannot_work_raise(config, tmp_path, field, value):
     experiment = make_experiment(config, spec)
     with pytest.raises(ConfigError) as caught:
         experiment.evaluators(tmp_path)
-    named = {"inception": "eval.features.path"}.get(value, field) if isinstance(value, str) else field
+    named = (
+        dict.fromkeys(("inception", "i3d"), "eval.features.path").get(value, field) if isinstance(value, str) else field
+    )
     assert named in caught.value.field

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from world_models.core.errors import ConfigError
-from world_models.metrics import inception, lpips, random_features, tensor_files
+from world_models.metrics import i3d, inception, lpips, random_features, tensor_files
 
 FIELD = "config.eval.features.path"
 
@@ -179,6 +179,104 @@ def test_files_that_are_no_inception_are_named(tmp_path):
     wrong = tensors | {"Mixed_5c.branch5x5_2.conv.weight": np.zeros((WIDTH, 3, 5, 5), np.float32)}
     tensor_files.write(tmp_path / "wrong.npz", wrong)
     assert "fit each other" in error_of(tmp_path / "wrong.npz")
+
+
+# --- I3D ---
+
+I3D_BLOCKS = ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c")
+I3D_WIDTH = 3
+
+
+def random_i3d():
+    """A slim network with random weights under the names of pytorch-i3d."""
+    rng, tensors = np.random.default_rng(0), {}
+
+    def layer(name, inputs, side):
+        shape = (I3D_WIDTH, inputs, side, side, side)
+        tensors[f"{name}.conv3d.weight"] = rng.normal(size=shape, scale=(2 / np.prod(shape[1:])) ** 0.5)
+        tensors[f"{name}.bn.weight"] = rng.uniform(0.5, 1.5, I3D_WIDTH)
+        tensors[f"{name}.bn.bias"] = rng.normal(size=I3D_WIDTH, scale=0.1)
+        tensors[f"{name}.bn.running_mean"] = rng.normal(size=I3D_WIDTH, scale=0.1)
+        tensors[f"{name}.bn.running_var"] = rng.uniform(0.5, 1.5, I3D_WIDTH)
+
+    layer("Conv3d_1a_7x7", 3, 7)
+    layer("Conv3d_2b_1x1", I3D_WIDTH, 1)
+    layer("Conv3d_2c_3x3", I3D_WIDTH, 3)
+    for block in I3D_BLOCKS:
+        inputs = I3D_WIDTH if block == "3b" else 4 * I3D_WIDTH
+        for part in ("b0", "b1a", "b2a", "b3b"):
+            layer(f"Mixed_{block}.{part}", inputs, 1)
+        for part in ("b1b", "b2b"):
+            layer(f"Mixed_{block}.{part}", I3D_WIDTH, 3)
+    tensors["logits.conv3d.weight"] = rng.normal(size=(5, 4 * I3D_WIDTH, 1, 1, 1))
+    tensors["logits.conv3d.bias"] = rng.normal(size=5)
+    return {name: x.astype(np.float32) for name, x in tensors.items()}
+
+
+def i3d_in_torch(torch, tensors, x):
+    """The forward pass in float64 of clips [n, 3, time, h, w], with the padding of TensorFlow written out."""
+    from torch.nn import functional as F
+
+    get = {name: torch.from_numpy(x).double() for name, x in tensors.items()}
+
+    def padded(x, sizes, strides):
+        pads = []
+        for length, size, stride in zip(x.shape[2:], sizes, strides):
+            whole = max((-(-length // stride) - 1) * stride + size - length, 0)
+            pads = [whole // 2, whole - whole // 2, *pads]  # the last axis comes first
+        return F.pad(x, pads)
+
+    def conv(name, x, stride=1):
+        weight = get[f"{name}.conv3d.weight"]
+        x = F.conv3d(padded(x, weight.shape[2:], (stride,) * 3), weight, stride=stride)
+        mean, variance = get[f"{name}.bn.running_mean"], get[f"{name}.bn.running_var"]
+        return F.relu(F.batch_norm(x, mean, variance, get[f"{name}.bn.weight"], get[f"{name}.bn.bias"], eps=1e-3))
+
+    def pool(x, size, stride):  # after a ReLU zeros change no maximum
+        return F.max_pool3d(padded(x, size, stride), size, stride)
+
+    x = pool(conv("Conv3d_1a_7x7", x, 2), (1, 3, 3), (1, 2, 2))
+    x = pool(conv("Conv3d_2c_3x3", conv("Conv3d_2b_1x1", x)), (1, 3, 3), (1, 2, 2))
+    for block in I3D_BLOCKS:
+        if block == "4b":
+            x = pool(x, (3, 3, 3), (2, 2, 2))
+        if block == "5b":
+            x = pool(x, (2, 2, 2), (2, 2, 2))
+        one = lambda part, x, block=block: conv(f"Mixed_{block}.{part}", x)
+        pooled = pool(x, (3, 3, 3), (1, 1, 1))
+        x = torch.cat([one("b0", x), one("b1b", one("b1a", x)), one("b2b", one("b2a", x)), one("b3b", pooled)], 1)
+    x = F.avg_pool3d(x, (2, *x.shape[3:]), stride=1)
+    return F.conv3d(x, get["logits.conv3d.weight"], get["logits.conv3d.bias"]).mean((2, 3, 4)).numpy()
+
+
+@pytest.mark.parametrize("time", [9, 20])
+def test_i3d_is_pytorchs(tmp_path, monkeypatch, time):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(i3d, "SIDE", 64)  # the network takes any size
+    tensors = random_i3d()
+    tensor_files.write(tmp_path / "i3d.npz", tensors)
+    weights = i3d.load(tmp_path / "i3d.npz", FIELD)
+    clips = frames(2 * time, 40).reshape(2, time, 40, 40, 3)
+    x = to_torch(torch, clips.reshape(-1, 40, 40, 3))
+    x = 2 * torch.nn.functional.interpolate(x, (64, 64), mode="bilinear", align_corners=False) - 1
+    expected = i3d_in_torch(torch, tensors, x.reshape(2, time, 3, 64, 64).transpose(1, 2))
+    found = np.asarray(i3d.features_of(weights, clips))
+    assert found.shape == (2, 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max()
+    with pytest.raises(ValueError, match="at least 9 frames"):
+        i3d.features_of(weights, clips[:, :8])
+
+
+def test_files_that_are_no_i3d_are_named(tmp_path):
+    tensors = random_i3d()
+    wrong = {"Mixed_4c.b1b.conv3d.weight": np.zeros((I3D_WIDTH, 2, 3, 3, 3), np.float32)}
+    without = {name: x for name, x in tensors.items() if name != "Mixed_4c.b1b.bn.bias"}
+    for number, (held, said) in enumerate([(without, "Mixed_4c.b1b.bn.bias"), (tensors | wrong, "fit each other")]):
+        tensor_files.write(tmp_path / f"{number}.npz", held)
+        with pytest.raises(ConfigError, match=said) as caught:
+            i3d.load(tmp_path / f"{number}.npz", FIELD)
+        assert caught.value.field == FIELD
 
 
 # --- LPIPS ---
