@@ -2,7 +2,8 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -47,20 +48,18 @@ def make_probes(
         raise config_error("config.eval.probes.names", wanted, valid)
     open_split = functools.partial(open_windows, config, workdir, clip_length=data.clip_length, stride=data.clip_length)
     options = config.eval.probes
-    splits = open_split(data.train_split), open_split(data.test_split)
-    labelled = Labelled(*splits, options, config.seed)
-    found: dict[str, Evaluator] = _frozen_probes(experiment, labelled, config)
+    examples = Examples(experiment, open_split(data.train_split), open_split(data.test_split), config)
+    labelled = Labelled(examples, options.label_key)
+    found: dict[str, Evaluator] = _frozen_probes(labelled, config)
     for key in options.more_label_keys:
-        frozen = _frozen_probes(experiment, Labelled(*splits, options, config.seed, key), config)
+        frozen = _frozen_probes(Labelled(examples, key), config)
         found |= {f"{name}_{key.rpartition('/')[2]}": probe for name, probe in frozen.items()}
     if "fine_tune" in wanted:
         found["fine_tune"] = FewShot(experiment, labelled, config)
     return found
 
 
-def _frozen_probes(
-    experiment: Experiment, labelled: "Labelled", config: ml_collections.ConfigDict
-) -> dict[str, "FrozenProbe"]:
+def _frozen_probes(labelled: "Labelled", config: ml_collections.ConfigDict) -> dict[str, "FrozenProbe"]:
     """The probes of frozen features that the config names, of one kind of labels."""
     probes: dict[str, Callable[..., float]] = {}
     for name in config.eval.probes.names:
@@ -69,7 +68,7 @@ def _frozen_probes(
             probes |= {f"{name}_{count}": _few_labels(count, config.seed) for count in shots}
         elif name in FROZEN:
             probes[name] = _frozen(name, config)
-    return {name: FrozenProbe(experiment, labelled, probe, config) for name, probe in probes.items()}
+    return {name: FrozenProbe(labelled, probe, config) for name, probe in probes.items()}
 
 
 def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float]:
@@ -99,39 +98,90 @@ def _few_labels(shots: int, seed: int) -> Callable[..., float]:
     return few
 
 
-class Labelled:
-    """Clips with labels, in memory: a training and a test set, each perhaps a random part of its split."""
+class Examples:
+    """Clips of a training and a test set in memory, each perhaps a random part of its split, and features of them.
 
-    def __init__(
-        self, train: Windows, test: Windows, options: ml_collections.ConfigDict, seed: int, label_key: str = ""
-    ):  # fmt: skip
-        """`options` is `config.eval.probes`: label_key (if none is given), num_train and num_test (0 for all)."""
-        label_key = label_key or options.label_key
-        self.num_classes = max(windows.episodes.num_classes(label_key) for windows in (train, test))
-        self._parts = ((train, options.num_train), (test, options.num_test))
-        self._labels = tuple(windows.episodes.labels(label_key) for windows in (train, test))
-        self._seed = seed
+    All probes of a model take the same features: those of the last model are kept, and of the untrained one.
+    """
 
-    @functools.cached_property
-    def train(self) -> tuple[np.ndarray, np.ndarray]:
-        """(uint8 frames [n, time, h, w, c], int64 labels [n])."""
-        return self._load(0)
+    def __init__(self, experiment: Experiment, train: Windows, test: Windows, config: ml_collections.ConfigDict):
+        """`config.eval.probes` says how many clips of each set (num_train, num_test; 0 for all) and how to pool."""
+        options = config.eval.probes
+        self.windows, self._counts = (train, test), (options.num_train, options.num_test)
+        self._experiment, self._config = experiment, config
+        self._last: tuple[weakref.ref, list[np.ndarray]] | None = None
 
     @functools.cached_property
-    def test(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same of the test set."""
-        return self._load(1)
+    def _clips(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._load(part) for part in range(2)]
+
+    @property
+    def frames(self) -> list[np.ndarray]:
+        """Of both sets: uint8 [n, time, h, w, c]."""
+        return [frames for frames, _ in self._clips]
+
+    @property
+    def episodes(self) -> list[np.ndarray]:
+        """Of both sets: which episode of its split each clip is from."""
+        return [episodes for _, episodes in self._clips]
 
     def _load(self, part: int) -> tuple[np.ndarray, np.ndarray]:
-        windows, count = self._parts[part]
+        windows, count = self.windows[part], self._counts[part]
         rows = np.arange(len(windows))
         if 0 < count < len(windows):
-            rows = np.sort(np.random.default_rng((self._seed, part)).permutation(rows)[:count])
+            rows = np.sort(np.random.default_rng((self._config.seed, part)).permutation(rows)[:count])
         frames = np.concatenate([windows.load(rows[i : i + BATCH]).frames for i in range(0, len(rows), BATCH)])
         episodes = windows.episode[rows]
-        labels = self._labels[part][episodes]
-        whole = (labels >= 0) & ~np.isin(episodes, list(windows.episodes.damaged))  # others stand in for the damaged
-        return frames[whole], labels[whole]
+        whole = ~np.isin(episodes, list(windows.episodes.damaged))  # others stand in for the damaged
+        return frames[whole], episodes[whole]
+
+    def encoded(self, model: nnx.Module) -> list[np.ndarray]:
+        """Features [n, d] of both sets by a model, whose parameters do not change as long as it lives."""
+        if self._last is None or self._last[0]() is not model:
+            self._last = weakref.ref(model), self._encode(model)
+        return self._last[1]
+
+    @functools.cached_property
+    def untrained(self) -> list[np.ndarray]:
+        """The same by the model with its initial weights."""
+        return self._encode(new_model(self._experiment, self._config.seed))
+
+    def _encode(self, model: nnx.Module) -> list[np.ndarray]:
+        encode = lambda frames: _features(model, frames, self._config.eval.probes.pool)
+        return [in_batches(encode, model, frames, BATCH) for frames in self.frames]
+
+
+class Labelled:
+    """Those of some clips that have a label."""
+
+    def __init__(self, examples: Examples, label_key: str):
+        """Reads the labels of both splits under `label_key`."""
+        self.examples = examples
+        self.num_classes = max(windows.episodes.num_classes(label_key) for windows in examples.windows)
+        self._by_episode = [windows.episodes.labels(label_key) for windows in examples.windows]
+
+    @functools.cached_property
+    def _all(self) -> list[np.ndarray]:
+        return [own[episodes] for own, episodes in zip(self._by_episode, self.examples.episodes)]
+
+    @property
+    def labels(self) -> list[np.ndarray]:
+        """Of the training and the test set: int64 [n], none negative."""
+        return [labels[labels >= 0] for labels in self._all]
+
+    @property
+    def train(self) -> tuple[np.ndarray, np.ndarray]:
+        """(uint8 frames [n, time, h, w, c], labels [n])."""
+        return self.of(self.examples.frames)[0], self.labels[0]
+
+    @property
+    def test(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the test set."""
+        return self.of(self.examples.frames)[1], self.labels[1]
+
+    def of(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Of something of all clips of both sets that of the labelled ones; not copied where all are labelled."""
+        return [x if labels.min() >= 0 else x[labels >= 0] for x, labels in zip(parts, self._all)]
 
 
 class FrozenProbe:
@@ -140,32 +190,27 @@ class FrozenProbe:
     The baselines: the pixels themselves; as many random features of them; the same encoder with its initial weights.
     """
 
-    def __init__(
-        self, experiment: Experiment, labelled: Labelled, probe: Callable[..., float], config: ml_collections.ConfigDict
-    ):
+    def __init__(self, labelled: Labelled, probe: Callable[..., float], config: ml_collections.ConfigDict):
         """`probe` is a function (train_x, train_y, test_x, test_y, num_classes) -> accuracy."""
-        self._experiment, self._labelled, self._probe, self._config = experiment, labelled, probe, config
+        self._labelled, self._probe, self._config = labelled, probe, config
         self._baselines: dict[str, float] | None = None
 
     def __call__(self, model: nnx.Module) -> dict[str, float]:
         """Measures a model with `features`."""
-        found = {"accuracy": self._accuracy(*self._encoded(model))}
+        found = {"accuracy": self._accuracy(*self._labelled.of(self._labelled.examples.encoded(model)))}
         if self._config.eval.probes.baselines:
             self._baselines = self._baselines or self._measure_baselines()
             found |= self._baselines
         return found
 
-    def _encoded(self, model: nnx.Module) -> list[np.ndarray]:
-        encode = lambda frames: _features(model, frames, self._config.eval.probes.pool)
-        return [in_batches(encode, model, part[0], BATCH) for part in (self._labelled.train, self._labelled.test)]
-
     def _accuracy(self, train_x: np.ndarray, test_x: np.ndarray) -> float:
-        labelled = self._labelled
-        return 100 * self._probe(train_x, labelled.train[1], test_x, labelled.test[1], labelled.num_classes)
+        train_y, test_y = self._labelled.labels
+        return 100 * self._probe(train_x, train_y, test_x, test_y, self._labelled.num_classes)
 
     def _measure_baselines(self) -> dict[str, float]:
-        train, test = self._labelled.train[0], self._labelled.test[0]
-        untrained = self._encoded(new_model(self._experiment, self._config.seed))
+        examples, of = self._labelled.examples, self._labelled.of
+        train, test = of(examples.frames)
+        untrained = of(examples.untrained)
         return {
             "raw_pixels": self._accuracy(raw_pixels(train), raw_pixels(test)),
             "random_features": self._accuracy(*random_features(train, test, untrained[0].shape[1], self._config.seed)),

@@ -5,7 +5,7 @@ import tensorflow_datasets as tfds
 from conftest import write_tfds
 from ml_collections import ConfigDict
 
-from experiments.evaluation.probes import Labelled
+from experiments.evaluation.probes import Examples, Labelled
 from world_models.data.clips import Windows
 from world_models.data.episodes import encode
 from world_models.data.stored_episodes import Episodes
@@ -18,6 +18,7 @@ def test_undeclared_labels_are_those_of_both_splits(tmp_path):
     made = {name: [example(label) for label in labels] for name, labels in splits.items()}
     data = write_tfds(tmp_path, {"image": image, "label": tfds.features.Scalar(np.int64)}, made)
     train, test = (Windows(Episodes(str(data), name, image_key="image"), 1) for name in splits)
-    found = Labelled(train, test, ConfigDict({"label_key": "label", "num_train": 0, "num_test": 0}), 0)
+    config = ConfigDict({"eval": {"probes": {"num_train": 0, "num_test": 0}}})
+    found = Labelled(Examples(None, train, test, config), "label")
     assert found.num_classes == 5
     assert found.test[1].tolist() == [1, 4]

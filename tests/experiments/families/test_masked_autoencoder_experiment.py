@@ -7,14 +7,17 @@ import sys
 import textwrap
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from conftest import cpu_devices, set_field, set_fields, stripes
+from flax import nnx
 
 import launch
 from configs.fashion_mae import get_config
+from experiments.evaluation import probes
 from experiments.evaluation.measure import measure
-from experiments.evaluation.probes import KINDS, Labelled
+from experiments.evaluation.probes import KINDS, Examples, Labelled
 from experiments.runs.loading import load
 from experiments.training.data import open_episodes
 from experiments.training.experiment import make_experiment
@@ -111,9 +114,6 @@ def test_video_is_recorded_trained_and_shown_in_motion(tmp_path, monkeypatch, ca
 
 
 def test_a_loss_of_cropped_images_differs_and_depends_on_the_keys_alone(config):
-    import jax
-    from flax import nnx
-
     clip = make_clip(config)
     keys = jax.random.split(jax.random.key(0), len(clip.frames))
     losses = {}
@@ -134,10 +134,26 @@ def test_probes_leave_out_what_is_damaged(config, monkeypatch):
     labels[3] = -1
     monkeypatch.setitem(train.episodes._labels, "label", labels)
     train.episodes.damaged[7] = "planted"
-    frames, found = Labelled(train, test, config.eval.probes, 0).train
+    frames, found = Labelled(Examples(None, train, test, config), "label").train
     kept = [i for i in range(60) if i not in (3, 7)]
     np.testing.assert_array_equal(found, labels[kept])
     np.testing.assert_array_equal(frames, train.load(kept).frames)
+
+
+def test_probes_of_a_model_take_the_same_features(config, monkeypatch, tmp_path):
+    config.eval.probes.update({"names": ("ridge", "knn", "few_labels"), "shots": (2,), "more_label_keys": ("label",)})
+    experiment, encoded = make_experiment(config, spec_of(config)), []
+    in_batches = probes.in_batches
+    monkeypatch.setattr(probes, "in_batches", lambda *args: encoded.append(len(args[2])) or in_batches(*args))
+    found = probes.make_probes(experiment, config, tmp_path)
+    model, other = (nnx.jit(lambda seed=seed: experiment.init(nnx.Rngs(seed)))() for seed in (1, 2))
+    first = [probe(model) for probe in found.values()]
+    assert len(found) == 6
+    assert encoded == [60, 30, 60, 30]  # of this model and of the untrained one
+    again = [probe(other) for probe in found.values()]
+    assert encoded[4:] == [60, 30]
+    assert [one["random_init"] for one in first] == [one["random_init"] for one in again]
+    assert [one["accuracy"] for one in first] != [one["accuracy"] for one in again]
 
 
 def spec_of(config):
