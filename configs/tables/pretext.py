@@ -197,13 +197,13 @@ DATA = {
 MOTION = {"eval.probes.label_key": "motion", "eval.probes.more_label_keys": ("speed", "digit")}
 
 
-def _rows(sizes: dict[str, dict], masked: dict) -> dict[str, dict]:
-    """Overrides by row: of its data, then of its group in `sizes`, then `masked` of masked autoencoders."""
+def _rows(groups: dict[str, dict], tasks: dict[str, dict]) -> dict[str, dict]:
+    """Overrides by row: of its data, then those of its group, then those of its task."""
     found = {}
     for row in TASKS:
         group, _, task = row.partition(": ")
         motion = MOTION if group == "motion" else {}
-        found[row] = {**motion, **DATA.get(row, {}), **sizes[group], **(masked if task == MASKED else {})}
+        found[row] = {**motion, **DATA.get(row, {}), **groups[group], **tasks.get(task, {})}
     return found
 
 
@@ -216,7 +216,8 @@ def _configs(debug: bool) -> dict[str, str]:
 def _scales() -> dict:
     few = lambda count, **more: {"record.num_episodes": count, **more}
     long = lambda steps: {"train.num_steps": steps, "train.optimizer.warmup_steps": steps // 20}
-    size = {"model.encoder.width": 96, "model.encoder.depth": 4, "model.encoder.heads": 3}
+    encoder = {"model.encoder.width": 96, "model.encoder.depth": 4, "model.encoder.heads": 3}
+    encoder["eval.probes.num_train"] = 10_000
     return {
         "smoke": {
             "about": "a few images and clips, two training steps of tiny encoders: only shows that the table runs",
@@ -228,13 +229,15 @@ def _scales() -> dict:
         "cpu": {
             "about": "Fashion-MNIST, 28x28, patches of 4x4; emoji, 64x64, patches of 8x8; an encoder 96 wide with 4 "
             "blocks; 1,500 steps of 64 images, 800 on emoji. 4,000 clips of 8 frames of two coloured objects, 48x48, "
-            "a CNN with 16 and 32 channels, 500 steps of 32 clips. Probes on at most 10,000 labels",
+            "a CNN with 16 and 32 channels, 500 steps of 32 clips. Exemplar networks tell 500 images apart. Probes on "
+            "at most 10,000 labels",
             "config": FASHION,
             "configs": _configs(False),
             "overrides": {**PROBES, "runtime.checkpoint_every": 2_000},
             "rows": _rows(
                 {"fashion": long(1_500), "emoji": long(800), "motion": long(500)},
-                {**size, "eval.probes.num_train": 10_000},
+                # Of more images each would be seen too rarely to be told apart.
+                {MASKED: encoder, "exemplar": {"model.task.num_images": 500}},
             ),
         },
         "gpu": {
@@ -244,7 +247,7 @@ def _scales() -> dict:
             "overrides": {**PROBES, "runtime.checkpoint_every": 20_000},
             "rows": _rows(
                 {"fashion": long(20_000), "emoji": long(20_000), "motion": long(20_000)},
-                {**size, "eval.probes.num_train": 10_000},
+                {MASKED: encoder},
             ),
         },
         "paper": {"about": "ImageNet, UCF101 and Kinetics with AlexNet and ResNets for days on GPUs"},
