@@ -9,30 +9,23 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.metrics import tensor_files
 from world_models.metrics.convolutions import to_rgb
-from world_models.metrics.tensor_files import Layer, folded
+from world_models.metrics.tensor_files import Layer, Weights
 
 SIDE = 224
 LEAST_FRAMES = 9
 """Shorter clips have no two moments left at the end, which the last pooling joins."""
-_EPSILON = 1e-3  # of the batch normalisations
 _STEM = ("Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3")
 _PARTS = ("b0", "b1a", "b1b", "b2a", "b2b", "b3b")
-# In the order of the network: a pooling, (time, side) of its windows and its strides; or a block.
+# Later blocks, each lot after a pooling: (time, side) of its windows, the same of its strides, names.
 _REST = (
     ((3, 3), (2, 2), ("Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f")),
     ((2, 2), (2, 2), ("Mixed_5b", "Mixed_5c")),
 )
 _FIRST = ("Mixed_3b", "Mixed_3c")
-_LOGITS = "logits.conv3d"
-
-
-Weights = dict[str, Layer]
 
 
 def load(file: str | pathlib.Path, field: str) -> Weights:
@@ -41,23 +34,12 @@ def load(file: str | pathlib.Path, field: str) -> Weights:
     Raises:
       UserError: if the file cannot be read or holds another network.
     """
-    tensors = tensor_files.read(file, field)
-    parts = ("conv3d.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-    wanted = [f"{name}.{part}" for name in layer_names() for part in parts]
-    missing = [name for name in (*wanted, f"{_LOGITS}.weight", f"{_LOGITS}.bias") if name not in tensors]
-    if missing:
-        valid = f"hold an I3D with pytorch-i3d's names; {len(missing)} tensors are missing: {missing[0]} first"
-        raise config_error(field, str(file), valid)
-    try:
-        weights = {name: folded(*(tensors[f"{name}.{part}"] for part in parts), _EPSILON) for name in layer_names()}
-        weights["logits"] = Layer(
-            tensor_files.kernel(tensors[f"{_LOGITS}.weight"]), np.float32(tensors[f"{_LOGITS}.bias"])
-        )
-        jax.eval_shape(features_of, weights, jax.ShapeDtypeStruct((1, LEAST_FRAMES, SIDE, SIDE, 3), jnp.uint8))
-    except (ValueError, TypeError) as error:
-        valid = f"hold an I3D whose layers fit each other ({str(error).splitlines()[0]})"
-        raise config_error(field, str(file), valid) from error
-    return weights
+    fits = lambda weights: jax.eval_shape(
+        features_of, weights, jax.ShapeDtypeStruct((1, LEAST_FRAMES, SIDE, SIDE, 3), jnp.uint8)
+    )
+    return tensor_files.read_network(
+        file, field, "an I3D with pytorch-i3d's names", "conv3d", layer_names(), ("logits",), fits
+    )
 
 
 def layer_names() -> tuple[str, ...]:

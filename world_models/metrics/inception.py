@@ -13,14 +13,12 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.metrics import tensor_files
 from world_models.metrics.convolutions import convolve, max_pool, mean_pool, to_rgb
-from world_models.metrics.tensor_files import Layer, folded
+from world_models.metrics.tensor_files import Weights
 
 SIDE = 299
-_EPSILON = 1e-3  # of the batch normalisations
 _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 _POOLED = ("mean", "branch_pool")
 _A = (("branch1x1",), ("branch5x5_1", "branch5x5_2"), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"), _POOLED)
@@ -49,28 +47,16 @@ _HALVING = ("Mixed_6a", "Mixed_7a")  # the last layer of each of their branches 
 _POOLS = ("mean", "max", "reduce")
 
 
-Weights = dict[str, Layer]
-
-
 def load(file: str | pathlib.Path, field: str) -> Weights:
     """Reads the network from a file of `tensor_files`; `field` is the config's that names it, for errors.
 
     Raises:
       UserError: if the file cannot be read or holds another network.
     """
-    tensors = tensor_files.read(file, field)
-    parts = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-    missing = [f"{name}.{part}" for name in layer_names() for part in parts if f"{name}.{part}" not in tensors]
-    if missing:
-        valid = f"hold an Inception-v3 in torchvision's layout; {len(missing)} tensors are missing: {missing[0]} first"
-        raise config_error(field, str(file), valid)
-    try:
-        weights = {name: folded(*(tensors[f"{name}.{part}"] for part in parts), _EPSILON) for name in layer_names()}
-        jax.eval_shape(features_of, weights, jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.uint8))
-    except (ValueError, TypeError) as error:
-        valid = f"hold an Inception-v3 whose layers fit each other ({str(error).splitlines()[0]})"
-        raise config_error(field, str(file), valid) from error
-    return weights
+    fits = lambda weights: jax.eval_shape(features_of, weights, jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.uint8))
+    return tensor_files.read_network(
+        file, field, "an Inception-v3 in torchvision's layout", "conv", layer_names(), (), fits
+    )
 
 
 def layer_names() -> tuple[str, ...]:

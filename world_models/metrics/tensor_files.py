@@ -2,7 +2,8 @@
 
 import hashlib
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,11 +80,55 @@ class Layer(NamedTuple):
     bias: np.ndarray
 
 
-def folded(
-    weight: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
-) -> Layer:  # fmt: skip
+Weights = dict[str, Layer]
+_EPSILON = 1e-3  # of batch normalisations, of Inception-v3 and I3D
+_NORM = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
+
+
+def read_network(
+    file: str | pathlib.Path,
+    field: str,
+    what: str,
+    convolution: str,
+    normed: Sequence[str],
+    plain: Sequence[str],
+    fits: Callable[[Weights], Any],
+) -> Weights:
+    """Reads a network of convolutions under the names of PyTorch's modules.
+
+    Args:
+      file: see `read`.
+      field: of the config that names it, for errors.
+      what: the network, for errors.
+      convolution: the name of the convolution in a layer, such as "conv".
+      normed: layers whose convolution has no bias, and a batch normalisation "bn" in evaluation mode.
+      plain: layers of a convolution with a bias.
+      fits: raises a ValueError or TypeError for layers that do not fit each other.
+
+    Raises:
+      UserError: if the file cannot be read or holds another network.
+    """
+    tensors = read(file, field)
+    parts, biased = (f"{convolution}.weight", *_NORM), (f"{convolution}.weight", f"{convolution}.bias")
+    wanted = {name: [f"{name}.{part}" for part in parts] for name in normed}
+    wanted |= {name: [f"{name}.{part}" for part in biased] for name in plain}
+    if missing := [one for names in wanted.values() for one in names if one not in tensors]:
+        valid = f"hold {what}; {len(missing)} tensors are missing: {missing[0]} first"
+        raise config_error(field, str(file), valid)
+    try:
+        made = {name: tuple(tensors[one] for one in names) for name, names in wanted.items()}
+        weights = {name: folded(*made[name]) for name in normed}
+        weights |= {name: Layer(kernel(made[name][0]), np.float32(made[name][1])) for name in plain}
+        fits(weights)
+    except (ValueError, TypeError) as error:
+        valid = f"hold {what}, whose layers fit each other ({str(error).splitlines()[0]})"
+        raise config_error(field, str(file), valid) from error
+    return weights
+
+
+def folded(weight: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> Layer:
     """A convolution in PyTorch's layout and a batch normalisation in evaluation mode as one; computed in float64."""
-    factor = np.asarray(scale, np.float64) / np.sqrt(np.asarray(variance, np.float64) + epsilon)
+    factor = np.asarray(scale, np.float64) / np.sqrt(np.asarray(variance, np.float64) + _EPSILON)
     shift = np.asarray(bias, np.float64) - np.asarray(mean, np.float64) * factor
     weight = np.asarray(weight, np.float64)
     return Layer(kernel(weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))), np.float32(shift))

@@ -122,9 +122,9 @@ def soft_encoding(colors: Array, neighbors: int, sigma: float) -> tuple[jax.Arra
     distances = jnp.sum((colors[..., None, :] - gamut_bins(STEP)) ** 2, axis=-1)
 
     def take(distances, _):  # jax.lax.top_k gathers the batch of all devices
-        bin = jnp.argmin(distances, axis=-1)
-        taken = bin[..., None] == jnp.arange(distances.shape[-1])
-        return jnp.where(taken, jnp.inf, distances), (bin, jnp.min(distances, axis=-1))
+        nearest = jnp.argmin(distances, axis=-1)
+        taken = nearest[..., None] == jnp.arange(distances.shape[-1])
+        return jnp.where(taken, jnp.inf, distances), (nearest, jnp.min(distances, axis=-1))
 
     _, (near, least) = jax.lax.scan(take, distances, length=neighbors)
     return jnp.moveaxis(near, 0, -1), jax.nn.softmax(jnp.moveaxis(-least, 0, -1) / (2 * sigma**2), axis=-1)
