@@ -197,13 +197,13 @@ DATA = {
 MOTION = {"eval.probes.label_key": "motion", "eval.probes.more_label_keys": ("speed", "digit")}
 
 
-def _rows(groups: dict[str, dict], tasks: dict[str, dict]) -> dict[str, dict]:
-    """Overrides by row: of its data, then those of its group, then those of its task."""
+def _rows(groups: dict[str, dict], own: dict[str, dict]) -> dict[str, dict]:
+    """Overrides by row: of its data, then those of its group, then its `own`, by row or by task."""
     found = {}
     for row in TASKS:
         group, _, task = row.partition(": ")
         motion = MOTION if group == "motion" else {}
-        found[row] = {**motion, **DATA.get(row, {}), **groups[group], **tasks.get(task, {})}
+        found[row] = {**motion, **DATA.get(row, {}), **groups[group], **own.get(row, own.get(task, {}))}
     return found
 
 
@@ -229,15 +229,19 @@ def _scales() -> dict:
         "cpu": {
             "about": "Fashion-MNIST, 28x28, patches of 4x4; emoji, 64x64, patches of 8x8; an encoder 96 wide with 4 "
             "blocks; 1,500 steps of 64 images, 800 on emoji. 4,000 clips of 8 frames of two coloured objects, 48x48, "
-            "a CNN with 16 and 32 channels, 500 steps of 32 clips. Exemplar networks tell 500 images apart. Probes on "
-            "at most 10,000 labels",
+            "a CNN with 16 and 32 channels, 500 steps of 32 clips. Exemplar networks tell 500 images apart, or 400 "
+            "emoji. Probes on at most 10,000 labels",
             "config": FASHION,
             "configs": _configs(False),
             "overrides": {**PROBES, "runtime.checkpoint_every": 2_000},
             "rows": _rows(
                 {"fashion": long(1_500), "emoji": long(800), "motion": long(500)},
                 # Of more images each would be seen too rarely to be told apart.
-                {MASKED: encoder, "exemplar": {"model.task.num_images": 500}},
+                {
+                    MASKED: encoder,
+                    "fashion: exemplar": {"model.task.num_images": 500},
+                    "emoji: exemplar": {"model.task.num_images": 400},
+                },
             ),
         },
         "gpu": {
