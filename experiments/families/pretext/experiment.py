@@ -53,11 +53,14 @@ class Experiment(VideoExperiment):
     def open_data(
         cls, config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, spec: VideoSpec | None = None
     ) -> Dataset:
-        """Clips of `config.data.clip_length` frames, with a class each if the task needs one."""
+        """Clips of `config.data.clip_length` frames, with a class each if the task gives them one."""
         task = config.model.task
         if isinstance(task, ml_collections.ConfigDict):  # before the config is read
             task = from_dict(TASK, task.to_dict(), "config.model.task")
-        return with_classes(task, super().open_data(config, workdir, split, spec), config.seed)
+        windows = super().open_data(config, workdir, split, spec)
+        if isinstance(task, ExemplarOptions) and split != config.data.train_split:
+            return windows  # only images of the training split are told apart
+        return with_classes(task, windows, config.seed)
 
     def _check(self) -> None:
         options, probes = self.options, self.config.eval.probes

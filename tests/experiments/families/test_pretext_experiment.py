@@ -108,16 +108,19 @@ def test_an_error_counts_for_the_limits_that_it_is_within():
 def test_tasks_with_classes_are_trained_and_held_out(gradients, tmp_path, task):
     config = config_of(gradients, task)
     set_fields(config, num_steps=40, batch_size=20, learning_rate=1e-2, every=0)
+    if task == "exemplar":
+        config.model.task.num_images = 40  # more than there are in the test split
     train(config, tmp_path)
     run = load(tmp_path)
     found = measure(run)
-    chance = {"exemplar": 1 / 20, "classification": 1 / 3}[task]
+    assert run.provenance_of("test")["data"] == str(gradients)
+    chance = {"exemplar": 1 / 40, "classification": 1 / 3}[task]
     assert found["eval/held_out/accuracy_chance"] == chance
     if task == "classification":
         assert found["eval/held_out/accuracy"] > 0.8
         return
     data = run.experiment.open_data(run.config, tmp_path, "train")
-    assert len(data) == 20
+    assert len(data) == 40
     np.testing.assert_array_equal(data.load(np.array([3, 0])).observations[CLASS], [[3], [0]])
     one, other = (data.load(np.array([i])).frames for i in (3, 4))
     assert np.abs(one.astype(int) - other).max() > 0
