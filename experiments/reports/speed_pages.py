@@ -153,6 +153,7 @@ def _video_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[st
             if "failed" in row:
                 continue
             setting = f"{size}, batch {found['batch']}, {row['dtype']}, {found['provenance']['device']}"
+            setting += f", split over {found['devices']} devices" if found.get("devices", 1) > 1 else ""
             speed = [
                 row["training"][name]["frames_per_second"] for name in ("ours", "torch") if name in row["training"]
             ]
@@ -181,7 +182,9 @@ def _video_speed(measured: list[tuple[pathlib.Path, dict[str, Any]]]) -> list[st
         "Frames a second of a whole training step beside plain PyTorch of the same arithmetic, the two in turns on the "
         "same device; medians of ratios within a round and their 95 % interval. *MFU*: model FLOPs over those of the "
         "fastest square matrix product measured there. *Imagined*: by window, one stream whose frames are fetched one "
-        "by one, and a batch of futures in one scan.",
+        "by one, and a batch of futures in one scan. *Split*: XLA runs a convolution on one thread of a CPU, so ours "
+        "trains on devices that it makes of the CPU, with a part of the batch each "
+        "(`--config.runtime.xla_flags=--xla_force_host_platform_device_count=2`).",
         "",
         *markdown_table(heads, rows),
         "",

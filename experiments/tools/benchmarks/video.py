@@ -1,6 +1,6 @@
 """Training video world models beside PyTorch, what share of the device they use, and how fast they imagine.
 
-    python -m experiments.tools.benchmarks video [--sizes=car,unet_small] [--peer=torch] [--batch=8]
+    python -m experiments.tools.benchmarks video [--sizes=car,unet_small] [--peer=torch] [--batch=8] [--devices=1]
     python -m experiments.tools.benchmarks video --sizes=33M,130M,300M,1B,unet --windows=64,256 --rounds=5 --futures=8
         --output=results/video_speed_gpu.json
 
@@ -10,12 +10,16 @@ of the same arithmetic, written for this benchmark, eager or with --compile, in 
 timed it gets our weights, and the outputs of both networks must agree in float32. All steps take turns, never two at
 once, and a ratio is the median over rounds of the ratio within a round, with its 95 % bootstrap interval.
 
+On a CPU XLA runs a convolution on one thread: with --devices=2 our training step has its batch split over two devices
+that XLA makes of the CPU, as config.runtime.xla_flags=--xla_force_host_platform_device_count=2 does in training.
+
 On a GPU both compute in bfloat16, the peer by autocast. FLOPs and MFU are as in the throughput benchmark. "stream" is
 one future whose frames are fetched one by one, "batch" are --futures of them in one scan; both have full caches of the
 window. The JSON is printed and written after every size, so that a session that ends early keeps them.
 """
 
 import importlib.util
+import os
 import pathlib
 import sys
 import tempfile
@@ -37,6 +41,9 @@ def measure(
 ) -> dict[str, Any]:
     """Runs all steps of a size in turn; `asked` goes to our side, and `dtype` to both, see `video_ours.make_steps`."""
     same, (ours, others), processes = {"size": size, "batch": batch, "seconds": seconds}, MEMORY[memory], []
+    if asked["devices"] > 1:
+        flag = f"--xla_force_host_platform_device_count={asked['devices']}"
+        ours = ours | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
     with tempfile.TemporaryDirectory() as folder:
         exchange = str(pathlib.Path(folder) / "forward.npz")
         try:
@@ -119,6 +126,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--peer", choices=("", "torch"), default="torch", help="what to run beside it")
     parser.add_argument("--compile", action="store_true", help="the peer with torch.compile")
     parser.add_argument("--batch", type=common.integer, default=8, help="clips of a step")
+    parser.add_argument("--devices", type=common.integer, default=1, help="that our step is split over, on a CPU")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="by default bfloat16 on a GPU, else float32")
     parser.add_argument("--attention", choices=("xla", "cudnn"), default="xla", help="ours, in training")
     parser.add_argument("--windows", type=common.integers, default=[16], help="of the transformer when it imagines")
@@ -134,6 +142,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--sizes={','.join(sizes)} must be some of {', '.join(SIZES)}, comma-separated.")
     if peer and not importlib.util.find_spec("torch"):
         raise UserError("--peer=torch needs torch: pip install -e '.[dev]', or leave the peer out with --peer=.")
+    if asked["batch"] % asked["devices"]:
+        raise UserError(f"--batch={asked['batch']} must be a multiple of --devices={asked['devices']}.")
     asked["compiled"] = asked.pop("compile")
     rows: dict[str, Any] = {}
     for size in sizes:

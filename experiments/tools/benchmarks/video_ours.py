@@ -31,11 +31,11 @@ LENGTH = 8  # frames of a batch of futures that are imagined in one scan
 
 def make_steps(
     size: str, batch: int, dtype: str, attention: str, windows: Sequence[int], futures: int, matmuls: Sequence[int],
-    exchange: str,
+    devices: int, exchange: str,
 ) -> tuple[dict[str, Step], dict[str, Any]]:  # fmt: skip
     """Our steps, and facts about them; writes weights, inputs and outputs of the forward pass to the file `exchange`.
 
-    - "ours": a training step: noise, loss, gradient, AdamW.
+    - "ours": a training step on so many devices: noise, loss, gradient, AdamW.
     - "stream W": the next frame of a stream with a window of W frames, fetched to the host.
     - "batch W": the next `LENGTH` frames of each of `futures` futures, in one scan, fetched to the host.
     """
@@ -55,7 +55,8 @@ def make_steps(
     copy = jax.jit(lambda model: jax.tree.map(jnp.copy, model))  # training consumes it
     frames, actions = clips(chosen, batch)
     clip = Clip(frames, actions, *[np.zeros(actions.shape, bool)] * 4)
-    step, flops, parameters = training(copy(model(dtype, **fast)), _loss, clip, counted=model(dtype, **common.PLAIN))
+    counted = model(dtype, **common.PLAIN)
+    step, flops, parameters = training(copy(model(dtype, **fast)), _loss, clip, counted, devices)
     steps = {"ours": step, "ceiling": lambda: common.matmul_ceiling(dtype, matmuls)}
     facts = {"parameters": parameters, "flops": flops, "dtype": dtype, "device": jax.devices()[0].device_kind}
     spec = VideoSpec(frames.shape[2:], ActionSpec("discrete", chosen.actions), clip_length=chosen.clip)

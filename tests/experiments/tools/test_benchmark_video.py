@@ -34,7 +34,7 @@ def run(monkeypatch, capsys):
 def test_the_transformer_beside_torch(run, tmp_path):
     file = tmp_path / "video_speed.json"
     words = ["--sizes=debug", "--batch=2", "--windows=6", "--futures=3", "--rounds=3", "--seconds=0"]
-    status, found, out, err = run(*words, "--matmuls=128", f"--output={file}")
+    status, found, out, err = run(*words, "--devices=2", "--matmuls=128", f"--output={file}")
     assert status == 0, err
     assert json.loads(file.read_text()) == found
     row = found["sizes"]["debug"]
@@ -61,7 +61,7 @@ def test_the_transformer_beside_torch(run, tmp_path):
         assert low <= row[name]["ratio"] <= high
         assert f"{row[name]['ratio']:.2f}x" in out
     page = speed_page(tmp_path)
-    assert "| debug, batch 2, float32" in page
+    assert "| debug, batch 2, float32, 1 x cpu, split over 2 devices |" in page
     assert "stream 6: " in page
 
 
@@ -71,7 +71,7 @@ def test_the_unet_of_both_sides_learns_the_same(tmp_path):
     from experiments.tools.benchmarks import video_torch
 
     exchange = str(tmp_path / "forward.npz")
-    quick = {"attention": "xla", "windows": [], "futures": 2, "matmuls": [64], "exchange": exchange}
+    quick = {"attention": "xla", "windows": [], "futures": 2, "matmuls": [64], "devices": 1, "exchange": exchange}
     ours, facts = video_ours.make_steps("unet_debug", 8, "float32", **quick)
     torch, peer = video_torch.make_steps("unet_debug", 8, "float32", False, exchange)
     video.check("unet_debug", facts, peer)
@@ -130,6 +130,9 @@ def test_a_size_that_fails_leaves_the_others(run, monkeypatch):
     status, _, _, err = run("--sizes=car,2B")
     assert status == 1
     assert "--sizes=car,2B must be some of debug, car" in err
+    status, _, _, err = run("--batch=8", "--devices=3")
+    assert status == 1
+    assert "--batch=8 must be a multiple of --devices=3" in err
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     status, _, _, err = run()
     assert status == 1
