@@ -36,10 +36,15 @@ class Progress:
         self._bar = tqdm(total=total, initial=done, unit=unit, bar_format=form, dynamic_ncols=True) if live else None
 
     def show(self, done: int, text: str) -> None:
-        """Shows that `done` units are done, and `text`."""
+        """Shows that `done` units are done, and `text`; if fewer than at first, rates begin anew."""
         if self._quiet:
             return
         now = time.monotonic()
+        if done < self._first:  # trainings that are resumed have lost what no checkpoint has
+            self._first, self._start = done, now
+            if self._bar is not None:
+                self._bar.reset()
+                self._bar.initial = done
         if self._bar is not None:
             self._bar.n = done
             self._bar.set_description_str(text, refresh=False)

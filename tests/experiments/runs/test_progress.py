@@ -53,6 +53,15 @@ def test_the_last_state_is_shown_at_once(clock, capsys):
     assert [line.split(" | ")[0] for line in capsys.readouterr().err.splitlines()] == ["step 1/2", "step 2/2"]
 
 
+def test_rates_begin_anew_where_work_was_lost(clock, capsys):
+    progress = Progress(100, 50)
+    for done in (52, 10, 30, 40):
+        clock.time += 10
+        progress.show(done, "")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("|")[2].strip() for line in lines] == ["5.00s/step", "?step/s", "2.00step/s", "1.50step/s"]
+
+
 def test_other_processes_are_quiet(capsys):
     progress = Progress(2, quiet=True)
     progress.show(2, "b")
@@ -69,6 +78,10 @@ def test_a_terminal_has_a_bar(capsys, monkeypatch):
     assert "step 2/2" in err
     assert "loss 1.5" in err
     assert "\r" in err
+    progress = Progress(20, 10)
+    progress.show(5, "loss 1.5")
+    progress.close()
+    assert "step 5/20" in capsys.readouterr().err
 
 
 def test_rates_count_what_they_are_told_to(clock):
