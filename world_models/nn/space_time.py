@@ -18,20 +18,20 @@ TURN = 2**24  # a full turn of rotary positions: integers wrap where angles do, 
 
 
 class Entries(NamedTuple):
-    """Keys, rotated, and values of one frame, of every group: [groups, batch, tokens, kv_heads, size]."""
+    """Keys, rotated, and values of all frames of clips, of every group: [groups, batch, tokens, time, heads, size]."""
 
     keys: Array
     values: Array
 
 
 class Past(NamedTuple):
-    """Keys and values of past frames, in the order in which attention multiplies them.
+    """Keys, rotated, and values of the newest frames in one group, in the shape that XLA multiplies on a CPU.
 
-    With slots before heads XLA transposes all of them for every product, which takes three times as long on a CPU.
+    Of another order of axes, or of more than one in place of `rows`, it makes copies.
 
     Attributes:
-      keys: [..., batch, tokens, kv_heads, size, slots].
-      values: [..., batch, tokens, kv_heads, slots, size].
+      keys: [rows, size, slots], a row for every key head of every token of the batch.
+      values: [rows, slots, size].
     """
 
     keys: Array
@@ -39,26 +39,21 @@ class Past(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """Keys and values of past frames: a ring buffer, of the same size however long the stream.
+    """Keys and values of the newest frames: a ring buffer, of the same size however long the stream.
 
     Attributes:
-      past: of every group, [groups, ...]; frame t lies at slot t modulo the number of slots.
+      groups: of every group, in arrays of their own: a group's part of one array for all is copied for every product.
+        Frame t lies at slot t modulo the number of slots, which is the window.
       count: int32, number of frames seen.
     """
 
-    past: Past
+    groups: tuple[Past, ...]
     count: Array
 
     @property
     def slots(self) -> int:
         """How many frames it holds."""
-        return self.past.keys.shape[-1]
-
-    def append(self, entries: Entries) -> "Cache":
-        """The cache with one more frame, in the place of the oldest if it is full."""
-        put = lambda old, new, axis: jax.lax.dynamic_update_index_in_dim(old, new, self.count % self.slots, axis)
-        past = Past(put(self.past.keys, entries.keys, -1), put(self.past.values, entries.values, -2))
-        return Cache(past, self.count + 1)
+        return self.groups[0].keys.shape[-1]
 
 
 class Group(nnx.Module):
@@ -115,38 +110,60 @@ class Group(nnx.Module):
         return self.time.finish(x, self.time.attention.out(mixed), change), entries
 
     def attend(
-        self, x: Array, past: Past, visible: Array, position: Array, condition: Array | None = None
-    ) -> tuple[Array, Entries]:
+        self, x: Array, past: Past, visible: Array, position: Array, condition: Array | None = None, keep: bool = False
+    ) -> tuple[Past, Array]:
         """One frame, given keys and values of those before.
 
         Args:
           x: [batch, tokens, width].
           past: of earlier frames.
-          visible: bool [slots], which of them hold a frame.
+          visible: bool [slots], which of them hold a frame that this one attends to.
           position: number of frames before this one, a scalar.
           condition: [batch, tokens or 1, condition], or None.
+          keep: whether this frame's keys and values replace those at slot `position` modulo the number of slots.
 
         Returns:
-          (outputs like `x`, keys and values of this frame, [batch, tokens, kv_heads, size]).
+          (past, outputs like `x`).
         """
         if self.space is not None:
             x = self.space(x, condition)
         change = self.time.modulate(condition)
         q, k, v = self.time.attention.project(self.time.attention_input(x, change))
         q, k = rotate(q, position), rotate(k, position)
-        mixed = _attend_to_past(q, k, v, past, visible)
-        return self.time.finish(x, self.time.attention.out(mixed), change), Entries(k, v)
+        if keep:
+            # Written, then read: XLA writes in place what is not read as it was before.
+            slot = position % visible.size
+            put = lambda old, new, axis: jax.lax.dynamic_update_index_in_dim(
+                old, new.reshape(-1, new.shape[-1]), slot, axis
+            )
+            past = Past(put(past.keys, k, -1), put(past.values, v, -2))
+            mixed = _attend(q, past, visible | (np.arange(visible.size) == slot))
+        else:
+            mixed = _attend(q, past, visible, k, v)
+        return past, self.time.finish(x, self.time.attention.out(mixed), change)
 
 
-def _attend_to_past(q: Array, k: Array, v: Array, past: Past, visible: Array) -> Array:
-    """Attention of each token [batch, tokens, heads, size] to itself and to its past; copies nothing of the past."""
-    q = q.reshape(*k.shape[:-1], -1, k.shape[-1])  # [batch, tokens, kv_heads, shared, size]
-    score = lambda formula, keys: jnp.einsum(formula, q, keys, preferred_element_type=jnp.float32)
-    before = jnp.where(visible, score("btksd,btkdn->btksn", past.keys), -jnp.inf)
-    scores = jnp.concatenate([before, score("btksd,btkd->btks", k)[..., None]], axis=-1) / math.sqrt(k.shape[-1])
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("btksn,btknd->btksd", weights[..., :-1], past.values) + weights[..., -1:] * v[..., None, :]
-    return mixed.reshape(*k.shape[:2], -1, k.shape[-1])
+def _attend(q: Array, past: Past, visible: Array, k: Array | None = None, v: Array | None = None) -> Array:
+    """Attention of each token, queries [batch, tokens, heads, size], to its past and, if given, to its own `k` and `v`.
+
+    The past is neither copied nor joined with what is given.
+    """
+    shape, size = q.shape, q.shape[-1]
+    q = q.reshape(past.keys.shape[0], -1, size)
+    rows = lambda x: x.reshape(len(q), 1, size)
+    score = lambda formula, keys: jnp.einsum(formula, q, keys, preferred_element_type=jnp.float32) / math.sqrt(size)
+    scores = jnp.where(visible, score("rsd,rdn->rsn", past.keys), -jnp.inf)
+    top = scores.max(axis=-1, keepdims=True)
+    if k is not None:
+        own = score("rsd,rnd->rsn", rows(k))
+        top = jnp.maximum(top, own)
+    weights = jnp.exp(scores - top)
+    total = weights.sum(axis=-1, keepdims=True)
+    mixed = jnp.einsum("rsn,rnd->rsd", weights.astype(q.dtype), past.values, preferred_element_type=jnp.float32)
+    if k is not None:
+        weight = jnp.exp(own - top)
+        mixed, total = mixed + weight * rows(v), total + weight
+    return (mixed / total).astype(q.dtype).reshape(shape)
 
 
 class SpaceTimeTransformer(nnx.Module):
@@ -212,10 +229,13 @@ class SpaceTimeTransformer(nnx.Module):
         kept, x = self.remember(x, condition)
         cache, time = self.cache(x.shape[0], x.shape[2]), x.shape[1]
         frames = np.arange(max(0, time - cache.slots), time)
-        slots, newest = frames % cache.slots, lambda entries, axis: jnp.moveaxis(entries[:, :, :, frames], 3, axis)
-        keys = cache.past.keys.at[..., slots].set(newest(kept.keys, -1))
-        values = cache.past.values.at[..., slots, :].set(newest(kept.values, -2))
-        return Cache(Past(keys, values), jnp.int32(time)), x
+        slots, groups = frames % cache.slots, []
+        for empty, *entries in zip(cache.groups, *kept):
+            # [batch, tokens, time, heads, size] -> [rows, time, size]
+            keys, values = (z[:, :, frames].swapaxes(2, 3).reshape(-1, len(frames), z.shape[-1]) for z in entries)
+            keys = empty.keys.at[..., slots].set(keys.swapaxes(1, 2))
+            groups.append(Past(keys, empty.values.at[:, slots].set(values)))
+        return Cache(tuple(groups), jnp.int32(time)), x
 
     def _run(
         self, x: Array, condition: Array | None, keep: bool, past: Entries | None = None
@@ -235,13 +255,14 @@ class SpaceTimeTransformer(nnx.Module):
 
     def cache(self, batch: int, tokens: int) -> Cache:
         """The cache before the first frame."""
-        options, slots = self.options, max(1, self.window - 1)  # a frame also attends to itself
-        size, lead = options.width // options.heads, (self.num_groups, batch, tokens, options.kv_heads or options.heads)
-        empty = lambda *shape: jnp.zeros((*lead, *shape), self.dtype)
-        return Cache(Past(empty(size, slots), empty(slots, size)), jnp.zeros((), jnp.int32))
+        options, slots = self.options, self.window
+        size, rows = options.width // options.heads, batch * tokens * (options.kv_heads or options.heads)
+        empty = lambda *shape: jnp.zeros((rows, *shape), self.dtype)
+        groups = tuple(Past(empty(size, slots), empty(slots, size)) for _ in range(self.num_groups))
+        return Cache(groups, jnp.zeros((), jnp.int32))
 
-    def attend(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Entries, Array]:
-        """The next frame of a stream: equals `__call__` on all frames so far, at its last frame.
+    def attend(self, cache: Cache, x: Array, condition: Array | None = None) -> Array:
+        """The next frame of a stream, which is not kept: equals `__call__` on all frames so far, at its last frame.
 
         Args:
           cache: of the frames before.
@@ -249,23 +270,24 @@ class SpaceTimeTransformer(nnx.Module):
           condition: of the frame, [batch, condition], or of each token, [batch, tokens, condition], or None.
 
         Returns:
-          (what `Cache.append` takes to keep this frame, outputs like `x`).
+          Like `x`.
         """
-        graphdef, layers = nnx.split(self.groups)
-        condition = _per_token(condition, x)
-        visible = np.arange(cache.slots) < jnp.minimum(cache.count, self.window - 1)
-
-        def body(x: Array, group) -> tuple[Array, Entries]:
-            layer, past = group
-            return nnx.merge(graphdef, layer).attend(x, past, visible, cache.count, condition)
-
-        x, entries = jax.lax.scan(body, x, (nnx.as_pure(layers), cache.past))
-        return entries, x
+        return self._stream(cache, x, condition, keep=False)[1]
 
     def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
-        """As `attend`, with the frame appended: (the new cache, outputs like `x`)."""
-        entries, x = self.attend(cache, x, condition)
-        return cache.append(entries), x
+        """As `attend`, and the frame is kept in the place of the oldest: (the new cache, outputs like `x`)."""
+        groups, x = self._stream(cache, x, condition, keep=True)
+        return Cache(groups, cache.count + 1), x
+
+    def _stream(self, cache: Cache, x: Array, condition: Array | None, keep: bool) -> tuple[tuple[Past, ...], Array]:
+        graphdef, layers = nnx.split(self.groups)
+        condition, slots, count, groups = _per_token(condition, x), np.arange(cache.slots), cache.count, []
+        visible = (slots < count) & (slots != count % cache.slots)  # the oldest is outside the window
+        for i, past in enumerate(cache.groups):
+            group = nnx.merge(graphdef, jax.tree.map(lambda weights, i=i: weights[i], nnx.as_pure(layers)))
+            past, x = group.attend(x, past, visible, count, condition, keep)
+            groups.append(past)
+        return tuple(groups), x
 
 
 def _per_token(condition: Array | None, x: Array) -> Array | None:

@@ -24,7 +24,7 @@ from world_models.models.video_transformer.options import VideoTransformerOption
 from world_models.nn.constants import freeze
 from world_models.nn.embeddings import ActionEmbedding, FourierFeatures
 from world_models.nn.heads import Heads, step_targets
-from world_models.nn.space_time import Cache, Entries, SpaceTimeTransformer
+from world_models.nn.space_time import Cache, SpaceTimeTransformer
 from world_models.nn.transformer import make_norm, modulation
 
 _small = nnx.initializers.normal(0.02)
@@ -140,7 +140,7 @@ class VideoTransformer(nnx.Module):
         def step(cache: Cache, inputs: tuple[Array, Array, Array]) -> tuple[Cache, Array]:
             action, noise, key = inputs
             latents = self._sample(cache, action, key)
-            return cache.append(self._remember(cache, latents, action, noise)[0]), latents
+            return self._remember(cache, latents, action, noise)[0], latents
 
         begin = self._as_context(latents[:, :first], jnp.moveaxis(noise[:first], 0, 1), actions[:, :first])
         cache, _ = self.transformer.observe(*begin)
@@ -192,9 +192,9 @@ class VideoTransformer(nnx.Module):
         sample_key, context_key = jax.random.split(rng)
         latents = self._sample(state.cache, action, sample_key)
         decoder, frame = self.codec.decode_step(state.decoder, latents)
-        entries, x = self._remember(state.cache, latents, action, jax.random.normal(context_key, latents.shape))
+        cache, x = self._remember(state.cache, latents, action, jax.random.normal(context_key, latents.shape))
         prediction = Prediction() if self.heads is None else self.heads.predict(self._features(x))
-        return State(state.cache.append(entries), decoder, latents, frame), prediction
+        return State(cache, decoder, latents, frame), prediction
 
     def _sample(self, cache: Cache, action: Array, key: Array) -> Array:
         """Tokens of the frame after a cached past, [batch, tokens, channels], under an embedded action."""
@@ -203,7 +203,7 @@ class VideoTransformer(nnx.Module):
             level = jnp.broadcast_to(level, noisy.shape[:1])
             scaled, shown = self.process.network_input(noisy, level)
             tokens, condition = self._inputs(scaled, shown, size, action)
-            _, x = self.transformer.attend(cache, tokens, condition)
+            x = self.transformer.attend(cache, tokens, condition)
             return self.codec.clip(self.process.denoised(noisy, self._output(x, condition), level))
 
         return self.codec.clip(self.process.sample(denoise, key, (len(action), *self.codec.latent_shape)))
@@ -212,9 +212,9 @@ class VideoTransformer(nnx.Module):
         """The newest frame, uint8 [batch, h, w, c]."""
         return state.frame
 
-    def _remember(self, cache: Cache, latents: Array, action: Array, noise: Array) -> tuple[Entries, Array]:
-        """Keys and values of a known frame, and the transformer's outputs there."""
-        return self.transformer.attend(cache, *self._as_context(latents, noise, action))
+    def _remember(self, cache: Cache, latents: Array, action: Array, noise: Array) -> tuple[Cache, Array]:
+        """The cache with a known frame, and the transformer's outputs there."""
+        return self.transformer.step(cache, *self._as_context(latents, noise, action))
 
     def _as_context(self, latents: Array, noise: Array, actions: Array) -> tuple[Array, Array]:
         """(tokens, condition) of known frames [batch, (time,) tokens, channels], shown with the context's noise."""
