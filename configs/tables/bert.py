@@ -206,7 +206,7 @@ SCALES = {
     },
     "cpu": {
         "about": "Brown, 500 documents, 2,048 pieces, rows of 32 tokens; BERT-tiny's size, 128 wide with 2 blocks; "
-        "6,000 steps of 64 rows; probes of 500 sentences, and of 1,000 texts with 50 or 500 labels",
+        "3,000 steps of 64 rows; probes of 500 sentences, and of 1,000 texts with 50 or 500 labels",
         "config": "configs/bert_mini.py",
         "overrides": {
             **PROBES,
@@ -216,9 +216,9 @@ SCALES = {
             "model.transformer.width": 128,
             "model.transformer.depth": 2,
             "model.transformer.heads": 2,
-            "train.num_steps": 6_000,
+            "train.num_steps": 3_000,
             "train.optimizer.warmup_steps": 200,
-            "runtime.checkpoint_every": 6_000,
+            "runtime.checkpoint_every": 3_000,
         },
     },
     "gpu": {
