@@ -73,6 +73,18 @@ DEBUG: dict[str, Any] = {
 }
 
 
+def choose(kinds: Mapping[str, Any], variant: str) -> Any:
+    """What a variant names: "", the first; "NAME", "NAME-debug" or "debug".
+
+    Raises:
+      ValueError: if there is none of that name.
+    """
+    name = variant.removesuffix("debug").rstrip("-") or next(iter(kinds))
+    if name not in kinds:
+        raise ValueError(f"there is no variant {name!r}; there are {', '.join(map(repr, kinds))}, with '-debug' too")
+    return kinds[name]
+
+
 def make_config(options: ExperimentConfig, variant: str = "") -> ConfigDict:
     """The config of some options.
 

@@ -13,7 +13,7 @@ train, eval and imagine. Another task: --config=configs/emoji_pretext.py:relativ
 
 from ml_collections import ConfigDict
 
-from configs.common import make_config
+from configs.common import choose, make_config
 from experiments.evaluation.options import HeldOutOptions
 from experiments.families.pretext.options import PretextConfig, PretextEval
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     options = PretextConfig(
         record=EmojiRecording(),
         model=PretextOptions(
-            task=TASKS[variant.removesuffix("debug").rstrip("-") or next(iter(TASKS))],
+            task=choose(TASKS, variant),
             encoder=ViTOptions(width=96, depth=4, heads=3, patch=8),
             pixels=PixelOptions((0.8,), (0.3,)),
         ),

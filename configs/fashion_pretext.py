@@ -13,7 +13,7 @@ train and eval. Another task: --config=configs/fashion_pretext.py:exemplar, say.
 
 from ml_collections import ConfigDict
 
-from configs.common import make_config
+from configs.common import choose, make_config
 from experiments.evaluation.options import HeldOutOptions, ProbeOptions
 from experiments.families.pretext.options import PretextConfig, PretextEval
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
     options = PretextConfig(
         record=FashionRecording(),
         model=PretextOptions(
-            task=TASKS[variant.removesuffix("debug").rstrip("-") or next(iter(TASKS))],
+            task=choose(TASKS, variant),
             encoder=ViTOptions(width=96, depth=4, heads=3, patch=4),
             pixels=PixelOptions((0.286,), (0.353,)),
         ),

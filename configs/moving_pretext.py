@@ -14,7 +14,7 @@ task: --config=configs/moving_pretext.py:color_tracking, say. Control: --config.
 
 from ml_collections import ConfigDict
 
-from configs.common import make_config
+from configs.common import choose, make_config
 from experiments.evaluation.options import HeldOutOptions, ProbeOptions, TrackingOptions
 from experiments.families.pretext.options import PretextConfig, PretextEval
 from experiments.training.options import OptimizerOptions, RuntimeOptions, TrainOptions
@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
         record=DATA,
         data=ClipDataOptions(validation_split="test", clip_length=8),
         model=PretextOptions(
-            task=TASKS[variant.removesuffix("debug").rstrip("-") or next(iter(TASKS))],
+            task=choose(TASKS, variant),
             encoder=CNNOptions(channels=(16, 32), blocks=1),
             pixels=PixelOptions((0.5,), (0.25,)),
         ),

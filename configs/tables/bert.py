@@ -105,7 +105,14 @@ def _words() -> dict:
         "path": text("pair_accuracy"),
         **SHARE,
     }
-    return {**columns, "next": next_sentence}
+    guess = {
+        "title": "next sentence, one answer",
+        "about": "of whichever is more frequent",
+        "path": text("pair_majority"),
+        "baseline_for": "next",
+        **SHARE,
+    }
+    return {**columns, "next": next_sentence, "next_majority": guess}
 
 
 def _probes() -> dict:

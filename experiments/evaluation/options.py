@@ -138,7 +138,7 @@ class ProbeOptions:
         "fine_tune".
       label_key: path of the label inside an example.
       more_label_keys: paths of further labels; the probes of frozen features of each have its name behind their own.
-      pool: "mean" of the patch tokens, or "class" for the class token.
+      pool: "mean" of the patch tokens, or "class" for the class token; of an encoder with maps "mean" or "quadrants".
       num_train, num_test: examples of the training and of the test split, at random; 0 for all.
       baselines: whether raw pixels, random features and the untrained encoder are measured as well.
       shots: labels a class that "fine_tune" and "few_labels" train on; 0 for all.

@@ -27,6 +27,7 @@ from world_models.probes.ridge import ridge_probe
 FROZEN = ("ridge", "knn", "linear", "few_labels")
 KINDS = (*FROZEN, "fine_tune")
 BATCH = 256
+NEIGHBOURS = 20  # or all training rows, if there are fewer
 
 
 def make_probes(
@@ -76,7 +77,7 @@ def _frozen(name: str, config: ml_collections.ConfigDict) -> Callable[..., float
     if name == "ridge":
         return lambda *arrays: ridge_probe(*arrays).accuracy
     if name == "knn":
-        return knn_probe
+        return lambda train_x, *arrays: knn_probe(train_x, *arrays, k=min(NEIGHBOURS, len(train_x)))
     options = config.eval.linear_probe
 
     def linear(train_x: np.ndarray, *arrays: Any) -> float:
@@ -159,6 +160,11 @@ class Labelled:
         self.examples = examples
         self.num_classes = max(windows.episodes.num_classes(label_key) for windows in examples.windows)
         self._by_episode = [windows.episodes.labels(label_key) for windows in examples.windows]
+        if self.num_classes < 2 or not all((labels >= 0).any() for labels in self._by_episode):
+            valid = "be the path of labels, of two classes or more, that some examples of both splits have"
+            raise config_error(
+                "config.eval.probes.label_key", label_key, f"{valid}; config.eval.probes.names=() has none"
+            )
 
     @functools.cached_property
     def _all(self) -> list[np.ndarray]:

@@ -106,6 +106,8 @@ def _read(config: Any, workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     Objects are numbered anew, from 1; those that are not in the first frame become background.
     """
     options, field = config.eval.tracking, "config.eval.tracking.instances_key"
+    if config.data.mixture:
+        raise config_error("config.eval.tracking.num_clips", options.num_clips, "be 0 with config.data.mixture")
     data = dataclasses.replace(config.data, observation_keys=(options.instances_key,))
     config = dataclasses.replace(config, data=data)
     try:

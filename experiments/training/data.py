@@ -16,7 +16,7 @@ from world_models.data.image_text import ImageTexts
 from world_models.data.mixture import Mixture
 from world_models.data.sentences import LabelledSentences, Sentences
 from world_models.data.stored_episodes import Episodes
-from world_models.data.text import Documents, TextChunks, read_documents
+from world_models.data.text import Documents, TextChunks, read_documents, text_files
 from world_models.data.tokenizers import TextEncoder, Tokenizer, tokenizer_from_dict, train_tokenizer
 from world_models.data.wordpiece import WordPieceTokenizer, read_vocabulary
 
@@ -172,6 +172,8 @@ def open_tagged(config: ml_collections.ConfigDict, workdir: pathlib.Path, split:
     name = dataset_of(config, workdir)
     found = read_documents(name, split, text_key=data.text_key, **options)
     try:
+        if text_files(pathlib.Path(name).expanduser()):  # which are dealt to splits by their text
+            return read_documents(name, split, text_key=data.text_key, label_key=key, **options)
         tags = read_documents(name, split, text_key=key, **options)
     except UserError as error:
         raise config_error("config.eval.probes.tags_key", key, f"be the path of tags in the data ({error})") from error

@@ -59,7 +59,8 @@ def single(ends: Sequence[np.ndarray], room: int) -> list[Segments]:
 def pairs(ends: Sequence[np.ndarray], room: int, kind: str, rng: np.random.Generator) -> list[Segments]:
     """Pairs of segments, once through all documents (Devlin et al. 2018, appendix A.2).
 
-    "next": half of the second segments follow the first (label 0), the others come from another document (label 1).
+    "next": half of the second segments follow the first (label 0), the others come from another document (label 1), as
+    all do that come after a document's last sentence.
     "order": the second segment follows the first (label 0), or both have changed places (label 1; Lan et al. 2019,
     ALBERT, section 3.1); documents of one sentence have no such pair.
 
@@ -83,7 +84,9 @@ def _of_document(
     while place < count:
         target = int(rng.integers(2, room + 1)) if rng.random() < SHORT_SHARE else room
         stop = place + 1
-        while stop < count and (own[stop] - own[place] < target or (kind == "order" and stop == place + 1)):
+        # Two sentences where there are two, however long: of one alone BERT's own code takes a pair of label 1, which
+        # most would be in short rows.
+        while stop < count and (own[stop] - own[place] < target or stop == place + 1):
             stop += 1
         if kind == "order" and stop == place + 1:
             return  # one sentence is left, or there is no other

@@ -66,16 +66,21 @@ class Sentences(OverDocuments):
         if shuffled:
             self._tokens = _shuffled(self._tokens)
         if pairs == "next" and len(ends) < 2:
-            raise config_error("config.data.pairs", pairs, f"be 'none' or 'order': {documents.name} is one document")
+            valid = (
+                f"be 'none' or 'order': there is one document in this split of {documents.name} (config.data.splits)"
+            )
+            raise config_error("config.data.pairs", pairs, valid)
         if pairs == "none":
             self._segments = segments.single(ends, length - 2)
         else:
             rng = np.random.default_rng(PAIR_SEED)
             self._segments = [s for _ in range(duplicates) for s in segments.pairs(ends, length - 3, pairs, rng)]
-        if not self._segments:
-            raise config_error(
-                "config.data.pairs", pairs, f"be 'none': no document of {documents.name} has 2 sentences"
+        if pairs != "none" and all(len(own) < 2 for own in ends):
+            valid = (
+                f"be 'none': no document of {documents.name} has 2 sentences as config.data.sentences={sentences!r} "
+                "divides them"
             )
+            raise config_error("config.data.pairs", pairs, valid)
         self._rows = segments.packed(self._segments, length) if packed else [[i] for i in range(len(self._segments))]
         self._classes = () if pairs == "none" else ("next", "other") if pairs == "next" else ("in order", "swapped")
 

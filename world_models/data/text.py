@@ -103,6 +103,8 @@ def _documents(file: pathlib.Path, text_key: str, label_key: str) -> Iterator[_R
         raise UserError(f"{file} is not UTF-8 (byte {error.start}): convert it, with iconv for example.") from error
     if not whole.strip():
         raise UserError(f"{file} is empty: remove it, or put text there.")
+    if "\0" in whole:
+        raise UserError(f"{file} is not UTF-8 text (a zero byte is in it): convert it, with iconv for example.")
     if file.suffix == ".txt":
         if label_key:
             raise config_error("config.data.label_key", label_key, f"be empty: {file} is a .txt file, without labels")
@@ -121,7 +123,7 @@ def _of_line(line: str, text_key: str, label_key: str, place: str) -> _Row:
     text = found.get(text_key) if isinstance(found, dict) else found
     if not isinstance(text, str):
         raise UserError(f"{place}, has no text under config.data.text_key={text_key!r}.")
-    if not text:
+    if not text.strip():
         raise UserError(f"{place}, is an empty document: remove it.")
     label = found.get(label_key) if label_key and isinstance(found, dict) else None
     if label_key and (not isinstance(label, str | int) or label == ""):
@@ -158,8 +160,9 @@ def _read_records(dataset: str, split: str, text_key: str, max_damaged: int, lab
     path, to_text = schema.find_text(features, text_key, name)
     damaged = records.DamagedRecords(source, max_damaged)
     found = fields.read(source, features, path, to_text, damaged.add)
-    if "" in found:
-        filename, number = source.place(found.index(""))
+    empty = [number for number, text in enumerate(found) if text is not None and not text.strip()]
+    if empty:
+        filename, number = source.place(empty[0])
         raise UserError(f"Record {number} (counted from 0) of {filename} is an empty document: leave it out.")
     labels = _labels(source, features, label_key, name, damaged) if label_key else [""] * len(found)
     rows = [row for row in zip(found, labels) if None not in row]

@@ -13,7 +13,7 @@ from world_models.data.options import VOCABULARY_SIZE
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUED = "##"  # begins a piece that continues a word
-VOCABULARY_FILE, SPEC_FILE = "vocab.txt", "data_spec.json"
+VOCABULARY_FILE, TOKENIZER_FILE, SPEC_FILE = "vocab.txt", "tokenizer_config.json", "data_spec.json"
 
 
 class SpecialTokens(NamedTuple):
@@ -108,12 +108,14 @@ class WordPieceTokenizer:
         return {"kind": "wordpiece", "lowercase": self.lowercase, "vocabulary": list(self.vocabulary)}
 
 
-def read_vocabulary(path: str | pathlib.Path, *, lowercase: bool = True) -> WordPieceTokenizer:
+def read_vocabulary(path: str | pathlib.Path) -> WordPieceTokenizer:
     """The vocabulary of a vocab.txt, a piece a line, or of a finished or begun run.
+
+    Text loses case and accents unless a tokenizer_config.json beside the file has "do_lower_case": false, or a run's
+    own tokenizer says so.
 
     Args:
       path: the file, its folder, or the folder of a run.
-      lowercase: whether text loses case and accents; a run knows that itself.
 
     Raises:
       ConfigError: if there is neither, or it is no WordPiece vocabulary.
@@ -125,9 +127,11 @@ def read_vocabulary(path: str | pathlib.Path, *, lowercase: bool = True) -> Word
         if spec.is_file():
             found = json.loads(spec.read_text())["tokenizer"]
             return WordPieceTokenizer(found["vocabulary"], found["lowercase"])
-        return WordPieceTokenizer(file.read_text(encoding="utf-8").split("\n")[:-1], lowercase)
+        settings = file.parent / TOKENIZER_FILE
+        lowercase = json.loads(settings.read_text()).get("do_lower_case", True) if settings.is_file() else True
+        return WordPieceTokenizer(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"), lowercase)
     except (OSError, UserError, KeyError, ValueError) as error:
-        valid = f"be a {VOCABULARY_FILE} that ends with a new line, or the folder of a run with WordPiece ({error})"
+        valid = f"be a {VOCABULARY_FILE}, a piece a line, or the folder of a run with WordPiece ({error})"
         raise config_error(field, str(path), valid) from error
 
 

@@ -48,6 +48,7 @@ class Predicted:
         if made[0].pair is not None:
             labels = np.concatenate([one.labels for one in made])
             found["pair_accuracy"] = float(np.mean(np.concatenate([one.pair for one in made])[labels >= 0]))
+            found["pair_majority"] = float(np.bincount(labels[labels >= 0]).max() / np.sum(labels >= 0))
         if made[0].log_probability is None:
             return found
         join = lambda name: np.concatenate([getattr(one, name)[one.masked.weights > 0] for one in made])

@@ -101,6 +101,7 @@ def _tagged(documents: Documents, tokenizer: WordPieceTokenizer, length: int, co
         pair
         for text, tags in zip(documents.texts, documents.labels)
         for pair in zip(text.split("\n"), tags.split("\n"))
+        if pair[0].strip()
     ]
     lines = [lines[i] for i in np.unique(np.linspace(0, len(lines) - 1, count).astype(int))]
     sentences, found = [], []
@@ -139,6 +140,10 @@ class FewLabels:
     def __init__(self, experiment: Any, options: LanguageProbeOptions, seed: int):
         """Reads the texts of `options.sources`, of which the seed chooses those with labels and those of the test."""
         self._experiment, self._options, self._seed = experiment, options, seed
+        positions = experiment.config.model.positions
+        if not 3 <= options.text_length <= positions:
+            valid = f"be from 3 to config.model.positions={positions}"
+            raise config_error("config.eval.probes.text_length", options.text_length, valid)
         self._corpora = {source: texts.read(source) for source in options.sources}
         least = max(options.labels) + options.num_test
         for source, corpus in self._corpora.items():

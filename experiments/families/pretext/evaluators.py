@@ -20,21 +20,22 @@ class HeldOut:
     Chance stands beside every metric that has one, under the name with `_chance`.
     """
 
-    def __init__(self, experiment: Experiment, windows: Dataset, measure: Callable, chance: dict[str, float]):
+    def __init__(self, experiment: Experiment, windows: Dataset, measure: Callable, chance: Callable):
         """Takes `config.eval.held_out.num_examples` clips, `config.train.batch_size` at a time.
 
         Args:
           experiment: hashable, with a config.
           windows: held-out clips.
           measure: function of (experiment, model, clip, keys): scalars by name, means over the batch.
-          chance: by name.
+          chance: function of the number of clips that are measured at once: by name.
         """
         config = experiment.config
         self._experiment, self._windows, self._seed = experiment, windows, config.seed
-        self._measure, self._chance = measure, chance
+        self._measure = measure
         count = config.eval.held_out.num_examples
         self._batch = min(config.train.batch_size, len(windows), count)
         self._rows = spread(windows, count)
+        self._chance: dict[str, float] = chance(self._batch)
 
     def __call__(self, model: nnx.Module) -> dict[str, float]:
         """Measures a model; rows that do not fill a last batch are left out."""

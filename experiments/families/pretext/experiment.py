@@ -10,6 +10,7 @@ from flax import nnx
 
 from experiments.evaluation.probes import FROZEN, make_probes
 from experiments.evaluation.reconstructions import Pictures
+from experiments.evaluation.rollouts import spread
 from experiments.evaluation.tracking import Tracking
 from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_least, check_one_of, check_patches, check_pixels, check_transformer
@@ -26,7 +27,7 @@ from world_models.core.types import Array, Clip
 from world_models.data.dataset import Dataset
 from world_models.models.latent_dynamics.options import CNNOptions
 from world_models.models.pretext.model import POOLS, TASKS, PretextModel
-from world_models.models.pretext.options import TASK, ColorizationOptions, ExemplarOptions
+from world_models.models.pretext.options import TASK, ColorizationOptions, ColorTrackingOptions, ExemplarOptions
 from world_models.nn.options import with_compute
 
 # By class of task options, what else is measured: functions (experiment, held-out clips) -> evaluators by name.
@@ -61,6 +62,15 @@ class Experiment(VideoExperiment):
         if isinstance(task, ExemplarOptions) and split != config.data.train_split:
             return windows  # only images of the training split are told apart
         return with_classes(task, windows, config.seed)
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Frames must have colours where these are the task, also if they have the channels for them."""
+        super().check_data(dataset)
+        if isinstance(self.options.task, ColorizationOptions | ColorTrackingOptions):
+            frames = dataset.load(spread(dataset, 16)).frames
+            if (frames == frames[..., :1]).all():
+                kind = TASK.name_of(self.config.model.task)
+                raise config_error("config.model.task.kind", kind, "be another task for grey frames: it needs colours")
 
     def _check(self) -> None:
         options, probes = self.options, self.config.eval.probes
@@ -110,8 +120,7 @@ class Experiment(VideoExperiment):
         # New views of the training images are what is held out from a task that tells these apart.
         seen = isinstance(task, ExemplarOptions) and task.form == "classes"
         held_out = self.open_data(config, workdir, data.train_split if seen else data.validation_split)
-        chance = self.task.chances(task, config.train.batch_size)
-        found: dict[str, Evaluator] = {"held_out": HeldOut(self, held_out, task_metrics, chance)}
+        found: dict[str, Evaluator] = {"held_out": HeldOut(self, held_out, task_metrics, self._chances)}
         if self.task.stages:
             path = workdir / "pictures" / "reconstructions.png"
             count = config.eval.num_pictures
@@ -121,6 +130,12 @@ class Experiment(VideoExperiment):
         if config.eval.tracking.num_clips:
             found["tracking"] = Tracking(self, compared, config, workdir)
         return {**found, **make_probes(self, config, workdir)}
+
+    def _chances(self, batch: int) -> dict[str, float]:
+        task = self.options.task
+        if isinstance(task, ExemplarOptions) and batch < 2:
+            raise config_error("config.eval.held_out.num_examples", batch, "give at least two clips to tell apart")
+        return self.task.chances(task, batch)
 
     @staticmethod
     def reconstructions(model: PretextModel, clip: Clip, keys: Array) -> dict[str, Array]:

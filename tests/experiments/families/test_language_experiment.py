@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments.families.language import fillings
+from experiments.families.language import fillings, probes
 from experiments.runs.metrics import read_metrics
 from experiments.tools.weights import export_weights, import_weights
+from experiments.training.data import open_tagged
 from experiments.training.experiment import make_experiment
 from experiments.training.loop import train
 from world_models.core.errors import ConfigError, UserError
@@ -53,6 +54,7 @@ def test_it_knows_more_than_frequencies(pretrained):
     assert bits["trigram_"] < bits["unigram_"]
     assert found["eval/text/masked_accuracy"] > found["eval/text/unigram_masked_accuracy"] + 0.1
     assert 0 < found["eval/text/pair_accuracy"] <= 1
+    assert 0.5 <= found["eval/text/pair_majority"] < 1
 
 
 def test_it_learns_no_more_than_frequencies_of_shuffled_text(tmp_path, text_data):
@@ -146,12 +148,39 @@ SPEC = SentenceSpec(32, 31, WordPieceTokenizer([*SPECIAL, *"abcdefghijklmnopqrst
         ("config.model.pairs", {"model__pairs": -1.0}),
         ("config.model.norm_epsilon", {"model__norm_epsilon": 0.0}),
         ("config.model.dtype", {"model__dtype": "float16"}),
+        ("config.eval.held_out.num_examples", {"eval__held_out__num_examples": 0}),
     ],
 )
 def test_configs_that_cannot_work_are_named(text_data, field, fields):
     with pytest.raises(ConfigError) as error:
         make_experiment(get_config(text_data, **fields), SPEC)
     assert error.value.field == field
+
+
+def test_a_words_tag_is_that_of_its_own_document_in_every_split(tmp_path):
+    """Documents of files are dealt to splits by their text: tags must go with it, also where they are equal."""
+    tag = {"a": "NN", "b": "VB", "c": "IN"}
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(80):
+        words = [str(w) for w in rng.choice(list(tag), 3)]
+        text, tags = " ".join(words), " ".join(tag[w] for w in words)
+        lines.append(json.dumps({"text": f"{text}\n\n{text} {'x' * (number % 7 + 1)}", "tags": f"{tags}\n\n{tags} XX"}))
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    config = get_config(tmp_path / "texts.jsonl")
+    for split in ("train", "validation", "test"):
+        found = open_tagged(config, tmp_path, split)
+        made = probes._tagged(found, WordPieceTokenizer([*SPECIAL, "a", "b", "c", "x", "##x"]), 16, 500)
+        assert [tag.get(word, "XX") for word in made.words] == made.tags
+        assert len(set(made.words)) > 3
+
+
+def test_probes_of_texts_that_are_longer_than_the_positions_are_named(text_data):
+    experiment = make_experiment(get_config(text_data, model__positions=32), SPEC)
+    options = dataclasses.replace(experiment.config.eval.probes, text_length=33)
+    with pytest.raises(ConfigError) as error:
+        probes.FewLabels(experiment, options, 0)
+    assert error.value.field == "config.eval.probes.text_length"
 
 
 def test_data_of_another_kind_and_labels_that_are_missing_are_named(text_data, tmp_path):

@@ -170,11 +170,48 @@ def test_grey_images_cannot_be_coloured(stripes_data, tmp_path):
     assert caught.value.field == "config.model.task.kind"
 
 
+def test_grey_images_with_three_channels_cannot_be_coloured_either(tmp_path):
+    features = {"image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="png")}
+    grey = lambda i: {"image": encode(np.repeat(gradient(i)[..., :1], 3, axis=-1), (SIDE, SIDE))}
+    data = write_tfds(tmp_path / "grey", features, {name: [grey(i) for i in range(20)] for name in ("train", "test")})
+    with pytest.raises(ConfigError, match="colours") as caught:
+        train(config_of(data, "colorization"), tmp_path / "run")
+    assert caught.value.field == "config.model.task.kind"
+
+
+def test_chance_of_triplets_is_that_of_the_clips_that_are_compared(gradients, tmp_path):
+    config = config_of(gradients, "triplet")
+    set_fields(config, batch_size=20, every=0)
+    config.eval.held_out.num_examples = 4
+    train(config, tmp_path)
+    assert measure(load(tmp_path))["eval/held_out/accuracy_chance"] == 1 / 4
+    with pytest.raises(ConfigError) as caught:
+        config.eval.held_out.num_examples = 1
+        measure(load(tmp_path, config=config))
+    assert caught.value.field == "config.eval.held_out.num_examples"
+
+
+def test_probes_without_labels_are_refused_before_training(tmp_path):
+    features = {
+        "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="png"),
+        "label": tfds.features.ClassLabel(num_classes=1),
+    }
+    example = lambda i: {"image": encode(gradient(i), (SIDE, SIDE)), "label": 0}
+    splits = {name: [example(i) for i in range(20)] for name in ("train", "test")}
+    config = config_of(write_tfds(tmp_path / "data", features, splits), "relative_position")
+    config.eval.probes.names = ("ridge",)
+    with pytest.raises(ConfigError) as caught:
+        train(config, tmp_path / "run")
+    assert caught.value.field == "config.eval.probes.label_key"
+
+
 @pytest.mark.parametrize("module", [emoji_pretext, fashion_pretext])
 def test_every_task_of_a_config_has_a_debug_variant(module):
     for task in module.TASKS:
         assert module.get_config(f"{task}-debug").train.num_steps == 2
         assert module.get_config(task).train.num_steps > 1000
+    with pytest.raises(ValueError, match="'colour'; there are"):
+        module.get_config("colour-debug")
 
 
 class Damaged(Windows):

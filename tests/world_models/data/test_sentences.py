@@ -66,6 +66,11 @@ def test_vocabularies_are_read_from_files_and_runs(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(LETTERS.vocabulary) + "\n")
     for path in (tmp_path, tmp_path / "vocab.txt"):
         assert read_vocabulary(path).vocabulary == LETTERS.vocabulary
+    (tmp_path / "vocab.txt").write_text("\n".join(LETTERS.vocabulary))
+    assert read_vocabulary(tmp_path).vocabulary == LETTERS.vocabulary
+    assert read_vocabulary(tmp_path).lowercase
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert not read_vocabulary(tmp_path / "vocab.txt").lowercase
     run = tmp_path / "run"
     run.mkdir()
     spec = specs.SentenceSpec(8, LETTERS.vocabulary_size, LETTERS.to_dict(), ("next", "other"))
@@ -154,6 +159,13 @@ def test_next_segments_follow_or_come_from_another_document():
     assert len(used) > 0.8 * sum(own[-1] for own in ends)
 
 
+@pytest.mark.parametrize("room", [10, 20, 40])
+def test_half_of_the_next_segments_follow_however_long_sentences_are(room):
+    ends = [np.arange(1, 31) * 15 for _ in range(60)]
+    labels = [one.label for one in segments.pairs(ends, room, "next", np.random.default_rng(0))]
+    assert 0.45 < np.mean(labels) < 0.55
+
+
 def test_order_pairs_are_of_one_document_and_half_are_swapped():
     ends = [np.arange(1, 40) * 3 for _ in range(40)]
     found = segments.pairs(ends, 20, "order", np.random.default_rng(0))
@@ -232,6 +244,12 @@ def test_options_that_cannot_work_are_named(field, make):
     with pytest.raises(ConfigError) as error:
         make(documents(document("abc")))
     assert error.value.field == f"config.data.{field}"
+
+
+def test_documents_of_one_sentence_have_no_next():
+    with pytest.raises(ConfigError, match=r"no document .* has 2 sentences as config\.data\.sentences='lines'"):
+        Sentences(documents("Ab. Cd.", "Ef. Gh.", "Ij."), LETTERS, 16, pairs="next")
+    Sentences(documents("Ab. Cd.", "Ef. Gh.", "Ij."), LETTERS, 16, pairs="next", sentences="punctuation")
 
 
 def test_texts_without_words_and_labels_without_use_are_errors():

@@ -123,7 +123,9 @@ def test_an_instruction_in_every_step_is_the_text_of_the_episode(tmp_path, squar
         ("a.txt", "text".encode("utf-16"), "UTF-8"),
         ("a.txt", b"", "a.txt"),
         ("a.txt", b" \n", "a.txt"),
+        ("a.txt", "text".encode("utf-16-le"), "zero byte"),
         ("a.jsonl", b'{"text": "a"}\n{"text": ""}', "line 2"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": " "}', "line 2"),
         ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', "line 2"),
         ("a.jsonl", b'{"text": "a"}\n{"text', "line 2"),
     ],
@@ -136,8 +138,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name, content, named):
         assert named in str(error.value)
 
 
-def test_empty_documents_of_records_are_named(tmp_path):
-    data = write_tfds(tmp_path, {"text": tfds.features.Text()}, {"train": [{"text": "a"}, {"text": ""}]})
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_empty_documents_of_records_are_named(tmp_path, empty):
+    data = write_tfds(tmp_path, {"text": tfds.features.Text()}, {"train": [{"text": "a"}, {"text": empty}]})
     with pytest.raises(UserError, match="Record 1 "):
         read(data)
 

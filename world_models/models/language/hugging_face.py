@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from world_models.core.errors import UserError, config_error
-from world_models.data.wordpiece import VOCABULARY_FILE, WordPieceTokenizer
+from world_models.data.wordpiece import TOKENIZER_FILE, VOCABULARY_FILE, WordPieceTokenizer
 from world_models.models.language.model import LanguageModel, SentenceClassifier
 from world_models.models.language.options import LanguageOptions
 from world_models.models.weight_files import (
@@ -141,7 +141,7 @@ def write(model: Model, tokenizer: WordPieceTokenizer, path: str | pathlib.Path)
     tensors = to_tensors(nnx.state(model, nnx.Param), model)
     config = {**_make_config(model), "vocab_size": tokenizer.vocabulary_size, "pad_token_id": tokenizer.special.padding}
     lower = {"do_lower_case": tokenizer.lowercase, "tokenizer_class": "BertTokenizer"}
-    files = {CONFIG: config, "tokenizer_config.json": lower}
+    files = {CONFIG: config, TOKENIZER_FILE: lower}
     texts = {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
     write_folder(pathlib.Path(path), tensors, {**texts, VOCABULARY_FILE: "\n".join(tokenizer.vocabulary) + "\n"})
 

@@ -39,7 +39,7 @@ class ColorizationOptions:
       neighbors, sigma: a colour is encoded as a distribution over its nearest bins, by a Gaussian of so many units.
       rebalance: share of the uniform distribution that the distribution of bins is mixed with, whose inverse weights
         pixels; 1 gives all the same weight.
-      temperature: at which the mean over bins is taken: at 0 it is the mode, at 1 the mean.
+      temperature: at which the mean over bins is taken: near 0 it is the mode, at 1 the mean.
     """
 
     neighbors: int = 5

@@ -63,6 +63,10 @@ class RelativePosition(Task):
         self.join = linear(2 * options.hidden, options.hidden, "width", "mlp")
         self.out = linear(options.hidden, len(NEIGHBOURS), "mlp", None)
 
+    def view(self, frames: Array) -> Array:
+        """Frames without the axis of colour that "project" hides; see `Task`."""
+        return project_colors(jnp.asarray(frames, jnp.float32)) if self.options.color == "project" else frames
+
     def loss(self, encode: Encode, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross-entropy over the eight neighbours, of a random frame of every clip."""
         pairs, labels = jax.vmap(lambda frames, key: sample(self.options, frames, key))(clip.frames, keys)
