@@ -185,9 +185,10 @@ def test_chance_of_triplets_is_that_of_the_clips_that_are_compared(gradients, tm
     config.eval.held_out.num_examples = 4
     train(config, tmp_path)
     assert measure(load(tmp_path))["eval/held_out/accuracy_chance"] == 1 / 4
+    config.eval.held_out.num_examples = 1
+    run = load(tmp_path, config=config)
     with pytest.raises(ConfigError) as caught:
-        config.eval.held_out.num_examples = 1
-        measure(load(tmp_path, config=config))
+        measure(run)
     assert caught.value.field == "config.eval.held_out.num_examples"
 
 
