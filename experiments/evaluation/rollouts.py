@@ -14,6 +14,7 @@ from experiments.reports import pictures
 from experiments.runs.values import Video
 from experiments.training.experiment import Experiment
 from world_models.core import sharding as parallel
+from world_models.core.errors import config_error
 from world_models.core.imagination import imagine
 from world_models.core.types import Array, Clip, WorldModel
 from world_models.data.clips import Windows
@@ -50,6 +51,13 @@ def _roll_out(model: WorldModel, num_context: int, frames: Array, actions: Array
 def spread(windows: Windows, count: int) -> np.ndarray:
     """Indices of `count` windows, spread evenly over all of them (fewer if there are fewer)."""
     return np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int))
+
+
+def held_out_rows(windows: Windows, count: int) -> np.ndarray:
+    """As `spread`, of `config.eval.held_out.num_examples`. Raises ConfigError if that is not at least 1."""
+    if count < 1:
+        raise config_error("config.eval.held_out.num_examples", count, "be at least 1")
+    return spread(windows, count)
 
 
 def mean_frame(windows: Windows, count: int = 256) -> np.ndarray:
@@ -202,7 +210,7 @@ class HeldOutLoss:
         """Takes `count` windows, `batch_size` at a time."""
         self._experiment, self._windows, self._seed = experiment, windows, seed
         self._batch_size = min(batch_size, len(windows), count)
-        self._indices = spread(windows, count)
+        self._indices = held_out_rows(windows, count)
 
     def __call__(self, model: nnx.Module) -> dict[str, float]:
         """Measures a model; rows that do not fill a last batch are left out."""

@@ -58,8 +58,6 @@ class Experiment:
 
     def __init__(self, config: ml_collections.ConfigDict, spec: Spec):
         """Checks the config against the data. Raises UserError before anything is compiled."""
-        if (count := config.eval.held_out.num_examples) < 1:
-            raise config_error("config.eval.held_out.num_examples", count, "be at least 1")
         self.config, self.spec = config, spec
         self._identity = (type(self), repr(spec), config.to_json_best_effort(sort_keys=True))
 

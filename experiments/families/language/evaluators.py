@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.evaluation.rollouts import spread
+from experiments.evaluation.rollouts import held_out_rows
 from world_models.core import sharding as parallel
 from world_models.core.types import Array, SentenceBatch
 from world_models.data.dataset import Dataset
@@ -31,7 +31,7 @@ class Predicted:
     ):  # fmt: skip
         """`training`, where it is not None, is what the baselines are counted in."""
         self._experiment, self._data, self._batch, self._seed = experiment, held_out, batch, seed
-        self._rows = spread(held_out, count)
+        self._rows = held_out_rows(held_out, count)
         self._ngrams = None
         if training is not None:
             documents = [own for part in training.parts for own in part.tokens]

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop, spread
+from experiments.evaluation.rollouts import HeldOutLoss, OpenLoop, held_out_rows
 from experiments.families.base import VideoExperiment
 from experiments.families.checks import (
     check_heads,
@@ -118,7 +118,7 @@ class LatentRollouts:
         """Takes `count` windows, `batch_size` at a time; nothing is drawn with `seed`."""
         del seed
         self._windows, self._batch_size = windows, min(batch_size, len(windows), count)
-        self._indices = spread(windows, count)
+        self._indices = held_out_rows(windows, count)
 
     def __call__(self, model: nnx.Module) -> dict[str, float]:
         """Measures a `MultiLevelDynamics`; rows that do not fill a last batch are left out."""

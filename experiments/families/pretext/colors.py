@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.evaluation.rollouts import spread
+from experiments.evaluation.rollouts import held_out_rows
 from experiments.training.experiment import Experiment
 from world_models.core import sharding as parallel
 from world_models.core.types import Array
@@ -29,7 +29,7 @@ class Colors:
         """Takes `config.eval.held_out.num_examples` clips, `config.train.batch_size` at a time."""
         config = experiment.config
         self._data = held_out
-        self._rows = spread(held_out, config.eval.held_out.num_examples)
+        self._rows = held_out_rows(held_out, config.eval.held_out.num_examples)
         self._batch = min(config.train.batch_size, len(self._rows))
 
     def __call__(self, model: PretextModel) -> dict[str, float]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.evaluation.rollouts import spread
+from experiments.evaluation.rollouts import held_out_rows
 from experiments.training.experiment import Experiment
 from world_models.core import sharding as parallel
 from world_models.core.types import Array, Clip
@@ -34,7 +34,7 @@ class HeldOut:
         self._measure = measure
         count = config.eval.held_out.num_examples
         self._batch = min(config.train.batch_size, len(windows), count)
-        self._rows = spread(windows, count)
+        self._rows = held_out_rows(windows, count)
         self._chance: dict[str, float] = chance(self._batch)
 
     def __call__(self, model: nnx.Module) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.evaluation.reconstructions import Pictures
-from experiments.evaluation.rollouts import HeldOutLoss, mean_frame, spread
+from experiments.evaluation.rollouts import HeldOutLoss, held_out_rows, mean_frame
 from experiments.families.base import VideoExperiment
 from experiments.families.checks import check_tokenizer
 from experiments.families.tokenizer.options import TokenizerConfig
@@ -99,7 +99,7 @@ class Fidelity:
         """Takes `count` windows, `batch_size` at a time; `average` is the mean frame of the training data."""
         self._windows, self._average, self._seed = windows, average, seed
         self._batch_size = min(batch_size, len(windows), count)
-        self._indices = spread(windows, count)
+        self._indices = held_out_rows(windows, count)
 
     def __call__(self, model: nnx.Module) -> dict[str, float]:
         """Measures a `CausalTokenizer`; rows that do not fill a last batch are left out."""

@@ -148,7 +148,6 @@ SPEC = SentenceSpec(32, 31, WordPieceTokenizer([*SPECIAL, *"abcdefghijklmnopqrst
         ("config.model.pairs", {"model__pairs": -1.0}),
         ("config.model.norm_epsilon", {"model__norm_epsilon": 0.0}),
         ("config.model.dtype", {"model__dtype": "float16"}),
-        ("config.eval.held_out.num_examples", {"eval__held_out__num_examples": 0}),
     ],
 )
 def test_configs_that_cannot_work_are_named(text_data, field, fields):

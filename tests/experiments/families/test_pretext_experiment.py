@@ -146,6 +146,7 @@ def test_a_task_without_pictures_says_so(gradients, tmp_path, capsys):
         ("relative_position", "model.task.kind", "jigsaw", ""),
         ("relative_position", "model.pixels.std", (0.0,), ""),
         ("relative_position", "eval.probes.pool", "max", ""),
+        ("relative_position", "eval.held_out.num_examples", 0, ""),
         ("relative_position", "eval.probes.names", ("fine_tune",), ""),
         ("relative_position", "model.encoder.heads", 3, "model.encoder.width"),
         ("exemplar", "model.task.num_images", 61, ""),
