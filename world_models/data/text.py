@@ -65,7 +65,8 @@ def read_documents(
       label_key: path of a class in an example, or its key in a line of a .jsonl file; empty for no labels.
 
     Raises:
-      UserError: if there is no text, it is not UTF-8, a document is empty or has no label, or there is no such split.
+      UserError: if there is no text, it is not UTF-8, a document is empty or has no label, there is one document with a
+        label alone, or there is no such split.
     """
     files = text_files(pathlib.Path(dataset).expanduser())
     if not files:
@@ -75,7 +76,7 @@ def read_documents(
         rows = {n: [r for f in named if f.stem == n for r in _documents(f, text_key, label_key)] for n in splits}
         rows = {name: found for name, found in rows.items() if found}
     else:
-        rows = _divided([row for file in files for row in _documents(file, text_key, label_key)], splits)
+        rows = _divided([row for file in files for row in _documents(file, text_key, label_key)], splits, dataset)
     if split not in rows:
         raise ConfigError("config.data", f"config.data: {dataset} has no split {split!r}; it has {list(rows)}.")
     texts, labels = zip(*rows[split])
@@ -131,7 +132,7 @@ def _of_line(line: str, text_key: str, label_key: str, place: str) -> _Row:
     return text, str(label) if label_key else ""
 
 
-def _divided(rows: Sequence[_Row], splits: Mapping[str, float]) -> dict[str, list[_Row]]:
+def _divided(rows: Sequence[_Row], splits: Mapping[str, float], dataset: str) -> dict[str, list[_Row]]:
     """Documents by split; see `read_documents`."""
     if abs(sum(splits.values()) - 1) > 1e-6:
         raise config_error("config.data.splits", dict(splits), "be shares that sum to 1")
@@ -140,6 +141,10 @@ def _divided(rows: Sequence[_Row], splits: Mapping[str, float]) -> dict[str, lis
         dealt = rlds.split_episodes([groups[text] for text, _ in rows], splits, SPLIT_SEED, field="config.data.splits")
         return {name: [rows[i] for i in indices] for name, indices in dealt.items()}
     text, label = rows[0]
+    if label:
+        raise config_error(
+            "config.data.dataset", dataset, "have several documents, as each has one label or text of tags"
+        )
     ends = np.rint(np.cumsum(list(splits.values())) * len(text)).astype(int)
     parts = {name: text[begin:end] for name, begin, end in zip(splits, [0, *ends], ends)}
     return {name: [(part, label)] for name, part in parts.items() if part}

@@ -211,6 +211,12 @@ def test_labels_are_names_or_numbers_of_lines_and_records(tmp_path):
     )
 
 
+def test_one_document_with_a_label_is_not_divided(tmp_path):
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "a b c d e f g h i j", "label": "x"}))
+    with pytest.raises(ConfigError, match="several documents"):
+        read_documents(str(tmp_path), "train", text_key="text", splits=SPLITS, label_key="label")
+
+
 def test_missing_labels_are_named(tmp_path):
     read = lambda path: read_documents(str(path), "train", text_key="text", splits=SPLITS, label_key="label")
     path = tmp_path / "train.jsonl"
