@@ -129,7 +129,7 @@ def _measured(table: dict[str, Any], key: str, column: dict[str, Any]) -> str:
         parts.append(f"a baseline for {table['columns'][column['baseline_for']]['title']}")
     episodes = sorted({cell["episodes"] for cell in found if cell["episodes"]})
     if episodes:
-        parts.append(f"{' or '.join(f'{n:,}' for n in episodes)} {table['samples']}, the same for every seed")
+        parts.append(f"{' or '.join(f'{n:,.0f}' for n in episodes)} {table['samples']}, the same for every seed")
     same = found and all(cell["interval"] == "seeds" and cell["low"] == cell["high"] for cell in found)
     parts += ["equal for all seeds"] if same else sorted({_interval(table, cell) for cell in found})
     titles = [table["published_columns"][name]["title"] for name in column["published"]]
