@@ -16,6 +16,7 @@ from experiments.tools.benchmarks.jax_step import training
 from experiments.tools.benchmarks.steps import Step
 from experiments.tools.benchmarks.video_sizes import SIZES, Size, clips
 from experiments.training.state import split_model
+from world_models.core.errors import UserError
 from world_models.core.specs import VideoSpec
 from world_models.core.types import ActionSpec, Clip
 from world_models.diffusion.edm import EDM
@@ -41,6 +42,8 @@ def make_steps(
     """
     runtime.setup()
     chosen, backend = SIZES[size], jax.default_backend()
+    if devices > jax.device_count():
+        raise UserError(f"--devices={devices} must be at most {jax.device_count()}, the devices of this {backend}.")
     dtype = dtype or ("float32" if backend == "cpu" else "bfloat16")
     make = lambda dtype, window=None, **compute: _maker(chosen, dtype, window, ComputeOptions(**compute))
     fast = {"attention": attention, "unroll": -1 if backend == "cpu" else 1}

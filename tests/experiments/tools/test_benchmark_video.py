@@ -89,6 +89,12 @@ def test_the_unet_of_both_sides_learns_the_same(tmp_path):
         video_torch.copy_weights(layer, kernel | arrays)
 
 
+def test_more_devices_than_there_are_is_an_error(tmp_path):
+    asked = {"attention": "xla", "windows": [], "futures": 2, "matmuls": [64], "exchange": str(tmp_path / "x.npz")}
+    with pytest.raises(UserError, match="--devices=1000 must be at most"):
+        video_ours.make_steps("unet_debug", 1000, "float32", devices=1000, **asked)
+
+
 def test_peers_that_are_another_network_are_an_error():
     same = {"parameters": 10, "difference": 1e-5}
     video.check("car", same, same)
