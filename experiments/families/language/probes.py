@@ -34,9 +34,9 @@ def check(options: LanguageProbeOptions) -> None:
     for name, known in (("names", KINDS), ("baselines", BASELINES), ("sources", tuple(texts.LABELLED))):
         if not set(getattr(options, name)) <= set(known):
             raise config_error(f"config.eval.probes.{name}", getattr(options, name), f"be some of {known}")
-    for name in ("num_sentences", "num_test"):
-        if getattr(options, name) < 1:
-            raise config_error(f"config.eval.probes.{name}", getattr(options, name), "be at least 1")
+    for name, least in (("num_sentences", 1), ("num_test", 1), ("text_length", 3)):
+        if getattr(options, name) < least:
+            raise config_error(f"config.eval.probes.{name}", getattr(options, name), f"be at least {least}")
     if not options.labels or min(options.labels) < 2:
         raise config_error("config.eval.probes.labels", options.labels, "be numbers of at least 2")
 
@@ -141,8 +141,8 @@ class FewLabels:
         """Reads the texts of `options.sources`, of which the seed chooses those with labels and those of the test."""
         self._experiment, self._options, self._seed = experiment, options, seed
         positions = experiment.config.model.positions
-        if not 3 <= options.text_length <= positions:
-            valid = f"be from 3 to config.model.positions={positions}"
+        if options.text_length > positions:
+            valid = f"be at most config.model.positions={positions}"
             raise config_error("config.eval.probes.text_length", options.text_length, valid)
         self._corpora = {source: texts.read(source) for source in options.sources}
         least = max(options.labels) + options.num_test

@@ -132,9 +132,10 @@ class Experiment(VideoExperiment):
         return {**found, **make_probes(self, config, workdir)}
 
     def _chances(self, batch: int) -> dict[str, float]:
-        task = self.options.task
-        if isinstance(task, ExemplarOptions) and batch < 2:
-            raise config_error("config.eval.held_out.num_examples", batch, "give at least two clips to tell apart")
+        task, asked = self.options.task, self.config.eval.held_out.num_examples
+        if isinstance(task, ExemplarOptions) and task.form == "triplet" and batch < 2:
+            valid = "give at least two held-out clips to tell apart, as must the validation split and a batch"
+            raise config_error("config.eval.held_out.num_examples", asked, valid)
         return self.task.chances(task, batch)
 
     @staticmethod

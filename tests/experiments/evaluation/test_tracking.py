@@ -87,3 +87,11 @@ def test_what_cannot_be_tracked_names_the_field(workdir, fields, field):
     with pytest.raises(ConfigError) as caught:
         tracking.Tracking(Untrained(), encode, config_of(**fields), workdir)
     assert caught.value.field == f"config.eval.tracking.{field}"
+
+
+def test_clips_of_a_mixture_are_not_tracked(workdir):
+    config = config_of()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, mixture={"here": 1.0}))
+    with pytest.raises(ConfigError) as caught:
+        tracking.Tracking(Untrained(), encode, config, workdir)
+    assert caught.value.field == "config.eval.tracking.num_clips"

@@ -180,6 +180,9 @@ def test_probes_of_texts_that_are_longer_than_the_positions_are_named(text_data)
     with pytest.raises(ConfigError) as error:
         probes.FewLabels(experiment, options, 0)
     assert error.value.field == "config.eval.probes.text_length"
+    with pytest.raises(ConfigError) as error:
+        probes.check(dataclasses.replace(options, text_length=2))
+    assert error.value.field == "config.eval.probes.text_length"
 
 
 def test_data_of_another_kind_and_labels_that_are_missing_are_named(text_data, tmp_path):

@@ -140,6 +140,11 @@ def test_probes_leave_out_what_is_damaged(config, monkeypatch):
     np.testing.assert_array_equal(frames, train.load(kept).frames)
 
 
+def test_few_training_rows_are_all_neighbours(config):
+    x, y = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), np.array([0, 1])
+    assert probes._frozen("knn", config)(x, y, x, y, 2) == 1
+
+
 def test_probes_of_a_model_take_the_same_features(config, monkeypatch, tmp_path):
     config.eval.probes.update({"names": ("ridge", "knn", "few_labels"), "shots": (2,), "more_label_keys": ("label",)})
     experiment, encoded = make_experiment(config, spec_of(config)), []
