@@ -36,9 +36,9 @@ def get_table() -> dict:
         "command": "imagine",
         "published_columns": {
             "rt1_psnr": {"title": "PSNR, RT-1", "unit": "dB", "better": "higher"},
-            "rt1_fid": {"title": "FID, RT-1", "better": "lower"},
+            "rt1_fid": {"title": "FID, RT-1", "unit": "Inception-v3", "better": "lower"},
             "pusht_psnr": {"title": "PSNR, PushT", "unit": "dB", "better": "higher"},
-            "pusht_fid": {"title": "FID, PushT", "better": "lower"},
+            "pusht_fid": {"title": "FID, PushT", "unit": "Inception-v3", "better": "lower"},
         },
         "columns": found,
         "rows": rows,

@@ -67,7 +67,7 @@ def get_table() -> dict:
         "command": "imagine",
         "published_columns": {
             "speed": {"title": "frames/s on one H100", "better": "higher"},
-            "fvd": {"title": "FVD", "better": "lower"},
+            "fvd": {"title": "FVD", "unit": "I3D", "better": "lower"},
         },
         "columns": found,
         "rows": rows,

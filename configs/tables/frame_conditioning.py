@@ -31,8 +31,8 @@ def get_table() -> dict:
         "setting": "Ego4D validation clips under text actions, 5.6 B parameters, blocks of 16 frames at 192x320",
         "command": "imagine",
         "published_columns": {
-            "fid": {"title": "FID", "better": "lower"},
-            "fvd": {"title": "FVD", "better": "lower"},
+            "fid": {"title": "FID", "unit": "Inception-v3", "better": "lower"},
+            "fvd": {"title": "FVD", "unit": "I3D", "better": "lower"},
             "is": {"title": "IS", "better": "higher"},
             "clip": {"title": "CLIP", "better": "higher"},
         },

@@ -62,7 +62,7 @@ def get_table() -> dict:
         "command": "imagine",
         "published_columns": {
             "psnr": {"title": "PSNR", "unit": "dB", "better": "higher"},
-            "fid": {"title": "FID", "better": "lower"},
+            "fid": {"title": "FID", "unit": "Inception-v3", "better": "lower"},
         },
         "columns": found,
         "rows": rows,

@@ -42,8 +42,8 @@ def get_table() -> dict:
         "setting": "CelebA and ImageNet-256, images alone; with 128 steps the FIDs are 6.9 and 15.5",
         "command": "imagine",
         "published_columns": {
-            "faces": {"title": "FID, CelebA", "better": "lower"},
-            "imagenet": {"title": "FID, ImageNet", "better": "lower"},
+            "faces": {"title": "FID, CelebA", "unit": "Inception-v3", "better": "lower"},
+            "imagenet": {"title": "FID, ImageNet", "unit": "Inception-v3", "better": "lower"},
         },
         "columns": found,
         "rows": rows,

@@ -40,7 +40,7 @@ def update(
     tables = read(root / "results", folder)
     readme, docs = root / "README.md", root / "docs" / "results"
     files = {docs / name: text for name, text in pages(root / "results", tables, folder).items()}
-    files[readme] = _with_summary(readme, _overview(tables, "docs/results/", short=True))
+    files[readme] = _with_summary(readme, _totals(tables))
     if check:
         pictures = [docs / _plot_name(table) for group in tables.values() for table in group]
         wrong = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
@@ -87,8 +87,6 @@ def pages(results: pathlib.Path, tables: Tables, folder: pathlib.Path = definiti
 
 
 def _index(results: pathlib.Path, tables: Tables, folder: pathlib.Path, found: dict[str, str]) -> str:
-    counts = {kind: [t["statement"]["counts"][kind] for group in tables.values() for t in group] for kind in NAMES}
-    totals = {kind: [sum(c[part] for c in counts[kind]) for part in ("held", "tested")] for kind in NAMES}
     others = {"demo.md": "The demo: imagined futures beside baselines", "speed.md": "Speed beside PyTorch"}
     not_run = [name for name in definition.names(folder) if name not in tables]
     return "\n".join(
@@ -101,10 +99,8 @@ def _index(results: pathlib.Path, tables: Tables, folder: pathlib.Path, found: d
             "",
             *_overview(tables),
             "",
-            *(
-                f"In all, {held} of {tested} {NAMES[kind]} that could be tested hold.\n"
-                for kind, (held, tested) in totals.items()
-            ),
+            *_totals(tables),
+            "",
             *(f"- [{title}]({name})" for name, title in others.items() if name in found),
             "",
             *(["## Tables without a result", ""] if not_run else []),
@@ -113,25 +109,24 @@ def _index(results: pathlib.Path, tables: Tables, folder: pathlib.Path, found: d
     )
 
 
-def _overview(tables: Tables, prefix: str = "", *, short: bool = False) -> list[str]:
-    """The lines of a table with a row for every table and scale.
-
-    Args:
-      tables: all summaries.
-      prefix: folder of the pages.
-      short: leave out the papers, scales, seeds and the results in words; titles name other scales than cpu.
-    """
+def _overview(tables: Tables) -> list[str]:
+    """The lines of a table with a row for every table and scale."""
     heads = ["table", "paper", "scale", "seeds", "conclusions of the paper", "hypotheses of ours", "result"]
     rows = []
     for name, group in tables.items():
         for table in group:
             counts = [page.held(table["statement"]["counts"][kind]) for kind in NAMES]
-            seeds = str(len(table["provenance"]["seeds"]))
-            title = f"[{table['title']}]({prefix}{name}.md)"
-            title += f" (scale {table['scale']})" if short and table["scale"] != "cpu" else ""
+            seeds, title = str(len(table["provenance"]["seeds"])), f"[{table['title']}]({name}.md)"
             rows.append([title, table["paper"], table["scale"], seeds, *counts, table["statement"]["headline"]])
-    kept = [i for i, head in enumerate(heads) if not short or head not in ("paper", "scale", "seeds", "result")]
-    return page.markdown_table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return page.markdown_table(heads, rows)
+
+
+def _totals(tables: Tables) -> list[str]:
+    """How many conclusions of each kind hold, over all tables and scales."""
+    counts = [table["statement"]["counts"] for group in tables.values() for table in group]
+    total = lambda kind, part: sum(count[kind][part] for count in counts)
+    held = (f"{total(kind, 'held')} of {total(kind, 'tested')} {name}" for kind, name in NAMES.items())
+    return [f"In all, {' and '.join(held)} that could be tested hold."]
 
 
 def _missing(name: str, folder: pathlib.Path, results: pathlib.Path) -> str:

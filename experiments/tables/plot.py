@@ -76,6 +76,7 @@ def _draw_published(axes: Any, table: dict[str, Any], name: str) -> None:
     unit = f" ({column['unit']})" if column["unit"] else ""
     axes.set_xlabel(f"published: {column['title']}{unit}\n{column['better']} is better", fontsize=9)
     axes.margins(x=0.15)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
 
 
 def _draw_columns(table: dict[str, Any]) -> Figure:

@@ -11,7 +11,7 @@ Values = dict[str, dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class PublishedColumn:
-    """A column of the paper; `better` is "higher" or "lower", `unit` may be empty."""
+    """A column of the paper; `better` is "higher" or "lower". `unit` may be empty, or name what distances are of."""
 
     title: str
     better: str
