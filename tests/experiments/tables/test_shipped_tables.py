@@ -60,6 +60,14 @@ def test_shipped_tables_are_well_formed_and_listed():
             assert isinstance(conclusion.holds(values), bool)
 
 
+@pytest.mark.parametrize("name", definition.names(definition.FOLDER))
+def test_published_numbers_share_a_panel_with_ours_only_in_a_unit(name):
+    """Without a unit there is no telling whether two distances are of the same features."""
+    table = definition.load(name, definition.FOLDER)
+    pairs = [(ours, table.published_columns[key]) for ours in table.columns.values() for key in ours.published]
+    assert not [theirs.title for ours, theirs in pairs if not ours.unit and not theirs.unit]
+
+
 def test_a_power_law_of_smaller_sizes_predicts_the_largest():
     table = definition.load("scaling_law")
     law = {row: {"compute": 10.0**i, "loss": 3 * 10 ** (-0.2 * i), "psnr_16": i} for i, row in enumerate(table.rows)}
