@@ -51,7 +51,7 @@ def get_table() -> dict:
     about = "mean absolute error of all pixels, in thousandths of the range, {} ahead, mean over held-out contexts"
     drift = {"unit": "1/1000", "better": "lower", "scale": 1000.0, "digits": 1, "range": (0.0, 1000.0)}
     return {
-        "title": "Drift of EDM and DDPM by number of denoising steps",
+        "title": "Drift of diffusion processes by number of denoising steps",
         "paper": "DIAMOND, Alonso et al. 2024, arXiv 2405.12399",
         "number": "Figure 3",
         "question": "Does EDM drift less than DDPM over long imagined futures, at few denoising steps?",
