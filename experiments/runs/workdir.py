@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -116,7 +117,7 @@ def provenance(**extra: Any) -> dict[str, Any]:
 
     return {
         "revision": revision(),
-        "command": " ".join(sys.argv),
+        "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".strip(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "host_cores": os.cpu_count(),

@@ -26,26 +26,41 @@ def collect(table: Table, scale: str, run: plans.TableRun, failures: dict[str, s
                 "curve": _mean_curve([curve for curve, status in curves if status == "done"]),
             }
         )
-    done = [member for row in rows for member in row["members"] if member["status"] == "done"]
     return {
         "table": table.name,
         "scale": scale,
         "rows": rows,
-        "not_run": [f"{member.row}, seed {member.seed}" for member in run.members if not member.result.exists()],
+        "not_run": not_run(rows),
         "provenance": workdirs.provenance(
             code=run.code,
             data=list(run.data),
             data_fingerprint=", ".join(dict.fromkeys(run.data.values())),
             seeds=sorted({member.seed for member in run.members}),
-            measured_by=sorted({_origin(member) for member in done}),
+            measured_by=measured_by(rows),
         ),
     }
+
+
+def done(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The members of a row that have been measured by today's code."""
+    return [member for member in row["members"] if member["status"] == "done"]
+
+
+def not_run(rows: list[dict[str, Any]]) -> list[str]:
+    """The names of all other members."""
+    return [f"{row['name']}, seed {m['seed']}" for row in rows for m in row["members"] if m["status"] != "done"]
+
+
+def measured_by(rows: list[dict[str, Any]]) -> list[str]:
+    """By what code, on what device and when members were measured."""
+    return sorted({_origin(member) for row in rows for member in done(row)})
 
 
 def _member(table: Table, member: plans.Member, failures: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "seed": member.seed,
         "run": member.run.name,
+        "address": member.result.stem,
         "status": "missing",
         "values": {},
         "episodes": {},

@@ -2,12 +2,12 @@
 
 import os
 import pathlib
-import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.runs.files import write_json
+from experiments.runs.files import read_json, write_json
 from experiments.runs.fingerprint import modules_named, of_code, of_value
 from experiments.runs.jobs import Job, Runner, last_log_line
 from experiments.runs.lock import file_lock
@@ -189,12 +189,46 @@ def _run(jobs: dict[Job, list[plan.Member]], runner: Runner, out: pathlib.Path) 
     return {m.name: last_log_line(job.log) for job, group in jobs.items() for m in group if missing(job, m)}
 
 
-def _publish(result: dict) -> None:
-    """Keeps a result in the repository, without the paths of this machine."""
-    if result["not_run"]:
-        raise UserError(f"--publish: {', '.join(result['not_run'])} have not been run; all members must have been.")
-    origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
-    origin["command"] = re.sub(r" --(data|workdir)(=| )\S+", "", origin["command"])
+def _publish(result: dict[str, Any]) -> None:
+    """Keeps a result in the repository, without the paths of this machine.
+
+    Rows that were not run here stay as they are there, if their config, code and data are the same: a table may be made
+    in parts, or on several machines.
+    """
     path = RESULTS / result["table"] / f"{result['scale']}.json"
-    write_json(path, {**result, "provenance": origin})
+    kept = {row["name"]: row for row in read_json(path, "restore it from git")["rows"]} if path.exists() else {}
+    partly = [row["name"] for row in result["rows"] if 0 < len(collect.done(row)) < len(row["members"])]
+    if partly or not any(map(collect.done, result["rows"])):
+        what = f"some seeds of {', '.join(partly)}" if partly else "all rows"
+        raise UserError(f"--publish: {what} have not been run; all seeds of a row must have been.")
+    addresses = lambda row: [member.get("address") for member in row["members"]]
+    rows, lost = [], []
+    for row in result["rows"]:
+        before = kept.get(row["name"])
+        if not collect.done(row) and before and collect.done(before):
+            if addresses(row) != addresses(before):
+                lost.append(row["name"])
+            row = before
+        rows.append(row)
+    if lost:
+        raise UserError(
+            f"--publish: {', '.join(lost)} have not been run; {path} has them by other code, config, data or "
+            "seeds: run them too, or delete the file."
+        )
+    origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
+    origin["command"] = _shared_command(origin["command"])
+    origin["measured_by"] = collect.measured_by(rows)
+    write_json(path, {**result, "rows": rows, "not_run": collect.not_run(rows), "provenance": origin})
     print(f"kept {path}; `make results` writes its page.", file=sys.stderr)
+
+
+def _shared_command(command: str) -> str:
+    """The command that makes the whole table anywhere: without its rows and the paths of this machine."""
+    kept, words = [], iter(shlex.split(command))
+    for word in words:
+        name, assigned, _ = word.partition("=")
+        if name not in ("--data", "--rows", "--workdir"):
+            kept.append(word)
+        elif not assigned:
+            next(words)
+    return shlex.join(kept)

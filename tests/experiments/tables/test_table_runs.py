@@ -12,6 +12,7 @@ from conftest import write_dataset
 from toy_table import edited, made, measured, planned
 
 from experiments.runs import lock
+from experiments.runs import workdir as workdirs
 from experiments.runs.jobs import Runner
 from experiments.tables import collect, definition, job
 from experiments.tables import members as plan
@@ -69,8 +70,6 @@ def test_a_failed_member_is_reported_and_the_others_finish_and_are_used_again(ta
     assert result.stat().st_mtime_ns == before
     made("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables, dry_run=True)
     assert "measured three, seed 0" in capfd.readouterr().out
-    with pytest.raises(UserError, match=r"--publish: .* have not been run"):
-        made("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables, publish=True)
     # A run whose checkpoint is damaged fails with a sentence that names it.
     result.unlink()
     for path in (result.parent.parent / "checkpoints").rglob("*"):
@@ -82,6 +81,59 @@ def test_a_failed_member_is_reported_and_the_others_finish_and_are_used_again(ta
     made("toy", tmp_path, scale="smoke", rows=["three"], dataset=str(square_data), folder=tables, force=True)
     assert list((tmp_path / "runs").glob("*.replaced-*"))
     assert result.exists()
+
+
+def test_a_table_is_published_in_parts_by_the_same_code_config_and_data(tables, square_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(table_module, "RESULTS", tmp_path / "results")
+    path = tmp_path / "results" / "toy" / "smoke.json"
+
+    def publish(root, **psnr):
+        _, whole = planned(tables, root, square_data, seeds=2)
+        for member in whole.members:
+            if (value := psnr.get(f"{member.row}_{member.seed}")) is not None:
+                measured(member, value, revision=root.name)
+        request = {"scale": "smoke", "rows": ["one"], "seeds": 2, "dataset": str(square_data), "folder": tables}
+        made("toy", root, parallel="none", publish=True, **request)
+        return {row["name"]: row for row in json.loads(path.read_text())["rows"]}
+
+    values = lambda row: [member["values"].get("psnr") for member in row["members"]]
+    with pytest.raises(UserError, match="--publish: all rows have not been run"):
+        publish(tmp_path / "first")
+    with pytest.raises(UserError, match="--publish: some seeds of one have not been run"):
+        publish(tmp_path / "first", one_0=10.0)
+    before = publish(tmp_path / "first", one_1=12.0)
+    assert (values(before["one"]), values(before["two"])) == ([10.0, 12.0], [None, None])
+    # Another machine has the same data, code and configs.
+    after = publish(tmp_path / "second", two_0=20.0, two_1=22.0)
+    assert after["one"] == before["one"]
+    assert values(after["two"]) == [20.0, 22.0]
+    found = json.loads(path.read_text())
+    assert found["not_run"] == ["three, seed 0", "three, seed 1", "ours, seed 0", "ours, seed 1"]
+    assert [text[:15] for text in found["provenance"]["measured_by"]] == ["revision first,", "revision second"]
+    # What is measured again takes its place; what another config measured is not joined with the rest, nor lost.
+    assert values(publish(tmp_path / "third", one_0=1.0, one_1=2.0)["one"]) == [1.0, 2.0]
+    edited(tables, ("seen(1)", "seen(1) | {'model.condition': 20}"))
+    kept = path.read_text()
+    with pytest.raises(UserError, match=r"--publish: one have not been run; .* by other code, config"):
+        publish(tmp_path / "fourth", two_0=20.0, two_1=22.0)
+    assert path.read_text() == kept
+
+
+def test_the_command_of_a_published_table_makes_it_anywhere(monkeypatch):
+    argv = [
+        "launch.py",
+        "table",
+        "toy",
+        "--workdir",
+        "/my runs",
+        "--rows=one row,two",
+        "--seeds=2",
+        "--data=/d d",
+        "--slurm=--a --b",
+    ]
+    monkeypatch.setattr("sys.argv", argv)
+    command = workdirs.provenance()["command"]
+    assert table_module._shared_command(command) == "launch.py table toy --seeds=2 '--slurm=--a --b'"
 
 
 def test_slurm_gets_every_training_once_and_a_second_call_collects(tables, square_data, tmp_path, monkeypatch, capsys):
