@@ -62,7 +62,7 @@ def _check(options: VideoTransformerOptions, process: Process, config: VideoTran
         raise config_error("config.model.condition", options.condition, "be even and at least 2")
     check_heads(options.heads)
     check_one_of(block, options, dtype=("float32", "bfloat16"), forcing=("diffusion", "teacher", "self", "sequence"))
-    check_one_of(block, options, actions=("modulation", "add", "film", "token"))
+    check_one_of(block, options, actions=("modulation", "add", "film", "token", "cross"))
     low, high = _levels(process)
     if not low <= options.context_level <= high:
         raise config_error("config.model.context_level", options.context_level, f"be from {low} to {high}")

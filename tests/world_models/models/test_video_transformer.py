@@ -123,9 +123,15 @@ def test_the_past_under_self_forcing_is_what_the_model_imagines_after_the_first_
     assert not np.any(gradient)
 
 
-@pytest.mark.parametrize("changed", ["frame", "level", "action", "size"])
-def test_nothing_earlier_depends_on_a_later_frame_noise_level_action_or_step_size(changed):
-    model, clip = _model(Shortcut(max_steps=8)), _clip()
+WAYS = ("modulation", "add", "film", "token", "cross")
+
+
+@pytest.mark.parametrize(
+    ("changed", "actions"),
+    [*((name, "modulation") for name in ("frame", "level", "size")), *(("action", way) for way in WAYS)],
+)
+def test_nothing_earlier_depends_on_a_later_frame_noise_level_action_or_step_size(changed, actions):
+    model, clip = _model(Shortcut(max_steps=8), actions=actions), _clip()
     rng = np.random.default_rng(1)
     inputs = {
         "frame": rng.standard_normal((BATCH, TIME, 4, 48)).astype(np.float32),
@@ -146,7 +152,7 @@ def test_nothing_earlier_depends_on_a_later_frame_noise_level_action_or_step_siz
         assert np.abs(np.asarray(before - after)[:, t]).max() > 1e-4
 
 
-@pytest.mark.parametrize(("seen", "actions"), [(1, "token"), (3, "film"), (6, "add"), (2, "modulation")])
+@pytest.mark.parametrize(("seen", "actions"), zip((2, 6, 3, 1, 4), WAYS))
 def test_a_cached_rollout_equals_a_recomputed_one_beyond_the_window(seen, actions):
     """With a clean context and one step a frame, each frame is the estimate of pure noise after all frames so far."""
     model = _model(Flow(num_steps=1), context_level=1.0, actions=actions)

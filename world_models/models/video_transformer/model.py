@@ -27,6 +27,7 @@ from world_models.nn.heads import Heads, step_targets
 from world_models.nn.space_time import Cache, SpaceTimeTransformer
 from world_models.nn.transformer import make_norm, modulation
 
+ACTION_TOKENS = 4  # what frames attend to with `actions="cross"`: of one token alone all would get the same
 _small = nnx.initializers.normal(0.02)
 
 
@@ -77,8 +78,21 @@ class VideoTransformer(nnx.Module):
         )
         self.condition_in = linear(condition, condition, "condition", None)
         self.condition_out = linear(condition, condition, "condition", None)
-        entries = {"modulation": 0, "add": width, "film": 2 * width, "token": width}[options.actions]
-        self.action_in = linear(condition, entries, "condition", "width") if entries else None
+        entries = {"modulation": 0, "add": 1, "film": 2, "token": 1, "cross": ACTION_TOKENS}[options.actions]
+        self.action_in = linear(condition, entries * width, "condition", "width") if entries else None
+        cross = {
+            "kernel_metadata": axes("width", "heads", None),
+            "bias_metadata": axes("heads", None),
+            "out_kernel_metadata": axes("heads", None, "width"),
+            "out_bias_metadata": axes("width"),
+            "decode": False,
+            "keep_rngs": False,
+        }
+        self.action_attention = (
+            nnx.MultiHeadAttention(network.heads, width, dtype=dtype, rngs=rngs, **cross)
+            if options.actions == "cross"
+            else None
+        )
         self.embed = linear(channels, width, None, "width")
         learned = lambda count: nnx.Param(_small(rngs.params(), (count, width)), **axes(None, "width"))
         self.positions = learned(tokens)
@@ -257,6 +271,9 @@ class VideoTransformer(nnx.Module):
             elif self.options.actions == "film":
                 scale, shift = jnp.split(entry, 2, axis=-1)
                 x = x * (1 + scale) + shift
+            elif self.options.actions == "cross":
+                told = entry.reshape(*entry.shape[:-2], ACTION_TOKENS, -1)
+                x += self.action_attention(x, told)
             else:
                 x += entry
         tokens = jnp.concatenate([*more, x], axis=-2)

@@ -17,7 +17,8 @@ class VideoTransformerOptions:
       registers: learned tokens that join each frame's (Darcet et al. 2023).
       condition: width of the embedding of noise level, step size and action, which modulates every block.
       actions: how actions come in: "modulation", with the condition of every block (adaLN); "add", to all tokens of the
-        frame; "film", as scale and shift of them; "token", as one more token, which the others attend to.
+        frame; "film", as scale and shift of them; "cross", as four tokens, which those of the frame attend to once,
+        before the first block; "token", as one more token, which the others attend to in every block.
       forcing: what a frame is denoised with in training: "diffusion", earlier frames of any noise, each of its own;
         "teacher", earlier frames as a rollout shows them; "self", the same, but those that the model itself imagines
         (after Huang et al. 2025, "Self Forcing", with the true next frame as the target); "sequence", earlier frames
