@@ -43,7 +43,7 @@ class Cache(NamedTuple):
 
     Attributes:
       groups: of every group, in arrays of their own: a group's part of one array for all is copied for every product.
-        Frame t lies at slot t modulo the number of slots, which is the window.
+        As many slots as the window has frames: the sinks, then a ring of the others.
       count: int32, number of frames seen.
     """
 
@@ -110,7 +110,14 @@ class Group(nnx.Module):
         return self.time.finish(x, self.time.attention.out(mixed), change), entries
 
     def attend(
-        self, x: Array, past: Past, visible: Array, position: Array, condition: Array | None = None, keep: bool = False
+        self,
+        x: Array,
+        past: Past,
+        visible: Array,
+        position: Array,
+        slot: Array | None = None,
+        condition: Array | None = None,
+        sinks: int = 0,
     ) -> tuple[Past, Array]:
         """One frame, given keys and values of those before.
 
@@ -119,8 +126,9 @@ class Group(nnx.Module):
           past: of earlier frames.
           visible: bool [slots], which of them hold a frame that this one attends to.
           position: number of frames before this one, a scalar.
+          slot: where this frame's keys and values replace others; None to keep them as they are.
           condition: [batch, tokens or 1, condition], or None.
-          keep: whether this frame's keys and values replace those at slot `position` modulo the number of slots.
+          sinks: how many of the first slots hold frames that are never farther away than there are slots.
 
         Returns:
           (past, outputs like `x`).
@@ -129,33 +137,45 @@ class Group(nnx.Module):
             x = self.space(x, condition)
         change = self.time.modulate(condition)
         q, k, v = self.time.attention.project(self.time.attention_input(x, change))
+        to_sinks = rotate(q, jnp.minimum(position, visible.size - 1)) if sinks else None
         q, k = rotate(q, position), rotate(k, position)
-        if keep:
+        if slot is not None:
             # Written, then read: XLA writes in place what is not read as it was before.
-            slot = position % visible.size
             put = lambda old, new, axis: jax.lax.dynamic_update_index_in_dim(
                 old, new.reshape(-1, new.shape[-1]), slot, axis
             )
             past = Past(put(past.keys, k, -1), put(past.values, v, -2))
-            mixed = _attend(q, past, visible | (np.arange(visible.size) == slot))
+            mixed = _attend(q, past, visible | (np.arange(visible.size) == slot), sinks=sinks, to_sinks=to_sinks)
         else:
-            mixed = _attend(q, past, visible, k, v)
+            mixed = _attend(q, past, visible, k, v, sinks, to_sinks)
         return past, self.time.finish(x, self.time.attention.out(mixed), change)
 
 
-def _attend(q: Array, past: Past, visible: Array, k: Array | None = None, v: Array | None = None) -> Array:
+def _attend(
+    q: Array,
+    past: Past,
+    visible: Array,
+    k: Array | None = None,
+    v: Array | None = None,
+    sinks: int = 0,
+    to_sinks: Array | None = None,
+) -> Array:
     """Attention of each token, queries [batch, tokens, heads, size], to its past and, if given, to its own `k` and `v`.
 
-    The past is neither copied nor joined with what is given.
+    The past is neither copied nor joined with what is given. Queries to the first `sinks` slots are others, if given.
     """
     shape, size = q.shape, q.shape[-1]
     q = q.reshape(past.keys.shape[0], -1, size)
     rows = lambda x: x.reshape(len(q), 1, size)
-    score = lambda formula, keys: jnp.einsum(formula, q, keys, preferred_element_type=jnp.float32) / math.sqrt(size)
-    scores = jnp.where(visible, score("rsd,rdn->rsn", past.keys), -jnp.inf)
+    score = lambda formula, *both: jnp.einsum(formula, *both, preferred_element_type=jnp.float32) / math.sqrt(size)
+    scores = score("rsd,rdn->rsn", q, past.keys)
+    if to_sinks is not None:
+        nearer = score("rsd,rdn->rsn", to_sinks.reshape(q.shape), past.keys[..., :sinks])
+        scores = jnp.concatenate([nearer, scores[..., sinks:]], axis=-1)
+    scores = jnp.where(visible, scores, -jnp.inf)
     top = scores.max(axis=-1, keepdims=True)
     if k is not None:
-        own = score("rsd,rnd->rsn", rows(k))
+        own = score("rsd,rnd->rsn", q, rows(k))
         top = jnp.maximum(top, own)
     weights = jnp.exp(scores - top)
     total = weights.sum(axis=-1, keepdims=True)
@@ -170,7 +190,8 @@ class SpaceTimeTransformer(nnx.Module):
     """`depth` blocks, every `time_every`-th over time; groups of them are stacked and scanned over.
 
     Positions in time are rotary (Su et al. 2021): only the distance of two frames matters. In one block a frame attends
-    to no frame more than `window` − 1 before it, so that a stream may be longer than any clip in training. A condition
+    to no frame more than `window` − 1 before it, so that a stream may be longer than any clip in training. In a stream
+    the first frames may stay in the window, as if they were its oldest (Xiao et al. 2023, StreamingLLM). A condition
     scales, shifts and gates every block (adaLN-zero, see `Block`), per frame or per token.
     """
 
@@ -181,6 +202,7 @@ class SpaceTimeTransformer(nnx.Module):
         window: int,
         condition: int = 0,
         *,
+        sinks: int = 0,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -191,10 +213,11 @@ class SpaceTimeTransformer(nnx.Module):
           time_every: number of blocks in a group.
           window: frames that a block attends to over time.
           condition: width of a condition, 0 for none.
+          sinks: how many of the `window` frames are the first ones of a stream; less than `window`.
           dtype: of the computation; parameters are float32.
           rngs: for the initial parameters.
         """
-        self.options, self.window, self.dtype = options, window, dtype
+        self.options, self.window, self.sinks, self.dtype = options, window, sinks, dtype
         self.time_every, self.num_groups = time_every, options.depth // time_every
 
         @nnx.split_rngs(splits=self.num_groups)
@@ -225,7 +248,16 @@ class SpaceTimeTransformer(nnx.Module):
         return entries, x
 
     def observe(self, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
-        """As `__call__`, and the cache after all frames, as after as many calls of `step`."""
+        """As `__call__`, and the cache after all frames, as after as many calls of `step`.
+
+        Raises:
+          ValueError: with sinks, if there are more frames than the window has.
+        """
+        if self.sinks and x.shape[1] > self.window:
+            raise ValueError(
+                f"observe got {x.shape[1]} frames; with sinks it takes at most {self.window}, the window: "
+                "later frames come by `step`."
+            )
         kept, x = self.remember(x, condition)
         cache, time = self.cache(x.shape[0], x.shape[2]), x.shape[1]
         frames = np.arange(max(0, time - cache.slots), time)
@@ -272,20 +304,27 @@ class SpaceTimeTransformer(nnx.Module):
         Returns:
           Like `x`.
         """
-        return self._stream(cache, x, condition, keep=False)[1]
+        return self._stream(cache, x, condition, None)[1]
 
     def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
         """As `attend`, and the frame is kept in the place of the oldest: (the new cache, outputs like `x`)."""
-        groups, x = self._stream(cache, x, condition, keep=True)
+        groups, x = self._stream(cache, x, condition, self._slot(cache.count))
         return Cache(groups, cache.count + 1), x
 
-    def _stream(self, cache: Cache, x: Array, condition: Array | None, keep: bool) -> tuple[tuple[Past, ...], Array]:
+    def _slot(self, frame: Array) -> Array:
+        """Where a frame of a stream lies in its cache: a sink at its number, all others in a ring."""
+        ring = self.sinks + (frame - self.sinks) % (self.window - self.sinks)
+        return jnp.where(frame < self.sinks, frame, ring)
+
+    def _stream(
+        self, cache: Cache, x: Array, condition: Array | None, slot: Array | None
+    ) -> tuple[tuple[Past, ...], Array]:
         graphdef, layers = nnx.split(self.groups)
         condition, slots, count, groups = _per_token(condition, x), np.arange(cache.slots), cache.count, []
-        visible = (slots < count) & (slots != count % cache.slots)  # the oldest is outside the window
+        visible = (slots < count) & (slots != self._slot(count))  # the oldest is outside the window
         for i, past in enumerate(cache.groups):
             group = nnx.merge(graphdef, jax.tree.map(lambda weights, i=i: weights[i], nnx.as_pure(layers)))
-            past, x = group.attend(x, past, visible, count, condition, keep)
+            past, x = group.attend(x, past, visible, count, slot, condition, self.sinks)
             groups.append(past)
         return tuple(groups), x
 

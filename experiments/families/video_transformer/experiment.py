@@ -42,7 +42,8 @@ class Experiment(DiffusionExperiment):
     def make(self, compute: ComputeOptions, rngs: nnx.Rngs) -> nnx.Module:
         """A new model."""
         options = with_compute(self.config.model, compute)
-        return VideoTransformer(options, self.process, self.spec.frame_shape, self.spec.actions, rngs=rngs)
+        sinks = self.config.eval.sinks
+        return VideoTransformer(options, self.process, self.spec.frame_shape, self.spec.actions, sinks=sinks, rngs=rngs)
 
     def encode(self, model: nnx.Module, frames: Array) -> Array:
         """What is diffused of frames."""
@@ -60,6 +61,12 @@ def _check(options: VideoTransformerOptions, process: Process, config: VideoTran
         raise config_error("config.model.own_after", options.own_after, valid)
     if options.condition < 2 or options.condition % 2:
         raise config_error("config.model.condition", options.condition, "be even and at least 2")
+    if not 0 <= config.eval.sinks < options.window:
+        valid = f"be at least 0 and less than config.model.window={options.window}"
+        raise config_error("config.eval.sinks", config.eval.sinks, valid)
+    if config.eval.sinks and options.forcing == "self" and config.data.clip_length > options.window:
+        valid = "be 0 where training imagines clips longer than config.model.window, config.model.forcing='self'"
+        raise config_error("config.eval.sinks", config.eval.sinks, valid)
     check_heads(options.heads)
     check_one_of(block, options, dtype=("float32", "bfloat16"), forcing=("diffusion", "teacher", "self", "sequence"))
     check_one_of(block, options, actions=("modulation", "add", "film", "token", "cross"))

@@ -17,10 +17,13 @@ class VideoTransformerEval(DiffusionEval):
     Attributes:
       every, first, best, better, held_out, open_loop, features, distances, long_rollout, cost, imagine, sampler: as of
         `DiffusionEval`.
+      sinks: first frames of a rollout that stay in its window, as if they were the oldest there (Xiao et al. 2023,
+        StreamingLLM, section 3.2); training has none.
     """
 
     imagine: FuturesOptions = FuturesOptions(horizon=32)
     sampler: Any = dataclasses.field(default=ShortcutSamplerOptions(), metadata={"schema": SAMPLER})
+    sinks: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,28 @@ def test_attending_changes_no_cache_and_a_window_forgets():
     assert np.abs(np.asarray(attend(model, recent, x[:, -1]) - first)).max() > 1e-2
 
 
+@pytest.mark.parametrize(("window", "sinks"), [(3, 1), (4, 1), (4, 3)])
+def test_with_sinks_a_window_is_the_first_frames_and_the_newest_as_if_they_followed_each_other(window, sinks):
+    """With one block over time: a frame of the stream equals the last one of a clip of the frames in its window."""
+    _, x, _ = _make("none")
+    options = dataclasses.replace(MODERN, depth=2)
+    model = nnx.jit(lambda: SpaceTimeTransformer(options, 2, window, sinks=sinks, rngs=nnx.Rngs(0)))()
+    whole = jax.jit(lambda model, x: model(x)[:, -1])
+    attend = jax.jit(lambda model, cache, x: model.attend(cache, x))
+    step = jax.jit(lambda model, cache, x: model.step(cache, x))
+    for seen in (1, window):
+        cache, _ = jax.jit(lambda m, x: m.observe(x))(model, x[:, :seen])
+        for t in range(seen, TIME):
+            frames = range(t + 1) if t < window else [*range(sinks), *range(t - window + sinks + 1, t + 1)]
+            expected, looked = whole(model, x[:, frames]), attend(model, cache, x[:, t])
+            cache, kept = step(model, cache, x[:, t])
+            np.testing.assert_allclose(looked, expected, atol=1e-5)
+            np.testing.assert_allclose(kept, expected, atol=1e-5)
+    assert step._cache_size() == 1
+    with pytest.raises(ValueError, match=f"observe got {window + 1} frames; with sinks it takes at most {window}"):
+        model.observe(x[:, : window + 1])
+
+
 def test_a_frame_of_a_stream_copies_no_cache():
     """Looked at and then kept, as a sampler does: what that needs beside the cache is smaller than a group's part."""
     options = TransformerOptions(width=64, depth=2, heads=2)

@@ -57,9 +57,13 @@ class VideoTransformer(nnx.Module):
         frame_shape: tuple[int, int, int],
         actions: ActionSpec,
         *,
+        sinks: int = 0,
         rngs: nnx.Rngs,
     ):
-        """Builds the model for a diffusion process, frames of (height, width, channel) and an action space."""
+        """Builds the model for a diffusion process, frames of (height, width, channel) and an action space.
+
+        The first `sinks` frames of a stream stay in its window, which has to have more.
+        """
         self.options, self.process, self.frame_shape = options, process, frame_shape
         owned = options.tokenizer is not None
         self.tokenizer = CausalTokenizer(options.tokenizer, frame_shape, rngs=rngs) if owned else None
@@ -98,7 +102,7 @@ class VideoTransformer(nnx.Module):
         self.positions = learned(tokens)
         self.registers = learned(options.registers) if options.registers else None
         self.transformer = SpaceTimeTransformer(
-            network, options.time_every, options.window, condition, dtype=dtype, rngs=rngs
+            network, options.time_every, options.window, condition, sinks=sinks, dtype=dtype, rngs=rngs
         )
         self.norm = make_norm(network, learned=False, dtype=dtype, rngs=rngs)
         self.modulation = modulation(condition, 2 * width, dtype=dtype, rngs=rngs)
