@@ -16,7 +16,8 @@ def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
     """Draws ours with published numbers and baselines of the same unit; and the curve, if any.
 
     The panels are the columns that stand beside published ones, or else the first three that are no baselines;
-    published columns of another unit get panels of their own. A table of one row has one panel for its columns.
+    published columns of another unit get panels of their own. A table of one row has one panel for its columns, and one
+    with columns that are drawn against each other has a panel for these alone.
     """
     figure = draw(table)
     figure.suptitle(f"{table['title']} (scale {table['scale']})", fontsize=11)
@@ -27,6 +28,8 @@ def draw(table: dict[str, Any]) -> Figure:
     """The figure without its title; one axes a panel."""
     if len(table["rows"]) == 1:
         return _draw_columns(table)
+    if table["against"]:
+        return _draw_against(table)
     ours = {key: column for key, column in table["columns"].items() if not column["baseline_for"]}
     chosen = [key for key, column in ours.items() if column["published"]] or list(ours)[:3]
     alone = [
@@ -95,6 +98,39 @@ def _draw_columns(table: dict[str, Any]) -> Figure:
     return figure
 
 
+def _draw_against(table: dict[str, Any]) -> Figure:
+    """A column against another on logarithmic axes, a point a row, with lines beside them."""
+    figure = Figure((6.4, 4.4), dpi=120, layout="constrained")
+    axes, (x, y) = figure.subplots(), (table["against"][axis] for axis in "xy")
+    for color, (label, points) in zip(COLORS[1:], table["against"]["laws"].items()):
+        axes.plot(*zip(*points), "--", color=color, lw=1.4, label=label)
+    for row in table["rows"]:
+        if not (row["ours"][x] and row["ours"][y]):
+            continue
+        at, found = row["ours"][x]["mean"], row["ours"][y]
+        ends = [found["mean"] if found[end] is None else found[end] for end in ("low", "high")]
+        label = f"ours{', 95 % interval' if found['interval'] else ''}"
+        axes.plot([at, at], ends, "-", color=OURS, lw=1.6)
+        axes.plot([at], [found["mean"]], "x" if row["stale"] else "o", color=OURS, ms=6, label=label)
+        axes.annotate(row["name"], (at, found["mean"]), (6, 6), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    name = lambda column: f"{column['title']}{column['unit'] and ' (' + column['unit'] + ')'}"
+    axes.set_xlabel(name(table["columns"][x]), fontsize=9)
+    axes.set_ylabel(f"{name(table['columns'][y])}, {table['columns'][y]['better']} is better", fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 2.5, 3, 4, 5, 7)
+        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps))
+        axis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.margins(x=0.12)
+    _tidy(axes, "both")
+    handles = _handles([axes])
+    axes.legend(handles.values(), handles, frameon=False, fontsize=8)
+    return figure
+
+
 def _draw_cell(axes: Any, y: float, row: dict[str, Any], key: str, color: str = OURS) -> None:
     """The mean with its interval, and every seed; nothing where there is no number."""
     found = row["ours"][key]
@@ -147,12 +183,15 @@ def _name_rows(axes: Any, names: list[str]) -> None:
 
 
 def _add_legend(figure: Figure, panels: Any) -> None:
-    """One legend below all panels, every label once."""
-    handles = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    """One legend below all panels."""
+    handles = _handles(panels)
     columns = max(1, int(figure.get_figwidth() / 2))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def _handles(panels: Any) -> dict[str, Any]:
+    """What a legend shows, by label, every label once."""
+    return {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
 
 
 def _tidy(axes: Any, which: str) -> None:

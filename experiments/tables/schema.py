@@ -130,6 +130,9 @@ class Table:
       headline: the main result in a few words, from our means by row and column.
       curve: path to a list over the horizon, drawn as one line a row.
       curve_title: its axis label.
+      against: two columns; the plot has the second one against the first, on logarithmic axes, a point a row.
+      laws: lines beside these points, by label: from our means by row and column, a function of the first column;
+        KeyError where a mean is missing.
     """
 
     name: str
@@ -148,3 +151,5 @@ class Table:
     headline: Callable[[Values], str]
     curve: tuple[str, ...] = ()
     curve_title: str = ""
+    against: tuple[str, ...] = ()
+    laws: Mapping[str, Callable[[Values], Callable[[float], float]]] = dataclasses.field(default_factory=dict)

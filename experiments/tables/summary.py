@@ -43,6 +43,7 @@ def summarize(table: Table, result: Mapping[str, Any]) -> dict[str, Any]:
         "scale": result["scale"],
         **{name: getattr(table, name) for name in ("title", "paper", "number", "question", "about", "setting")},
         "curve_title": table.curve_title,
+        "against": _against(table, rows),
         "samples": "episodes" if table.command == "plan" else "test examples",
         "data": table.scales[result["scale"]].about,
         "columns": {key: _column(column) for key, column in table.columns.items()},
@@ -68,6 +69,24 @@ def _row(table: Table, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         "stale": stale,
         "members": members,
     }
+
+
+def _against(table: Table, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The two columns that are drawn against each other, and points of the lines beside them, by label."""
+    if not table.against:
+        return None
+    x, y = table.against
+    known = [row["ours"][x]["mean"] for row in rows if row["ours"][x]]
+    points, laws = np.geomspace(min(known), max(known), 50) if known else [], {}
+    for label, law in table.laws.items():
+        if function := _value(law, _means(rows)):
+            laws[label] = [[float(point), float(function(point))] for point in points]
+    return {"x": x, "y": y, "laws": laws}
+
+
+def _means(rows: list[dict[str, Any]]) -> Values:
+    """Our means by row and column."""
+    return {row["name"]: {key: cell["mean"] for key, cell in row["ours"].items() if cell is not None} for row in rows}
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -122,7 +141,7 @@ def _mark_best(rows: list[dict[str, Any]], key: str, column: Column) -> None:
 def _statement(table: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What ours say about the conclusions; rows whose results are stale are left out."""
     fresh = [row for row in rows if not row["stale"]]
-    means = {row["name"]: {key: cell["mean"] for key, cell in row["ours"].items() if cell is not None} for row in fresh}
+    means = _means(fresh)
     seeds = sorted({member["seed"] for row in fresh for member in row["members"]})
     by_seed = [_of_seed(fresh, seed) for seed in seeds]
     conclusions = []

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 from matplotlib.transforms import Bbox
-from toy_table import made, measured, planned
+from toy_table import edited, made, measured, planned
 
 from experiments.reports import results
 from experiments.runs.files import ROOT
@@ -120,6 +120,29 @@ def test_committed_results_render_with_bold_only_among_comparable_rows(table, tm
     assert origin["revision"][:10] in text
     assert origin["data_fingerprint"] in text
     assert all(f"| {conclusion['text']} |" in text for conclusion in table["statement"]["conclusions"])
+
+
+def test_columns_are_drawn_against_each_other_with_the_laws_beside_them(tables, square_data, tmp_path):
+    added = '"against": ("copy", "psnr"), "laws": {"twice": lambda rows: lambda x: 2 * x,'
+    added += ' "never": lambda rows: rows["one"]["fid"]},'
+    edited(tables, ('"title": "Toy & Co",', f'"title": "Toy & Co", {added}'))
+    found, whole = planned(tables, tmp_path, square_data, seeds=2)
+    for i, member in enumerate(whole.members[:6]):  # the last row is not run
+        measured(member, 2.0 ** (i // 2 + 1))
+    (axes,) = draw(summarize(found, collect.collect(found, "smoke", whole, {}))).axes
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    points = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert points == [[1, 2], [2, 4], [4, 8]]
+    assert "never" not in lines
+    assert lines["twice"][:, 1] == pytest.approx(2 * lines["twice"][:, 0])
+    assert lines["twice"][[0, -1], 0] == pytest.approx([1, 4])
+
+
+@pytest.mark.parametrize("against", ['("copy",)', '("copy", "fid")'])
+def test_only_columns_are_drawn_against_each_other(tables, against):
+    with pytest.raises(UserError, match=r"against=.* must be two columns"):
+        edited(tables, ('"title": "Toy & Co",', f'"title": "Toy & Co", "against": {against},'))
 
 
 @pytest.mark.parametrize("table", COMMITTED, ids=NAMES)

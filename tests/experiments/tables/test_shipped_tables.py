@@ -72,13 +72,19 @@ def test_a_power_law_of_smaller_sizes_predicts_the_largest():
     table = definition.load("scaling_law")
     law = {row: {"compute": 10.0**i, "loss": 3 * 10 ** (-0.2 * i), "psnr_16": i} for i, row in enumerate(table.rows)}
     held = lambda rows: [conclusion.holds(rows) for conclusion in table.conclusions]
-    assert held(law) == [True, True, True]
-    assert (
-        table.headline(law) == "loss falls with compute to the power -0.200; the largest is +0.0 % off its prediction"
-    )
+    assert held(law) == [True] * 4
+    said = "loss falls with compute to the power -0.200; the largest is +0.0 % off its prediction, "
+    assert table.headline(law) in [f"{said}{sign}0.0 % with a constant in the law" for sign in "+-"]
     off = law | {"size 5": {**law["size 5"], "loss": 1.1 * law["size 5"]["loss"]}}
-    assert held(off) == [True, False, True]
+    assert held(off) == [True, False, False, True]
     assert "+10.0 % off" in table.headline(off)
+    # A loss that cannot fall below a constant follows the second law alone.
+    above = {row: {**values, "loss": 1 + values["loss"]} for row, values in law.items()}
+    assert held(above) == [True, False, True, True]
+    power, offset = (make(above) for make in table.laws.values())
+    for row in list(above)[:4]:
+        assert offset(above[row]["compute"]) == pytest.approx(above[row]["loss"], rel=1e-3)
+    assert abs(power(1.0) - above["size 1"]["loss"]) > 0.05
     with pytest.raises(KeyError):  # a row that was not run
         table.headline({row: law[row] for row in list(law)[1:]})
 
