@@ -35,14 +35,14 @@ FRAMES = HORIZONS[-1]
 
 # By scale: of the tokenizer, of the transformer and of the U-Net.
 TOKENIZER = {
-    "cpu": {"train.num_steps": 1_200},
+    "cpu": {"train.num_steps": 600},
     "gpu": {"train.num_steps": 10_000, "train.batch_size": 32, "model.dtype": "bfloat16"},
 }
 TRANSFORMER = {
     "cpu": {
         "model.network.depth": 4,
         "train.batch_size": 4,
-        "train.num_steps": 1_500,
+        "train.num_steps": 750,
         "train.ema_decay": 0.99,
         "train.optimizer.warmup_steps": 100,
     },
@@ -55,7 +55,7 @@ TRANSFORMER = {
     },
 }
 UNET = {
-    "cpu": {"model.patch": 2, "train.num_steps": 1_720, "train.optimizer.warmup_steps": 100},
+    "cpu": {"model.patch": 2, "train.num_steps": 860, "train.optimizer.warmup_steps": 100},
     "gpu": {
         "model.network.channels": (64, 64, 64, 64),
         "model.network.blocks": 2,
