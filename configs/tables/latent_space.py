@@ -111,9 +111,9 @@ def get_table() -> dict:
                         "config": "configs/fashion_mae.py:debug",
                         "overrides": {
                             **MASKED,
-                            "model.encoder.width": 8,
+                            "model.encoder.width": 16,
                             "model.encoder.heads": 2,
-                            "model.encoder.depth": 1,
+                            "model.encoder.depth": 2,
                         },
                     }
                 },

@@ -27,10 +27,8 @@ TOLERANCE = 0.05
 
 
 def power_law(rows: dict[str, dict[str, float]]) -> tuple[float, float, float]:
-    """(0, a, b) of the law a·C^−b of the four smaller rows; NaN where there is none."""
+    """(0, a, b) of the law a·C^−b of the four smaller rows."""
     compute, loss = _smaller(rows)
-    if min(*compute, *loss) <= 0:
-        return math.nan, math.nan, math.nan
     x, y = np.log(compute), np.log(loss)
     middle, height = x.mean(), y.mean()
     slope = float((x - middle) @ (y - height) / ((x - middle) @ (x - middle)))
@@ -38,13 +36,14 @@ def power_law(rows: dict[str, dict[str, float]]) -> tuple[float, float, float]:
 
 
 def offset_law(rows: dict[str, dict[str, float]]) -> tuple[float, float, float]:
-    """(c, a, b) of the law c + a·C^−b of the four smaller rows, none of them negative; NaN where there is none."""
+    """(c, a, b) of the law c + a·C^−b of the four smaller rows, none of them negative."""
     compute, loss = _smaller(rows)
     _, a, b = power_law(rows)
-    if not (a == a and b > 0):
-        return math.nan, math.nan, math.nan
     errors = lambda law: (law[0] + np.exp(law[1]) * compute ** -law[2]) / loss - 1
-    begin, bounds = (0.5 * loss.min(), math.log(0.5 * a), b), ((0.0, -np.inf, 0.0), (loss.min(), np.inf, np.inf))
+    begin, bounds = (
+        (0.5 * loss.min(), math.log(0.5 * a), max(b, 0.01)),
+        ((0.0, -np.inf, 0.0), (loss.min(), np.inf, np.inf)),
+    )
     c, log_a, b = least_squares(errors, begin, bounds=bounds, xtol=1e-12, ftol=1e-12, gtol=1e-12).x
     return float(c), math.exp(log_a), float(b)
 
@@ -56,8 +55,11 @@ LAWS = {
 
 
 def _smaller(rows: dict[str, dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Compute and loss of the four smaller rows."""
-    return tuple(np.array([rows[row][key] for row in ROWS[:-1]]) for key in ("compute", "loss"))
+    """Compute and loss of the four smaller rows; KeyError where they have no logarithm."""
+    compute, loss = (np.array([rows[row][key] for row in ROWS[:-1]]) for key in ("compute", "loss"))
+    if min(*compute, *loss) <= 0:
+        raise KeyError("a power law needs numbers above zero")
+    return compute, loss
 
 
 def predict(law: tuple[float, float, float]) -> Callable[[float], float]:

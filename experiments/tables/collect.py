@@ -41,6 +41,23 @@ def collect(table: Table, scale: str, run: plans.TableRun, failures: dict[str, s
     }
 
 
+NOTHING = {
+    "status": "missing",
+    "values": {},
+    "episodes": {},
+    "revision": "",
+    "trained_at": "",
+    "date": "",
+    "device": "",
+    "error": "",
+}
+
+
+def unmeasured(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what failed, or what other code has measured."""
+    return {**row, "members": [{**member, **NOTHING} for member in row["members"]], "curve": None}
+
+
 def done(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The members of a row that have been measured by today's code."""
     return [member for member in row["members"] if member["status"] == "done"]
@@ -57,19 +74,8 @@ def measured_by(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _member(table: Table, member: plans.Member, failures: dict[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "seed": member.seed,
-        "run": member.run.name,
-        "address": member.result.stem,
-        "status": "missing",
-        "values": {},
-        "episodes": {},
-        "revision": "",
-        "trained_at": "",
-        "date": "",
-        "device": "",
-        "error": failures.get(member.name, ""),
-    }
+    where = {"seed": member.seed, "run": member.run.name, "address": member.result.stem}
+    found = {**where, **NOTHING, "error": failures.get(member.name, "")}
     try:
         result = plans.read_result(member)
         status = "done"

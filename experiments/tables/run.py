@@ -201,34 +201,40 @@ def _publish(result: dict[str, Any]) -> None:
     if partly or not any(map(collect.done, result["rows"])):
         what = f"some seeds of {', '.join(partly)}" if partly else "all rows"
         raise UserError(f"--publish: {what} have not been run; all seeds of a row must have been.")
-    addresses = lambda row: [member.get("address") for member in row["members"]]
-    rows, lost = [], []
+    addresses = lambda row: [(member["run"], member.get("address")) for member in row["members"]]
+    rows, fewer, lost = [], [], []
     for row in result["rows"]:
-        before = kept.get(row["name"])
-        if not collect.done(row) and before and collect.done(before):
-            if addresses(row) != addresses(before):
-                lost.append(row["name"])
+        name, before = row["name"], kept.get(row["name"])
+        before = before if before and collect.done(before) else None
+        if collect.done(row):
+            fewer += [name] if before and len(collect.done(row)) < len(collect.done(before)) else []
+        elif before:
+            lost += [name] if addresses(row) != addresses(before) else []
             row = before
+        else:
+            row = collect.unmeasured(row)
         rows.append(row)
+    if fewer:
+        raise UserError(f"--publish: {path} has more seeds of {', '.join(fewer)}: run as many, by --seeds.")
     if lost:
         raise UserError(
-            f"--publish: {', '.join(lost)} have not been run; {path} has them by other code, config, data or "
-            "seeds: run them too, or delete the file."
+            f"--publish: {', '.join(lost)} have not been run; {path} has them, but not by the same code, config, data "
+            "and seeds, or from before their addresses were kept: run them too."
         )
     origin = {**result["provenance"], "data": [pathlib.Path(path).name for path in result["provenance"]["data"]]}
-    origin["command"] = _shared_command(origin["command"])
+    origin["command"] = _command_anywhere(sys.argv)
     origin["measured_by"] = collect.measured_by(rows)
     write_json(path, {**result, "rows": rows, "not_run": collect.not_run(rows), "provenance": origin})
     print(f"kept {path}; `make results` writes its page.", file=sys.stderr)
 
 
-def _shared_command(command: str) -> str:
-    """The command that makes the whole table anywhere: without its rows and the paths of this machine."""
-    kept, words = [], iter(shlex.split(command))
+def _command_anywhere(argv: Sequence[str]) -> str:
+    """The command that makes the whole table anywhere: without its rows, and without what is of this machine."""
+    kept, words = [], iter(argv[1:])
     for word in words:
         name, assigned, _ = word.partition("=")
-        if name not in ("--data", "--rows", "--workdir"):
+        if name not in ("--data", "--parallel", "--rows", "--slurm", "--workdir"):
             kept.append(word)
         elif not assigned:
             next(words)
-    return shlex.join(kept)
+    return f"{argv[0]} {shlex.join(kept)}"

@@ -132,7 +132,7 @@ class Table:
       curve_title: its axis label.
       against: two columns; the plot has the second one against the first, on logarithmic axes, a point a row.
       laws: lines beside these points, by label: from our means by row and column, a function of the first column;
-        KeyError where a mean is missing.
+        KeyError where a mean is missing, or there is no such line.
     """
 
     name: str

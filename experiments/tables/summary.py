@@ -5,7 +5,7 @@ but every member's values and numbers of episodes.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,15 +76,15 @@ def _against(table: Table, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     if not table.against:
         return None
     x, y = table.against
-    known = [row["ours"][x]["mean"] for row in rows if row["ours"][x]]
+    known = [row["ours"][x]["mean"] for row in rows if row["ours"][x] and row["ours"][x]["mean"] > 0]
     points, laws = np.geomspace(min(known), max(known), 50) if known else [], {}
     for label, law in table.laws.items():
-        if function := _value(law, _means(rows)):
+        if function := _value(law, _means(row for row in rows if not row["stale"])):
             laws[label] = [[float(point), float(function(point))] for point in points]
     return {"x": x, "y": y, "laws": laws}
 
 
-def _means(rows: list[dict[str, Any]]) -> Values:
+def _means(rows: Iterable[dict[str, Any]]) -> Values:
     """Our means by row and column."""
     return {row["name"]: {key: cell["mean"] for key, cell in row["ours"].items() if cell is not None} for row in rows}
 

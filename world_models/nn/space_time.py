@@ -39,7 +39,7 @@ class Past(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """Keys and values of the newest frames: a ring buffer, of the same size however long the stream.
+    """Keys and values of the frames in the window: a ring buffer, of the same size however long the stream.
 
     Attributes:
       groups: of every group, in arrays of their own: a group's part of one array for all is copied for every product.
@@ -128,7 +128,7 @@ class Group(nnx.Module):
           position: number of frames before this one, a scalar.
           slot: where this frame's keys and values replace others; None to keep them as they are.
           condition: [batch, tokens or 1, condition], or None.
-          sinks: how many of the first slots hold frames that are never farther away than there are slots.
+          sinks: how many slots hold the first frames, which are attended to as if at most slots − 1 frames ago.
 
         Returns:
           (past, outputs like `x`).
@@ -296,6 +296,8 @@ class SpaceTimeTransformer(nnx.Module):
     def attend(self, cache: Cache, x: Array, condition: Array | None = None) -> Array:
         """The next frame of a stream, which is not kept: equals `__call__` on all frames so far, at its last frame.
 
+        With sinks it does as long as all frames lie in the window.
+
         Args:
           cache: of the frames before.
           x: [batch, tokens, width].
@@ -307,7 +309,7 @@ class SpaceTimeTransformer(nnx.Module):
         return self._stream(cache, x, condition, None)[1]
 
     def step(self, cache: Cache, x: Array, condition: Array | None = None) -> tuple[Cache, Array]:
-        """As `attend`, and the frame is kept in the place of the oldest: (the new cache, outputs like `x`)."""
+        """As `attend`, and the frame is kept in the place of the oldest but the sinks: (the new cache, outputs)."""
         groups, x = self._stream(cache, x, condition, self._slot(cache.count))
         return Cache(groups, cache.count + 1), x
 

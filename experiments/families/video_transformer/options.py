@@ -17,8 +17,9 @@ class VideoTransformerEval(DiffusionEval):
     Attributes:
       every, first, best, better, held_out, open_loop, features, distances, long_rollout, cost, imagine, sampler: as of
         `DiffusionEval`.
-      sinks: first frames of a rollout that stay in its window, as if they were the oldest there (Xiao et al. 2023,
-        StreamingLLM, section 3.2); training has none.
+      sinks: first frames of a stream, those of the context first, that stay in the window as if they were the oldest
+        there (Xiao et al. 2023, StreamingLLM, section 3.2). Training has none, so that with
+        `config.model.forcing="self"` clips may then not be longer than the window.
     """
 
     imagine: FuturesOptions = FuturesOptions(horizon=32)

@@ -12,11 +12,15 @@ from ml_collections import ConfigDict
 import launch
 from configs import car_tokenizer, car_world
 from experiments.evaluation import rollouts
+from experiments.families.video_transformer.experiment import Experiment
 from experiments.runs.loading import load
 from experiments.training.loop import train
 from world_models.core.errors import ConfigError
 from world_models.core.options import to_dict
+from world_models.core.specs import VideoSpec
+from world_models.core.types import ActionSpec
 from world_models.diffusion.options import FlowOptions, FlowSamplerOptions, ShortcutOptions, ShortcutSamplerOptions
+from world_models.nn.options import ComputeOptions
 
 
 @pytest.fixture
@@ -69,6 +73,17 @@ def test_a_tokenizer_of_another_run_is_used_and_not_changed(config, square_data,
     metrics = json.loads((tmp_path / "world" / "imagine" / "metrics.json").read_text())
     assert len(metrics["psnr"]["imagined"]) == config.eval.imagine.horizon
     assert jax.tree.leaves(metrics["psnr"])
+
+
+def test_sinks_are_of_the_model_and_not_of_training(config):
+    spec = VideoSpec((64, 64, 3), ActionSpec("discrete", 2), {})
+    config.model.window, config.eval.sinks = 4, 2
+    make = lambda: Experiment(config, spec).make(ComputeOptions(), nnx.Rngs(0))
+    assert nnx.eval_shape(make).transformer.sinks == 2
+    config.model.forcing = "self"  # which streams in training
+    with pytest.raises(ConfigError, match=r"clips longer than config\.model\.window") as caught:
+        make()
+    assert caught.value.field == "config.eval.sinks"
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,14 @@ def test_columns_are_drawn_against_each_other_with_the_laws_beside_them(tables, 
     assert "never" not in lines
     assert lines["twice"][:, 1] == pytest.approx(2 * lines["twice"][:, 0])
     assert lines["twice"][[0, -1], 0] == pytest.approx([1, 4])
+    # Conclusions leave out what other code measured; so do the laws.
+    edited(tables, ("lambda rows: lambda x: 2 * x", "lambda rows: lambda x: len(rows) * x"))
+    found = definition.load("toy", tables)
+    for member in whole.members[:2]:
+        member.result.rename(member.result.with_name(f"{member.key}-older.json"))
+    (axes,) = draw(summarize(found, collect.collect(found, "smoke", whole, {}))).axes
+    (law,) = (line.get_xydata() for line in axes.lines if line.get_label() == "twice")
+    assert law[:, 1] == pytest.approx(3 * law[:, 0])  # of four rows
 
 
 @pytest.mark.parametrize("against", ['("copy",)', '("copy", "fid")'])

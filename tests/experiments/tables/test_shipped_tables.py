@@ -55,7 +55,7 @@ def test_shipped_tables_are_well_formed_and_listed():
             for row in found.rows if what.config else ():
                 keys.add(json.dumps(definition.resolve(found, scale, row, 0).to_dict(), default=str, sort_keys=True))
             assert len(keys) == (len(found.rows) if what.config else 0)
-        values = {row: dict.fromkeys(found.columns, float(i)) for i, row in enumerate(found.rows)}
+        values = {row: dict.fromkeys(found.columns, float(i + 1)) for i, row in enumerate(found.rows)}
         for conclusion in found.conclusions:
             assert isinstance(conclusion.holds(values), bool)
 
@@ -87,6 +87,11 @@ def test_a_power_law_of_smaller_sizes_predicts_the_largest():
     assert abs(power(1.0) - above["size 1"]["loss"]) > 0.05
     with pytest.raises(KeyError):  # a row that was not run
         table.headline({row: law[row] for row in list(law)[1:]})
+    with pytest.raises(KeyError):  # no law
+        table.headline(law | {"size 1": {**law["size 1"], "loss": 0.0}})
+    worse = {row: {**values, "loss": 1 / values["loss"]} for row, values in law.items()}
+    assert held(worse)[0] is False
+    assert "nan" not in table.headline(worse)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from conftest import write_dataset
 from toy_table import edited, made, measured, planned
 
 from experiments.runs import lock
-from experiments.runs import workdir as workdirs
 from experiments.runs.jobs import Runner
 from experiments.tables import collect, definition, job
 from experiments.tables import members as plan
@@ -87,12 +86,12 @@ def test_a_table_is_published_in_parts_by_the_same_code_config_and_data(tables, 
     monkeypatch.setattr(table_module, "RESULTS", tmp_path / "results")
     path = tmp_path / "results" / "toy" / "smoke.json"
 
-    def publish(root, **psnr):
-        _, whole = planned(tables, root, square_data, seeds=2)
+    def publish(root, seeds=2, **psnr):
+        _, whole = planned(tables, root, square_data, seeds)
         for member in whole.members:
             if (value := psnr.get(f"{member.row}_{member.seed}")) is not None:
                 measured(member, value, revision=root.name)
-        request = {"scale": "smoke", "rows": ["one"], "seeds": 2, "dataset": str(square_data), "folder": tables}
+        request = {"scale": "smoke", "rows": ["one"], "seeds": seeds, "dataset": str(square_data), "folder": tables}
         made("toy", root, parallel="none", publish=True, **request)
         return {row["name"]: row for row in json.loads(path.read_text())["rows"]}
 
@@ -110,30 +109,32 @@ def test_a_table_is_published_in_parts_by_the_same_code_config_and_data(tables, 
     found = json.loads(path.read_text())
     assert found["not_run"] == ["three, seed 0", "three, seed 1", "ours, seed 0", "ours, seed 1"]
     assert [text[:15] for text in found["provenance"]["measured_by"]] == ["revision first,", "revision second"]
+    with pytest.raises(UserError, match=r"--publish: .* has more seeds of one: run as many"):
+        publish(tmp_path / "first", seeds=1)
+    # Neither what other code has measured nor a damaged file is published.
+    _, whole = planned(tables, tmp_path / "second", square_data, seeds=2)
+    three, four = (member for member in whole.members if member.seed == 0 and member.row in ("three", "ours"))
+    measured(three, 5.0)
+    three.result.rename(three.result.with_name(f"{three.key}-older.json"))
+    four.result.parent.mkdir(parents=True)
+    four.result.write_text("{")
+    again = publish(tmp_path / "second")
+    assert (again["three"], again["ours"]) == (after["three"], after["ours"])
     # What is measured again takes its place; what another config measured is not joined with the rest, nor lost.
     assert values(publish(tmp_path / "third", one_0=1.0, one_1=2.0)["one"]) == [1.0, 2.0]
     edited(tables, ("seen(1)", "seen(1) | {'model.condition': 20}"))
     kept = path.read_text()
-    with pytest.raises(UserError, match=r"--publish: one have not been run; .* by other code, config"):
+    with pytest.raises(UserError, match=r"--publish: one have not been run; .* not by the same code, config"):
         publish(tmp_path / "fourth", two_0=20.0, two_1=22.0)
     assert path.read_text() == kept
 
 
-def test_the_command_of_a_published_table_makes_it_anywhere(monkeypatch):
-    argv = [
-        "launch.py",
-        "table",
-        "toy",
-        "--workdir",
-        "/my runs",
-        "--rows=one row,two",
-        "--seeds=2",
-        "--data=/d d",
-        "--slurm=--a --b",
-    ]
-    monkeypatch.setattr("sys.argv", argv)
-    command = workdirs.provenance()["command"]
-    assert table_module._shared_command(command) == "launch.py table toy --seeds=2 '--slurm=--a --b'"
+def test_the_command_of_a_published_table_makes_it_anywhere():
+    here = ["--workdir", "/o'neil's runs", "--rows=one row,two", "--data=/d d", "--slurm=--a --b", "--parallel", "none"]
+    found = table_module._command_anywhere(
+        ["/o'neil/launch.py", "table", "toy", *here, "--scale=my scale", "--seeds=2"]
+    )
+    assert found == "/o'neil/launch.py table toy '--scale=my scale' --seeds=2"
 
 
 def test_slurm_gets_every_training_once_and_a_second_call_collects(tables, square_data, tmp_path, monkeypatch, capsys):

@@ -152,6 +152,23 @@ def test_nothing_earlier_depends_on_a_later_frame_noise_level_action_or_step_siz
         assert np.abs(np.asarray(before - after)[:, t]).max() > 1e-4
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_actions_come_in_as_the_option_says(way):
+    """What another action changes in the transformer's inputs: conditions, a token, or all tokens alike or not."""
+    model = _model(Flow(), actions=way)
+    latents = np.random.default_rng(0).standard_normal((1, 4, 48)).astype(np.float32)
+    told = lambda action: model._inputs(latents, jnp.zeros(1), None, model.action_embedding(jnp.array([action])))
+    (tokens, condition), (others, other) = told(0), told(1)
+    change = np.asarray(others - tokens)[0]
+    assert tokens.shape[1] == 2 + 4 + (way == "token")  # registers, patches
+    assert np.any(condition != other) == (way == "modulation")
+    touched = {"modulation": [], "token": [2]}.get(way, [2, 3, 4, 5])
+    assert np.flatnonzero(np.abs(change).max(axis=-1) > 1e-4).tolist() == touched
+    if len(touched) == 4:
+        alike = np.abs(change[2:] - change[2]).max() < 1e-5
+        assert alike == (way == "add")
+
+
 @pytest.mark.parametrize(("seen", "actions"), zip((2, 6, 3, 1, 4), WAYS))
 def test_a_cached_rollout_equals_a_recomputed_one_beyond_the_window(seen, actions):
     """With a clean context and one step a frame, each frame is the estimate of pure noise after all frames so far."""

@@ -192,7 +192,8 @@ class VideoTransformer(nnx.Module):
           rng: for the noise on the context.
 
         Raises:
-          ValueError: if there is no frame, or the actions are not one fewer.
+          ValueError: if there is no frame, the actions are not one fewer, or with sinks there are more frames than the
+            window has.
         """
         if not frames.shape[1] or actions.shape[1] != frames.shape[1] - 1:
             raise ValueError(
