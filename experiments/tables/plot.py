@@ -158,6 +158,7 @@ def _draw_curves(axes: Any, table: dict[str, Any], rows: list[dict[str, Any]]) -
         style = ("-", "--", ":", "-.")[i // len(COLORS) % 4]
         axes.plot(row["curve"]["horizon"], values, style, color=COLORS[i % len(COLORS)], label=row["name"], lw=1.6)
     axes.set_xlabel("frames ahead", fontsize=9)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
     axes.set_title(table["curve_title"], fontsize=9)
     axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     _tidy(axes, "both")
