@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from configs.tables._car_world import PSNR, cost, scales
 
@@ -37,6 +36,8 @@ def power_law(rows: dict[str, dict[str, float]]) -> tuple[float, float, float]:
 
 def offset_law(rows: dict[str, dict[str, float]]) -> tuple[float, float, float]:
     """(c, a, b) of the law c + a·C^−b of the four smaller rows, none of them negative."""
+    from scipy.optimize import least_squares  # slow to import, and the list of tables imports this file
+
     compute, loss = _smaller(rows)
     _, a, b = power_law(rows)
     errors = lambda law: (law[0] + np.exp(law[1]) * compute ** -law[2]) / loss - 1
