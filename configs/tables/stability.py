@@ -189,8 +189,10 @@ def get_table() -> dict:
             "drift after 1,000 frames: "
             + ", ".join(f"{row} {values[f'drift_{FRAMES}']:.2f}" for row, values in rows.items())
         ),
-        "curve": ("psnr_changed", "imagined"),
-        "curve_title": "PSNR over changed pixels (dB)",
+        "panels": ("psnr_32", f"drift_{FRAMES}", "following_500"),
+        "curve": ("long_rollout", "drift", "imagined"),
+        "curve_at": ("long_rollout", "frame"),
+        "curve_title": "drift",
         "scales": {
             "smoke": {
                 "about": "the three simulators, 6 or 20 short episodes each, two training steps of tiny models: only "

@@ -87,7 +87,7 @@ def _member(table: Table, member: plans.Member, failures: dict[str, str]) -> dic
         episodes = {key: _at(result, column.episodes) for key, column in table.columns.items() if column.episodes}
         origin = result.get("provenance", {})
         about = {key: str(origin.get(key, "")) for key in ("revision", "trained_at", "date", "device")}
-        curve = (result["horizon"], _at(result, table.curve)) if table.curve else None
+        curve = (_at(result, table.curve_at), _at(result, table.curve)) if table.curve else None
     except UserError as error:
         return found | {"status": "failed", "error": str(error)}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -122,7 +122,7 @@ def _at(result: dict[str, Any], path: tuple[str | int, ...]) -> Any:
 
 
 def _mean_curve(curves: list[Any]) -> dict[str, list[float]] | None:
-    curves = [curve for curve in curves if curve]
+    curves = [curve for curve in curves if curve and curve[1]]
     if not curves:
         return None
     columns = zip(*(values for _, values in curves))

@@ -145,6 +145,9 @@ def _check(table: Table, where: str) -> None:
         for key, column in columns.items():
             if column.better not in ("higher", "lower"):
                 raise UserError(f"{where}: {part}[{key!r}].better={column.better!r} must be 'higher' or 'lower'.")
+    for key in table.panels:
+        if key not in table.columns:
+            raise UserError(f"{where}: panels[{key!r}] must be a column, one of {', '.join(map(repr, table.columns))}.")
     if table.against and (len(table.against) != 2 or not set(table.against) <= set(table.columns)):
         raise UserError(f"{where}: against={table.against!r} must be two columns.")
     for key, column in table.columns.items():

@@ -15,9 +15,9 @@ PUBLISHED_MARKS, BASELINE_MARKS = ("D", "s", "^"), ("*", "x", "+")
 def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
     """Draws ours with published numbers and baselines of the same unit; and the curve, if any.
 
-    The panels are the columns that stand beside published ones, or else the first three that are no baselines;
-    published columns of another unit get panels of their own. A table of one row has one panel for its columns, and one
-    with columns that are drawn against each other has a panel for these alone.
+    The panels are the columns that the table names, by default those that stand beside published ones, or else the
+    first three that are no baselines; published columns of another unit get panels of their own. A table of one row has
+    one panel for its columns, and one with columns that are drawn against each other has a panel for these alone.
     """
     figure = draw(table)
     figure.suptitle(f"{table['title']} (scale {table['scale']})", fontsize=11)
@@ -31,12 +31,12 @@ def draw(table: dict[str, Any]) -> Figure:
     if table["against"]:
         return _draw_against(table)
     ours = {key: column for key, column in table["columns"].items() if not column["baseline_for"]}
-    chosen = [key for key, column in ours.items() if column["published"]] or list(ours)[:3]
+    chosen = table["panels"] or [key for key, column in ours.items() if column["published"]] or list(ours)[:3]
     alone = [
         name
         for key in chosen
-        for name in ours[key]["published"]
-        if table["published_columns"][name]["unit"] != ours[key]["unit"]
+        for name in table["columns"][key]["published"]
+        if table["published_columns"][name]["unit"] != table["columns"][key]["unit"]
     ]
     curves = [row for row in table["rows"] if row["curve"]]
     widths = [1.0] * (len(chosen) + len(alone)) + [1.25] * bool(curves)

@@ -128,7 +128,10 @@ class Table:
       command: whose numbers the columns show: a capability of the experiment of every config.
       published_columns, columns, rows, conclusions, scales: see there.
       headline: the main result in a few words, from our means by row and column.
-      curve: path to a list over the horizon, drawn as one line a row.
+      panels: the columns that the plot draws; by default those with published ones beside them, or else the first three
+        that are no baselines.
+      curve: path to a list of numbers, drawn as one line a row.
+      curve_at: path to the frames ahead that these are of.
       curve_title: its axis label.
       against: two columns; the plot has the second one against the first, on logarithmic axes, a point a row.
       laws: lines beside these points, by label: from our means by row and column, a function of the first column;
@@ -149,7 +152,9 @@ class Table:
     conclusions: tuple[Conclusion, ...]
     scales: Mapping[str, Scale]
     headline: Callable[[Values], str]
+    panels: tuple[str, ...] = ()
     curve: tuple[str, ...] = ()
+    curve_at: tuple[str, ...] = ("horizon",)
     curve_title: str = ""
     against: tuple[str, ...] = ()
     laws: Mapping[str, Callable[[Values], Callable[[float], float]]] = dataclasses.field(default_factory=dict)

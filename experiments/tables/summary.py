@@ -42,6 +42,7 @@ def summarize(table: Table, result: Mapping[str, Any]) -> dict[str, Any]:
         "table": table.name,
         "scale": result["scale"],
         **{name: getattr(table, name) for name in ("title", "paper", "number", "question", "about", "setting")},
+        "panels": list(table.panels),
         "curve_title": table.curve_title,
         "against": _against(table, rows),
         "samples": "episodes" if table.command == "plan" else "test examples",

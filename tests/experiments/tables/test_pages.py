@@ -93,6 +93,22 @@ def test_plots_show_every_row_and_no_seed_that_its_row_left_out(tables, square_d
     assert {float(x) for line in published.lines for x in line.get_xdata()} == {30.0, 20.0, 10.0}
 
 
+def test_a_table_says_what_its_plot_draws(tables, square_data, tmp_path):
+    added = '"panels": ("copy",), "curve": ("far", "psnr"), "curve_at": ("far", "frame"),'
+    edited(tables, ('"title": "Toy & Co",', f'"title": "Toy & Co", {added}'))
+    found, whole = planned(tables, tmp_path, square_data, seeds=2)
+    for i, member in enumerate(whole.members):
+        measured(member, 10.0)
+        if i < 4:  # the other rows have no curve
+            content = json.loads(member.result.read_text())
+            member.result.write_text(json.dumps(content | {"far": {"frame": [16, 32], "psnr": [9.0, i % 2]}}))
+    panel, curves = draw(summarize(found, collect.collect(found, "smoke", whole, {}))).axes
+    assert panel.get_xlabel().startswith("copy")
+    assert [line.get_xydata().tolist() for line in curves.lines] == 2 * [[[16.0, 9.0], [32.0, 0.5]]]
+    with pytest.raises(UserError, match=r"panels\['fid'\] must be a column, one of 'psnr', 'copy'"):
+        edited(tables, ('"panels": ("copy",)', '"panels": ("psnr", "fid")'))
+
+
 @pytest.mark.parametrize("table", COMMITTED, ids=NAMES)
 def test_no_interval_of_a_committed_result_leaves_the_possible_range(table):
     for row in table["rows"]:
