@@ -4,7 +4,7 @@ import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from experiments.runs.files import read_json, write_json
@@ -93,7 +93,7 @@ def table(
         sentences = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise UserError(f"{len(failures)} of {len(chosen)} members failed ({sentences}); {path} has the others.")
     if publish and not dry_run:
-        _publish(result)
+        _publish(result, rows or found.rows)
     return path
 
 
@@ -189,16 +189,17 @@ def _run(jobs: dict[Job, list[plan.Member]], runner: Runner, out: pathlib.Path) 
     return {m.name: last_log_line(job.log) for job, group in jobs.items() for m in group if missing(job, m)}
 
 
-def _publish(result: dict[str, Any]) -> None:
+def _publish(result: dict[str, Any], asked: Collection[str]) -> None:
     """Keeps a result in the repository, without the paths of this machine.
 
-    Rows that were not run here stay as they are there, if their config, code and data are the same: a table may be made
-    in parts, or on several machines.
+    Rows that were not run here, or not all seeds of a row that was not asked for, stay as they are there, if their
+    config, code and data are the same: a table may be made in parts, or on several machines.
     """
     path = RESULTS / result["table"] / f"{result['scale']}.json"
     kept = {row["name"]: row for row in read_json(path, "restore it from git")["rows"]} if path.exists() else {}
-    partly = [row["name"] for row in result["rows"] if 0 < len(collect.done(row)) < len(row["members"])]
-    if partly or not any(map(collect.done, result["rows"])):
+    whole = {row["name"] for row in result["rows"] if len(collect.done(row)) == len(row["members"])}
+    partly = [row["name"] for row in result["rows"] if collect.done(row) and row["name"] in set(asked) - whole]
+    if partly or not whole:
         what = f"some seeds of {', '.join(partly)}" if partly else "all rows"
         raise UserError(f"--publish: {what} have not been run; all seeds of a row must have been.")
     addresses = lambda row: [(member["run"], member.get("address")) for member in row["members"]]
@@ -206,7 +207,7 @@ def _publish(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         name, before = row["name"], kept.get(row["name"])
         before = before if before and collect.done(before) else None
-        if collect.done(row):
+        if name in whole:
             fewer += [name] if before and len(collect.done(row)) < len(collect.done(before)) else []
         elif before:
             lost += [name] if addresses(row) != addresses(before) else []

@@ -111,6 +111,7 @@ def test_a_table_is_published_in_parts_by_the_same_code_config_and_data(tables, 
     assert [text[:15] for text in found["provenance"]["measured_by"]] == ["revision first,", "revision second"]
     with pytest.raises(UserError, match=r"--publish: .* has more seeds of one: run as many"):
         publish(tmp_path / "first", seeds=1)
+    assert publish(tmp_path / "first", two_0=1.0) == after  # a seed of a row that was not asked for is missing
     # Neither what other code has measured nor a damaged file is published.
     _, whole = planned(tables, tmp_path / "second", square_data, seeds=2)
     three, four = (member for member in whole.members if member.seed == 0 and member.row in ("three", "ours"))
