@@ -158,7 +158,8 @@ def get_table() -> dict:
         "number": "long rollouts",
         "question": "For how long do imagined frames look like real ones and follow actions?",
         "about": "A video transformer that streams with a window of 32 frames, and a U-Net that sees the last four, "
-        "after as much training on the same data.",
+        "after as much training on the same data. Drift alone can mislead: an imagined world in which nothing moves "
+        "does not drift either. Whether a model sees what moves shows one frame ahead, beside copying.",
         "setting": "Both papers show long rollouts in pictures only",
         "command": "imagine",
         "published_columns": {},
@@ -169,9 +170,13 @@ def get_table() -> dict:
             for world in WORLDS
             for conclusion in (
                 {
-                    "text": f"{world}: after 1,000 frames the transformer's are nearer to real ones than the U-Net's",
+                    "text": f"{world}: after 1,000 frames the transformer's are nearer to real ones than the U-Net's, "
+                    "and one frame ahead it is better than copying",
                     "kind": "ours",
-                    "holds": less(world, f"drift_{FRAMES}"),
+                    "holds": lambda rows, world=world: (
+                        less(world, f"drift_{FRAMES}")(rows)
+                        and ours(rows, world, "psnr_1")[0] > ours(rows, world, "copy_1")[0]
+                    ),
                 },
                 {
                     "text": f"{world}: 32 frames ahead the transformer has the higher PSNR",

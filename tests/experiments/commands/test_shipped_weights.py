@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import pytest
 from conftest import run_command
 from flax import nnx
 
@@ -42,3 +43,15 @@ def test_packed_weights_imagine_without_the_run_that_they_came_from(
     assert weights.main([*pack[:-1], str(tmp_path / "other")]) == 1
     assert "at most 1,000" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_each_shipped_model_imagines_better_than_what_needs_no_model(name, tmp_path, capsys):
+    """No change of the code has made another function of its weights."""
+    assert f"| `{name}` |" in (shipped.FOLDER / "README.md").read_text()
+    futures = [f"--config.eval.imagine.{field}" for field in ("num_contexts=16", "horizon=4", "long=0")]
+    status, _, _ = run_command(capsys, "imagine", f"--weights={name}", f"--workdir={tmp_path / 'run'}", *futures)
+    assert status == 0
+    psnr = json.loads((tmp_path / "run" / "imagine" / "metrics.json").read_text())["psnr_changed"]
+    for horizon in (0, 3):
+        assert psnr["imagined"][horizon] > max(psnr["copy_last"][horizon], psnr["mean_frame"][horizon]) + 0.5
