@@ -20,6 +20,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "MiniGrid": ("turn left", "turn right", "forward", "pick up", "drop", "toggle", "done"),
     "ALE/Breakout": ("coast", "fire", "right", "left"),
     "ALE/Pong": ("coast", "fire", "right", "left", "right fire", "left fire"),
+    "ALE/Freeway": ("coast", "up", "down"),
+    "ALE/": (  # games with all actions
+        *("coast", "fire", "up", "right", "left", "down", "up right", "up left", "down right", "down left"),
+        *("up fire", "right fire", "left fire", "down fire"),
+        *("up right fire", "up left fire", "down right fire", "down left fire"),
+    ),
 }
 AXES: dict[str, tuple[str, ...]] = {"CarRacing": ("steering", "gas", "brake"), "PushT": ("x", "y")}
 # The first pattern in an action's name that is free gives it a key beside its number.
@@ -53,8 +59,9 @@ def describe(actions: ActionSpec, record: Mapping[str, Any]) -> dict[str, Any]:
       record: the `config.record` of the data, for names; may be empty.
 
     Returns:
-      For discrete actions {"kind": "buttons", "rest", "buttons": [{"name", "keys"}, …]}; for continuous ones {"kind":
-      "stick" (two numbers) or "sliders", "rest": [...], "axes": [{"name", "low", "high", "keys": {key: value}}, …]}.
+      For discrete actions {"kind": "buttons", "rest", "buttons": [{"name", "keys", "of"}, …]}, "of" being the other
+      actions that one combines, such as up and right; for continuous ones {"kind": "stick" (two numbers) or "sliders",
+      "rest": [...], "axes": [{"name", "low", "high", "keys": {key: value}}, …]}.
 
     Raises:
       UserError: if no control can be made for the space.
@@ -74,12 +81,15 @@ def _buttons(actions: ActionSpec, environment: str) -> dict[str, Any]:
     if not 1 <= actions.size <= MOST_BUTTONS:
         raise UserError(f"The model has {actions.size} discrete actions: play has buttons for 1 to {MOST_BUTTONS}.")
     buttons, used = [], set()
-    for i, name in enumerate(_named(NAMES, environment, actions.size, "action")):
+    names = _named(NAMES, environment, actions.size, "action")
+    for i, name in enumerate(names):
         keys = [str(i + 1)] if i < 9 else []
         arrow = next((key for word, key in ARROWS if word in name.split() and key not in used), None)
         keys += [arrow] if arrow else []
         used |= set(keys)
-        buttons.append({"name": name, "keys": keys})
+        combined = len(name.split()) > 1 and set(name.split()) <= set(names)
+        of = [names.index(word) for word in name.split()] if combined else []
+        buttons.append({"name": name, "keys": keys, "of": of})
     return {"kind": "buttons", "rest": 0, "buttons": buttons}
 
 

@@ -75,8 +75,13 @@ export class Controls {
   hold(action, on) {
     this.held = this.held.filter((other) => other !== action);
     if (on) this.held.push(action);
-    this.value = this.held.at(-1) ?? this.described.rest;
+    this.value = this.together();
     this.changed();
+  }
+
+  together() { // the action that combines all that are held, or else the newest of them
+    const combined = this.described.buttons.findIndex(({ of }) => of.length > 1 && of.length === this.held.length && of.every((action) => this.held.includes(action)));
+    return combined >= 0 ? combined : this.held.at(-1) ?? this.described.rest;
   }
 
   rest() {
@@ -98,7 +103,7 @@ export class Controls {
     this.last = now;
     this.send(this.value, ++this.seq);
     if (this.described.kind === "buttons") {
-      this.parts.forEach((button, i) => button.setAttribute("aria-pressed", this.held.includes(i) && this.value === i));
+      this.parts.forEach((button, i) => button.setAttribute("aria-pressed", this.held.length > 0 && this.value === i));
       return;
     }
     this.sliders.forEach((input, i) => { input.value = this.value[i]; input.parentNode.querySelector("output").textContent = this.value[i].toFixed(2); });
@@ -149,7 +154,7 @@ export class Controls {
     }
     const arrows = { ArrowLeft: x < -0.5 || pressed[14], ArrowRight: x > 0.5 || pressed[15], ArrowUp: y < -0.5 || pressed[12], ArrowDown: y > 0.5 || pressed[13] };
     this.held = this.described.buttons.map((_, i) => i).filter((i) => this.described.buttons[i].keys.some((key) => arrows[key]) || (i < 12 && pressed[i]));
-    this.value = this.held.at(-1) ?? this.described.rest;
+    this.value = this.together();
     this.changed();
   }
 }

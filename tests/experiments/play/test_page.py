@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from toy_scene import SIDE, ToySimulator, serving, toy_scene
 
-from experiments.play import downloads
+from experiments.play import controls, downloads
+from world_models.core.types import ActionSpec
 from world_models.data.stored_episodes import Episodes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the extra 'dev' brings Playwright")
@@ -97,6 +98,32 @@ def test_keys_move_the_model_as_they_should(page):
     assert page.inner_text("#p50").endswith("ms")
     assert page.inner_text("#psnr").endswith("dB")
     assert page.locator("#chart path").count() == 1
+
+
+def test_keys_that_are_held_together_are_the_action_that_combines_them(page):
+    described = controls.describe(ActionSpec("discrete", 18), {"environment": "ALE/Boxing-v5"})
+    names = [button["name"] for button in described["buttons"]]
+    presses = [
+        ["ArrowUp", 1],
+        [" ", 1],
+        ["ArrowLeft", 1],
+        ["ArrowUp", 0],
+        [" ", 0],
+        ["ArrowRight", 1],
+        ["ArrowLeft", 0],
+    ]
+    sent = page.evaluate(
+        """async ([described, presses]) => {
+            const { Controls } = await import("/static/controls.js"), sent = [];
+            const made = new Controls(document.createElement("div"), described, (value) => sent.push(value));
+            for (const [key, down] of presses) made.key({ key, target: document.body }, Boolean(down));
+            made.release();
+            return sent;
+        }""",
+        [described, presses],
+    )
+    expected = ["up", "up fire", "up left fire", "left fire", "left", "right", "coast"]
+    assert [names[action] for action in sent] == expected  # left and right together are the newer of them
 
 
 def test_the_mouse_holds_a_button_and_the_page_by_keyboard_alone_has_it_too(page):

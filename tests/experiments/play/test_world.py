@@ -123,6 +123,19 @@ def test_controls_come_from_the_action_space(spec, record, kind, keys):
     assert len(bound) == len(set(bound))  # no key does two things
 
 
+def test_actions_of_atari_are_named_and_know_what_they_combine():
+    buttons = controls.describe(ActionSpec("discrete", 18), {"environment": "ALE/Boxing-v5"})["buttons"]
+    keys = {button["name"]: button["keys"][-1] for button in buttons if button["keys"]}
+    assert [keys[name] for name in ("up", "right", "left", "down", "fire")] == [
+        *("ArrowUp", "ArrowRight", "ArrowLeft", "ArrowDown", " ")
+    ]
+    of = {button["name"]: [buttons[i]["name"] for i in button["of"]] for button in buttons if button["of"]}
+    assert of["down left fire"] == ["down", "left", "fire"]
+    assert len(of) == 12  # four diagonals, and these and the four directions with fire
+    car = controls.describe(ActionSpec("discrete", 5), {"environment": "CarRacing-v3"})["buttons"]
+    assert not any(button["of"] for button in car)
+
+
 def test_pedals_share_the_vertical_arrows():
     spec = ActionSpec("continuous", 3, (-1, 0, 0), (1, 1, 1))
     steering, gas, brake = controls.describe(spec, {"environment": "CarRacing-v3"})["axes"]
