@@ -3,7 +3,8 @@
 Ours: in every simulator both models see the same frames. The transformer, in the latents of a tokenizer that is trained
 here as well, is trained on clips of 32 frames; the U-Net, DIAMOND's made small and on patches of 2x2 pixels, from four
 past frames. It is trained for as many floating-point operations as tokenizer and transformer together, encoding
-included (a test counts them).
+included (a test counts them). In the maze, where a point of a few dozen pixels is all that moves, the tokenizer's loss
+is weighted by motion, and at scale cpu both models are trained for more operations than in the other simulators.
 Command: python launch.py table stability --scale=cpu --seeds=3
 """
 
@@ -33,34 +34,33 @@ KINDS = ("transformer", "U-Net")
 HORIZONS = (10, 100, 500, 1_000)
 FRAMES = HORIZONS[-1]
 
+# Training steps of the tokenizer, the transformer and the U-Net, by scale.
+STEPS = {"cpu": (600, 750, 860), "gpu": (10_000, 20_000, 13_500)}
+MAZE_STEPS = {**STEPS, "cpu": (1_800, 1_500, 2_062)}
+# The share of the loss of the maze's tokenizer that is weighted by motion.
+MOTION_WEIGHT = 0.9
 # By scale: of the tokenizer, of the transformer and of the U-Net.
-TOKENIZER = {
-    "cpu": {"train.num_steps": 600},
-    "gpu": {"train.num_steps": 10_000, "train.batch_size": 32, "model.dtype": "bfloat16"},
-}
+TOKENIZER = {"cpu": {}, "gpu": {"train.batch_size": 32, "model.dtype": "bfloat16"}}
 TRANSFORMER = {
     "cpu": {
         "model.network.depth": 4,
         "train.batch_size": 4,
-        "train.num_steps": 750,
         "train.ema_decay": 0.99,
         "train.optimizer.warmup_steps": 100,
     },
     "gpu": {
         "train.batch_size": 32,
-        "train.num_steps": 20_000,
         "train.ema_decay": 0.999,
         "train.optimizer.warmup_steps": 1_000,
         "model.dtype": "bfloat16",
     },
 }
 UNET = {
-    "cpu": {"model.patch": 2, "train.num_steps": 860, "train.optimizer.warmup_steps": 100},
+    "cpu": {"model.patch": 2, "train.optimizer.warmup_steps": 100},
     "gpu": {
         "model.network.channels": (64, 64, 64, 64),
         "model.network.blocks": 2,
         "model.condition": 256,
-        "train.num_steps": 13_500,
         "train.optimizer.warmup_steps": 1_000,
         "train.ema_decay": 0.999,
         "model.dtype": "bfloat16",
@@ -81,22 +81,22 @@ def get_table() -> dict:
     """The table."""
     rows, configs, overrides = {}, {}, {"smoke": {}, "cpu": {}, "gpu": {}}
     for world, record in WORLDS.items():
+        small = record is MAZE
         for kind in KINDS:
             row = f"{world} {kind}"
             rows[row] = {"overrides": {}, "group": world}
             for scale in ("cpu", "gpu"):
                 own = {**LONG_CLIPS, **TRANSFORMER[scale]} if kind == "transformer" else UNET[scale]
-                steps = {"runtime.checkpoint_every": own["train.num_steps"]}
-                overrides[scale][row] = {"record": to_dict(record, RECORDING), **own, **steps}
+                steps = (MAZE_STEPS if small else STEPS)[scale][1 + KINDS.index(kind)]
+                last = {"train.num_steps": steps, "runtime.checkpoint_every": steps}
+                if small and kind == "transformer":
+                    last["model.tokenizer.motion_weight"] = MOTION_WEIGHT
+                overrides[scale][row] = {"record": to_dict(record, RECORDING), **own, **last}
             configs[row] = "configs/car_world.py" if kind == "transformer" else "configs/car_unet.py"
             if kind == "transformer":
-                rows[row]["init_from"] = "tokenizer"
+                rows[row]["init_from"] = "maze tokenizer" if small else "tokenizer"
             few = {"splits": {"train": 0.5, "validation": 0.2, "test": 0.3}}
-            few |= (
-                {"num_episodes": 20, "num_frames": 40}
-                if record is MAZE
-                else {"num_episodes": 6, "max_episode_steps": 40}
-            )
+            few |= {"num_episodes": 20, "num_frames": 40} if small else {"num_episodes": 6, "max_episode_steps": 40}
             overrides["smoke"][row] = {"record": to_dict(dataclasses.replace(record, **few), RECORDING)}
             if kind == "transformer":
                 tiny = car_tokenizer.get_config("debug").model.to_dict()
@@ -149,7 +149,11 @@ def get_table() -> dict:
     ours = lambda rows, world, column: [rows[f"{world} {kind}"][column] for kind in KINDS]
     less = lambda world, column: lambda rows: ours(rows, world, column)[0] < ours(rows, world, column)[1]
     more = lambda world, column: lambda rows: ours(rows, world, column)[0] > ours(rows, world, column)[1]
-    tokenizer = lambda config, **fields: {"tokenizer": {"config": config, "overrides": fields}}
+    tokenizers = lambda config, plain, maze: {
+        "tokenizer": {"config": config, "overrides": plain},
+        "maze tokenizer": {"config": config, "overrides": {**maze, "model.motion_weight": MOTION_WEIGHT}},
+    }
+    trained = lambda scale, steps: {**TOKENIZER[scale], "train.num_steps": steps[scale][0], "eval.every": 0}
     setting = "at 64x64, 48,000 frames a simulator: CarRacing driven by configs/car_tokenizer.py:follow_road, Boxing "
     setting += "under a sticky random policy, OGBench's medium point maze by its noisy expert"
     return {
@@ -219,7 +223,7 @@ def get_table() -> dict:
                     },
                 },
                 "rows": overrides["smoke"],
-                "pretraining": tokenizer("configs/car_tokenizer.py:debug"),
+                "pretraining": tokenizers("configs/car_tokenizer.py:debug", {}, {}),
             },
             **{
                 scale: {
@@ -228,7 +232,9 @@ def get_table() -> dict:
                     "configs": configs,
                     "overrides": {**COMMON, "eval.cost": True, "eval.long_rollout": {**long, "num_contexts": futures}},
                     "rows": overrides[scale],
-                    "pretraining": tokenizer("configs/car_tokenizer.py", **TOKENIZER[scale], **{"eval.every": 0}),
+                    "pretraining": tokenizers(
+                        "configs/car_tokenizer.py", trained(scale, STEPS), trained(scale, MAZE_STEPS)
+                    ),
                 }
                 for scale, futures, sizes in (
                     ("cpu", 8, "transformer 128 wide with 4 blocks, U-Net of 1.3 M parameters"),

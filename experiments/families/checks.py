@@ -122,8 +122,9 @@ def check_tokenizer(
     ):
         valid = f"be {patches} patches divided by a square that tiles them, or have {block}.layout='queries'"
         raise config_error(f"{block}.latents", options.latents, valid)
-    if not 0 <= options.mask_ratio_max < 1:
-        raise config_error(f"{block}.mask_ratio_max", options.mask_ratio_max, "be at least 0 and below 1")
+    for name in ("mask_ratio_max", "motion_weight"):
+        if not 0 <= getattr(options, name) < 1:
+            raise config_error(f"{block}.{name}", getattr(options, name), "be at least 0 and below 1")
     if clip_length is not None:
         if clip_length < 1:
             raise config_error("config.data.clip_length", clip_length, "be at least 1")

@@ -1,5 +1,6 @@
 """Experiment: a causal tokenizer of video, judged by how little is lost between frames and latents and back."""
 
+import functools
 import pathlib
 
 import jax
@@ -60,9 +61,10 @@ class Experiment(VideoExperiment):
         held_out = open_windows(config, workdir, data.validation_split, data.clip_length, data.stride)
         training = open_windows(config, workdir, data.train_split, data.clip_length, data.stride)
         sizes = {"batch_size": config.train.batch_size, "count": options.held_out.num_examples, "seed": config.seed}
+        average = mean_frame(training)
         return {
             "held_out": HeldOutLoss(self, held_out, **sizes),
-            "fidelity": Fidelity(held_out, mean_frame(training), **sizes),
+            "fidelity": Fidelity(held_out, average, options.changed_threshold, **sizes),
             "pictures": Pictures(self.reconstructions, self.stages, held_out, pictures, options.num_pictures),
         }
 
@@ -92,12 +94,18 @@ class Experiment(VideoExperiment):
 class Fidelity:
     """Evaluator: PSNR of reconstructions beside baselines that need no learning, and how the latents are spread.
 
-    Per frame, over all pixels, and over all frames but a clip's first, which has no frame before it to copy.
+    Per frame, over all frames but a clip's first, which has no frame before it to copy: over all pixels, and over those
+    that changed since the clip's first frame, as in the evaluation of world models.
     """
 
-    def __init__(self, windows: Windows, average: np.ndarray, *, batch_size: int, count: int, seed: int):
-        """Takes `count` windows, `batch_size` at a time; `average` is the mean frame of the training data."""
-        self._windows, self._average, self._seed = windows, average, seed
+    def __init__(
+        self, windows: Windows, average: np.ndarray, threshold: float, *, batch_size: int, count: int, seed: int
+    ):
+        """Takes `count` windows, `batch_size` at a time.
+
+        `average` is the mean frame of the training data, uint8; a pixel changes by more than `threshold`, of 255.
+        """
+        self._windows, self._average, self._threshold, self._seed = windows, average, threshold, seed
         self._batch_size = min(batch_size, len(windows), count)
         self._indices = held_out_rows(windows, count)
 
@@ -107,12 +115,14 @@ class Fidelity:
         for begin in range(0, len(self._indices) - self._batch_size + 1, self._batch_size):
             rows = self._indices[begin : begin + self._batch_size]
             inputs = parallel.place_beside(model, (self._windows.load(rows), rows))
-            found = _fidelity(model, *inputs, self._seed, self._average)
+            found = _fidelity(model, *inputs, self._seed, self._average, self._threshold)
             batches.append(jax.tree.map(parallel.on_host, found))
         found = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         latents = found.pop("latents")
         spreads = latents.std(axis=(0, 1))  # of every number of a frame's latents
-        return {name: float(values.mean()) for name, values in found.items()} | {
+        # Where no pixel of any clip changes, there is no PSNR over those that do.
+        means = {name: float(np.nanmean(x)) for name, x in found.items() if not np.isnan(x).all()}
+        return means | {
             "latent_std_mean": float(spreads.mean()),
             "latent_std_least": float(spreads.min()),
             "latent_std_greatest": float(spreads.max()),
@@ -120,9 +130,14 @@ class Fidelity:
         }
 
 
-@jax.jit
-def _fidelity(model: CausalTokenizer, clip: Clip, rows: Array, seed: int, average: Array) -> dict[str, Array]:
-    """PSNR [batch, frames] by what the original is compared with, and the latents of the clips."""
+@functools.partial(jax.jit, static_argnames="threshold")
+def _fidelity(
+    model: CausalTokenizer, clip: Clip, rows: Array, seed: int, average: Array, threshold: float
+) -> dict[str, Array]:
+    """PSNR [batch, frames] by what the original is compared with, and the latents of the clips.
+
+    Over the pixels that changed, NaN in a frame without any.
+    """
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
     original, whole, _, masked = Experiment.reconstructions(model, clip, keys).values()
     predictions = {
@@ -130,8 +145,11 @@ def _fidelity(model: CausalTokenizer, clip: Clip, rows: Array, seed: int, averag
         "psnr_masked": masked,
         "psnr_mean_frame": jnp.broadcast_to(average, original.shape),
     }
-    first = min(1, original.shape[1] - 1)
-    found = {name: image.psnr(x[:, first:], original[:, first:]) for name, x in predictions.items()}
-    if first:
-        found["psnr_copy_previous"] = image.psnr(original[:, :-1], original[:, 1:])
-    return found | {"latents": model.encode(original)}
+    latents = {"latents": model.encode(original)}
+    if original.shape[1] == 1:
+        return {name: image.psnr(x, original) for name, x in predictions.items()} | latents
+    mask = image.changed_pixels(original, threshold)
+    predictions = {name: x[:, 1:] for name, x in predictions.items()} | {"psnr_copy_previous": original[:, :-1]}
+    found = {name: image.psnr(x, original[:, 1:]) for name, x in predictions.items()}
+    changed = {f"{name}_changed": image.psnr(x, original[:, 1:], mask) for name, x in predictions.items()}
+    return found | changed | latents

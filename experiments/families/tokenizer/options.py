@@ -14,12 +14,14 @@ class TokenizerEval(EvalOptions):
 
     Attributes:
       every, first, best, better, held_out: as of `EvalOptions`.
+      changed_threshold: by how much of 255 a pixel must change between two frames to count as changing.
       num_pictures: held-out clips in the picture of reconstructions.
       imagine: what the command `imagine` makes.
     """
 
     best: str = "eval/fidelity/psnr"
     better: str = "higher"
+    changed_threshold: int = 8
     num_pictures: int = 4
     imagine: ReconstructionOptions = ReconstructionOptions(num_shown=4)
 

@@ -46,6 +46,7 @@ def test_it_learns_to_see_through_its_latents(config, tmp_path, capsys):
     [
         ("model.patch", 5),
         ("model.mask_ratio_max", 1.0),
+        ("model.motion_weight", 1.0),
         ("model.latent_channels", 0),
         ("model.window", 99),
         ("model.encoder.depth", 3),

@@ -163,6 +163,26 @@ def test_the_loss_counts_all_normalized_pixels_under_new_masks(model):
     assert float(loss(model, clip, keys(2, 1))) != float(loss(model, clip, keys(2)))
 
 
+def test_motion_weighs_pixels_by_their_distance_from_the_mean_of_their_clip():
+    frames = frames_of(batch=3)
+    frames[1] = frames[1, :1]  # a clip that stands still
+    model = build(dataclasses.replace(OPTIONS, motion_weight=0.75))
+    apart = np.abs(frames - frames.astype(np.float64).mean(axis=1, keepdims=True)).mean(axis=-1, keepdims=True)
+    apart /= np.maximum(apart.mean(axis=(1, 2, 3), keepdims=True), 1e-9)
+    weights = np.asarray(model.motion(frames))
+    expected = patchify(np.broadcast_to(apart, frames.shape), 4).reshape(weights.shape)
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(weights.mean(axis=(1, 2, 3)), [1, 0, 1], rtol=1e-5)
+
+    loss = lambda clips, keys: model.loss(Clip(clips, None, None, None, None, None), keys)[0]
+    errors = predict(model, encode(model, frames, model.mask(keys(3), TIME))) - model.patches(frames)
+    errors = np.asarray(errors, np.float64) ** 2
+    assert float(loss(frames, keys(3))) == pytest.approx(np.mean((0.25 + 0.75 * expected) * errors), rel=1e-4)
+    # Every clip is weighted by itself, so that parts of a batch make the gradient of the whole.
+    alone = [float(loss(frames[i : i + 1], keys(3)[i : i + 1])) for i in range(3)]
+    assert np.mean(alone) == pytest.approx(float(loss(frames, keys(3))), rel=1e-5)
+
+
 def gradients(options):
     graphdef, params, rest = nnx.split(build(options), nnx.Param, ...)
     clip = Clip(frames_of(), None, None, None, None, None)

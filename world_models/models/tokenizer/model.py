@@ -177,11 +177,34 @@ class CausalTokenizer(nnx.Module):
         return unpatchify(grey, (frames.shape[1], self.rows, self.columns), self.options.patch)
 
     def loss(self, clip: Clip, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Mean squared error of all normalized pixels, masked or not, under masks sampled from `keys` [batch]."""
-        frames = clip.frames
+        """Mean squared error of all normalized pixels, masked or not, under masks sampled from `keys` [batch].
+
+        Pixels are weighted by `motion`, whose share of the loss is `TokenizerOptions.motion_weight`.
+        """
+        frames, share = clip.frames, self.options.motion_weight
         predictions = self.predict(self.encode(frames, self.mask(keys, frames.shape[1])))
-        loss = jnp.mean((predictions - self.patches(frames)) ** 2)
+        errors = (predictions - self.patches(frames)) ** 2
+        loss = jnp.mean(errors)
+        if share:
+            loss = (1 - share) * loss + share * jnp.mean(self.motion(frames) * errors)
         return loss, {"loss": loss}
+
+    def motion(self, frames: Array) -> jax.Array:
+        """How far every pixel is from its mean over the clip, beside all pixels of the clip.
+
+        Args:
+          frames: uint8 [batch, time, h, w, c].
+
+        Returns:
+          float32 [batch, time, patches, pixels], the same in all channels of a pixel, with mean 1 over a clip; 0 in a
+          clip whose frames are all alike.
+        """
+        patches = patchify(frames, self.options.patch).astype(jnp.float32)
+        patches = patches.reshape(*frames.shape[:2], self.num_patches, -1, frames.shape[-1])
+        apart = jnp.mean(jnp.abs(patches - jnp.mean(patches, axis=1, keepdims=True)), axis=-1, keepdims=True)
+        mean = jnp.mean(apart, axis=(1, 2, 3, 4), keepdims=True)
+        shares = apart / jnp.where(mean > 0, mean, 1)
+        return jnp.broadcast_to(shares, patches.shape).reshape(*patches.shape[:3], -1)
 
     def patches(self, frames: Array) -> jax.Array:
         """Normalized patches, float32 [batch, time, patches, pixels], of frames in 0..255 [batch, time, h, w, c]."""

@@ -18,6 +18,8 @@ class TokenizerOptions:
       time_every: every `time_every`-th block attends over time, the others within a frame; divides both depths.
       window: frames that a block attends to over time, the current one included; at most the clip length in training.
       mask_ratio_max: the share of patches that are masked is drawn from U(0, this) for every frame.
+      motion_weight: share of the loss in which a pixel counts by how far it is from its mean over the clip; in the
+        rest all count alike. Without it a thing of a few dozen pixels is lost where the background stands still.
       pixels: how frames become floats.
       dtype: of the computation; parameters, latents and losses are float32.
     """
@@ -31,5 +33,6 @@ class TokenizerOptions:
     time_every: int = 4
     window: int = 16
     mask_ratio_max: float = 0.9
+    motion_weight: float = 0.0
     pixels: PixelOptions = PixelOptions()
     dtype: str = "float32"
