@@ -1,6 +1,7 @@
 """Which controls a page needs for an action space, and what each key does."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from world_models.core.errors import UserError
 from world_models.core.types import ActionSpec
+from world_models.environments.gymnasium import make
 
 MOST_BUTTONS, MOST_SLIDERS = 40, 24
 # What the actions of well-known environments do, by the beginning of their ids.
@@ -18,10 +20,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "Acrobot": ("torque -", "coast", "torque +"),
     "MountainCar": ("push left", "coast", "push right"),
     "MiniGrid": ("turn left", "turn right", "forward", "pick up", "drop", "toggle", "done"),
-    "ALE/Breakout": ("coast", "fire", "right", "left"),
-    "ALE/Pong": ("coast", "fire", "right", "left", "right fire", "left fire"),
-    "ALE/Freeway": ("coast", "up", "down"),
-    "ALE/": (  # games with all actions
+    "ALE/": (  # games with all actions; those with fewer are asked
         *("coast", "fire", "up", "right", "left", "down", "up right", "up left", "down right", "down left"),
         *("up fire", "right fire", "left fire", "down fire"),
         *("up right fire", "up left fire", "down right fire", "down left fire"),
@@ -68,7 +67,7 @@ def describe(actions: ActionSpec, record: Mapping[str, Any]) -> dict[str, Any]:
     """
     environment = record.get("environment") or record.get("source") or ""
     if actions.kind == "discrete":
-        return _buttons(actions, environment)
+        return _buttons(actions, environment, record)
     return _axes(actions, environment)
 
 
@@ -77,11 +76,25 @@ def _named(table: Mapping[str, tuple[str, ...]], environment: str, size: int, ot
     return list(found) if found else [f"{other} {i}" for i in range(size)]
 
 
-def _buttons(actions: ActionSpec, environment: str) -> dict[str, Any]:
+def _asked(record: Mapping[str, Any], size: int) -> list[str]:
+    """What an Atari game itself says that its actions do, in words; none where it is not installed."""
+    environment = record.get("environment") or ""
+    if not environment.startswith("ALE/"):
+        return []
+    try:
+        game = make(environment, dict(record.get("environment_kwargs") or {}), observation="observation")
+    except UserError:
+        return []
+    words = [re.findall("UP|DOWN|RIGHT|LEFT|FIRE", meaning) for meaning in game.unwrapped.get_action_meanings()]
+    game.close()
+    return [" ".join(found).lower() or "coast" for found in words] if len(words) == size else []
+
+
+def _buttons(actions: ActionSpec, environment: str, record: Mapping[str, Any]) -> dict[str, Any]:
     if not 1 <= actions.size <= MOST_BUTTONS:
         raise UserError(f"The model has {actions.size} discrete actions: play has buttons for 1 to {MOST_BUTTONS}.")
     buttons, used = [], set()
-    names = _named(NAMES, environment, actions.size, "action")
+    names = _asked(record, actions.size) or _named(NAMES, environment, actions.size, "action")
     for i, name in enumerate(names):
         keys = [str(i + 1)] if i < 9 else []
         arrow = next((key for word, key in ARROWS if word in name.split() and key not in used), None)

@@ -136,6 +136,33 @@ def test_actions_of_atari_are_named_and_know_what_they_combine():
     assert not any(button["of"] for button in car)
 
 
+def test_an_atari_game_with_fewer_actions_is_asked_for_their_names(monkeypatch):
+    names = lambda size, environment: [
+        button["name"] for button in controls.describe(ActionSpec("discrete", size), environment)["buttons"]
+    ]
+
+    class Game:
+        unwrapped = property(lambda self: self)
+
+        def get_action_meanings(self):
+            return ["NOOP", "UP", "DOWNLEFT", "UPRIGHTFIRE"]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(controls, "make", lambda name, kwargs, observation: Game())
+    assert names(4, {"environment": "ALE/X-v5"}) == ["coast", "up", "down left", "up right fire"]
+    assert names(5, {"environment": "ALE/X-v5"})[1] == "action 1"  # the model's actions are others
+    assert names(4, {"environment": "CartPole-v1"})[1] == "action 1"
+
+    def missing(name, kwargs, observation):
+        raise UserError("not installed")
+
+    monkeypatch.setattr(controls, "make", missing)
+    assert names(4, {"environment": "ALE/X-v5"})[1] == "action 1"
+    assert names(18, {"environment": "ALE/X-v5"})[1] == "fire"
+
+
 def test_pedals_share_the_vertical_arrows():
     spec = ActionSpec("continuous", 3, (-1, 0, 0), (1, 1, 1))
     steering, gas, brake = controls.describe(spec, {"environment": "CarRacing-v3"})["axes"]
