@@ -126,6 +126,21 @@ def get_table() -> dict:
             "baseline_for": f"drift_{FRAMES}",
             **value,
         }
+    moved = {"unit": "%", "better": "lower", "digits": 2, "scale": 100.0, "range": (0.0, 100.0)}
+    found["motion_gap"] = {
+        "title": f"motion gap {FRAMES}",
+        "about": "share of pixels that change by more than 8 of 255 from a frame to the next, in the last 16 frames: "
+        "how far from that in the true futures",
+        "path": ("long_rollout", "last", "motion_gap"),
+        **moved,
+    }
+    found["motion_still"] = {
+        "title": "motion gap of a still frame",
+        "about": "the share in the true futures",
+        "path": ("long_rollout", "motion", "real"),
+        "baseline_for": "motion_gap",
+        **moved,
+    }
     for before, horizon in zip((0, *HORIZONS), HORIZONS[:-1]):
         found[f"following_{horizon}"] = {
             "title": f"action following {before + 1}–{horizon}",
@@ -163,7 +178,8 @@ def get_table() -> dict:
         "question": "For how long do imagined frames look like real ones and follow actions?",
         "about": "A video transformer that streams with a window of 32 frames, and a U-Net that sees the last four, "
         "after as much training on the same data. Drift alone can mislead: an imagined world in which nothing moves "
-        "does not drift either. Whether a model sees what moves shows one frame ahead, beside copying.",
+        "hardly drifts either. Whether a model sees what moves shows one frame ahead, beside copying; whether "
+        "imagined worlds come to rest, or flicker, in the motion gap.",
         "setting": "Both papers show long rollouts in pictures only",
         "command": "imagine",
         "published_columns": {},

@@ -12,16 +12,19 @@ from world_models.core.errors import config_error
 from world_models.core.types import Array
 from world_models.metrics import image
 from world_models.metrics.kernel import kernel_distance
-from world_models.metrics.windows import clip_features, cut, drift, noise_like, shuffled_pixels
+from world_models.metrics.windows import clip_features, cut, drift, motion, noise_like, shuffled_pixels
 
 FIELD = "config.eval.long_rollout"
 
 
 class LongRollouts:
-    """Evaluator: drift, the kernel distance of windows of imagined frames from real ones against time.
+    """Evaluator: drift, the kernel distance of windows of imagined frames from real ones against time; and motion.
 
-    Beside it stand the distance of other real windows, as many as there are futures at a time, and two controls that
+    Beside drift stand the distance of other real windows, as many as there are futures at a time, and two controls that
     must be far off: real windows with shuffled pixels, and noise. Where they are not, the feature space cannot tell.
+
+    Motion is the share of pixels that change from a frame to the next. A future that comes to rest may hardly drift,
+    nor one that flickers: its motion falls below that of what happened, or rises above it.
     """
 
     def __init__(self, config: Any, space: FeatureSpace, open_windows: Open, split: str):
@@ -48,6 +51,8 @@ class LongRollouts:
             name = f"drift_{label}_imagined_{horizon}"
             numbers[name] = found["drift"]["imagined"][index]
             numbers |= {f"{name}_{bound}": found["drift"][bound][index] for bound in ("low", "high")}
+            numbers[f"motion_imagined_{horizon}"] = found["motion"]["imagined"][index]
+        numbers["motion_real"] = found["motion"]["real"]
         following = found["action_following"]
         for i, horizon in enumerate(following["horizon"]):
             numbers |= {f"action_following_{horizon}_{name}": following[name][i] for name in ("mean", "low", "high")}
@@ -60,16 +65,21 @@ class LongRollouts:
 
         Returns:
           "features", "num_contexts", "window", "num_reference"; "frame": the last frame of every window; "drift": lists
-          "imagined", "low", "high" over windows; "last": the last of them; "baselines": the same distance of "real"
-          windows, of "shuffled_pixels" and of "noise"; "control_found": whether the intervals of both controls lie
-          above that of real windows; "action_following": lists "horizon", "mean", "low", "high", each from the horizon
-          before on; "at": means of both, "drift" and "action_following", by horizon.
+          "imagined", "low", "high" over windows; "motion": a list "imagined" over windows, and "real", the mean over
+          the true futures up to the last horizon; "last": the last of both, and "motion_gap", how far motion is from
+          the real; "baselines": the same distance of "real" windows, of "shuffled_pixels" and of "noise";
+          "control_found": whether the intervals of both controls lie above that of real windows; "action_following":
+          lists "horizon", "mean", "low", "high", each from the horizon before on; "at": means of all these, by horizon.
         """
         first, options = self._num_context, self._options
         clip = self._contexts.load(spread(self._contexts, options.num_contexts))
         past, actions, key = clip.frames[:, :first], clip.actions[:, :-1], jax.random.key(self._seed)
         imagined = roll_out_all(model, first, past, lengthened(actions, first, options.frames), key)
         windows = cut(imagined, options.window)
+        moved = motion(np.concatenate([past[:, -1:], imagined], axis=1), self._threshold)
+        moved = cut(moved, options.window).mean(axis=(0, 2))
+        real_motion = motion(clip.frames[:, first - 1 :], self._threshold).mean()
+        moving = lambda index: {"motion": float(moved[index]), "motion_gap": float(abs(moved[index] - real_motion))}
         reference = self._features(self._load(self._training, options.num_reference))
         futures = self._features(windows.reshape(-1, *windows.shape[2:])).reshape(*windows.shape[:2], -1)
         curve = drift(futures, reference)
@@ -83,8 +93,9 @@ class LongRollouts:
         controls = min(baselines[name]["low"] for name in ("shuffled_pixels", "noise"))
         following = self._following(model, clip, imagined, key)
         at = {
-            str(horizon): {"drift": curve[self._window_of(horizon, len(curve))].distance, "action_following": mean}
+            str(horizon): {"drift": curve[index].distance, **moving(index), "action_following": mean}
             for horizon, mean in zip(self._horizons, following["mean"])
+            for index in [self._window_of(horizon, len(curve))]
         }
         return {
             "features": self._space.name,
@@ -97,7 +108,8 @@ class LongRollouts:
                 "low": [at.low for at in curve],
                 "high": [at.high for at in curve],
             },
-            "last": {"frame": options.window * len(curve), "drift": curve[-1].distance},
+            "motion": {"imagined": moved.tolist(), "real": float(real_motion)},
+            "last": {"frame": options.window * len(curve), "drift": curve[-1].distance, **moving(-1)},
             "baselines": baselines,
             "control_found": bool(controls > baselines["real"]["high"]),
             "action_following": following,

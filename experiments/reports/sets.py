@@ -27,14 +27,16 @@ BASELINES = {
 
 
 def plot_drift(path: str | pathlib.Path, found: dict[str, Any]) -> None:
-    """Draws the distance of imagined windows from real ones against time, beside baselines, as a PNG on white.
+    """Draws the distance of imagined windows from real ones, and their motion, against time, as a PNG on white.
+
+    Baselines stand beside both.
 
     Args:
       path: the file to write.
       found: what `experiments.evaluation.long_rollouts.LongRollouts.measure` returns.
     """
-    figure = Figure(figsize=(9.6, 4.2), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(9.6, 6.6), dpi=120, layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     frame, curve = found["frame"], {name: as_floats(values) for name, values in found["drift"].items()}
     _, color, style = PREDICTORS["imagined"]
     axes.plot(frame, curve["imagined"], style, color=color, label="imagined", ms=4, lw=2)
@@ -45,8 +47,15 @@ def plot_drift(path: str | pathlib.Path, found: dict[str, Any]) -> None:
         axes.axhspan(low, high, color=color, alpha=0.12, lw=0)
     axes.set_yscale("symlog", linthresh=max(1e-3, abs(found["baselines"]["real"]["high"] or 0)))
     axes.set_title("Kernel distance from real windows", loc="left", fontsize=12)
-    tidy(axes, "frame")
+    tidy(axes, "")
     axes.legend(frameon=False)
+    _, color, style = PREDICTORS["imagined"]
+    below.plot(frame, as_floats(found["motion"]["imagined"]), style, color=color, label="imagined", ms=4, lw=2)
+    below.axhline(found["motion"]["real"], color="#009E73", lw=1.6, label="what happened")
+    below.set_ylim(bottom=0)
+    below.set_title("Share of pixels that change from a frame to the next", loc="left", fontsize=12)
+    tidy(below, "frame")
+    below.legend(frameon=False)
     figure.savefig(path)
 
 
@@ -93,6 +102,8 @@ def about_drift(found: dict[str, Any]) -> str:
         mean, low, high = (_short(following[key][i]) for key in ("mean", "low", "high"))
         text += f"Action following, frames {before + 1} to {horizon}: {mean} ({low} to {high}). "
         before = horizon
+    share, real = found["last"]["motion"], found["motion"]["real"]
+    text += f"At the end {share:.2%} of all pixels change from a frame to the next, {real:.2%} in what happened. "
     return text.strip()
 
 

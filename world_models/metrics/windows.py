@@ -27,6 +27,23 @@ def cut(frames: np.ndarray, window: int) -> np.ndarray:
     return frames[:, : count * window].reshape(len(frames), count, window, *frames.shape[2:])
 
 
+def motion(frames: np.ndarray, threshold: float) -> np.ndarray:
+    """The share of pixels that change from each frame to the next.
+
+    Args:
+      frames: uint8 [n, time, h, w, c].
+      threshold: a pixel changes where some channel differs by more than this (of 255).
+
+    Returns:
+      float64 [n, time − 1] in 0..1.
+    """
+    found = np.empty((len(frames), frames.shape[1] - 1))
+    for shares, clip in zip(found, frames):  # one by one: clips may be long
+        apart = np.maximum(clip[1:], clip[:-1]) - np.minimum(clip[1:], clip[:-1])
+        shares[:] = (apart.max(axis=-1) > threshold).mean(axis=(1, 2))
+    return found
+
+
 def drift(windows: np.ndarray, reference: np.ndarray) -> list[KernelDistance]:
     """How far the windows of rollouts are from real ones, against time: a kernel distance for every window.
 

@@ -30,16 +30,21 @@ from experiments.training.loop import train
 from world_models.core.errors import ConfigError, UserError
 from world_models.core.types import Prediction
 from world_models.metrics import tensor_files
+from world_models.metrics.windows import motion
 
 SHAPE = (16, 16, 3)
 RANDOM = make_features(FeatureOptions(), SHAPE)
 
 
 class Square(nnx.Module):
-    """The square world itself; `blind` to actions, it always goes forward, and after `breaks` frames there is noise."""
+    """The square world itself; `blind` to actions, it always goes forward.
 
-    def __init__(self, blind=False, breaks=10_000):
-        self.blind, self.breaks, self.weights = blind, breaks, nnx.Param(jax.numpy.zeros(1))
+    After `breaks` frames there is noise, after `rests` frames nothing moves.
+    """
+
+    def __init__(self, blind=False, breaks=10_000, rests=10_000):
+        self.blind, self.breaks, self.rests = blind, breaks, rests
+        self.weights = nnx.Param(jax.numpy.zeros(1))
 
     def observe(self, frames, actions, rng):
         return frames[:, -1], jax.numpy.zeros(len(frames), int)
@@ -47,7 +52,7 @@ class Square(nnx.Module):
     def step(self, state, action, rng):
         frame, time = state
         places = jax.numpy.where((action == 1) | self.blind, 4, -4)
-        moved = jax.vmap(lambda x, by: jax.numpy.roll(x, by, axis=1))(frame, places)
+        moved = jax.vmap(lambda x, by: jax.numpy.roll(x, by, axis=1))(frame, places * (time < self.rests))
         noise = jax.random.randint(rng, frame.shape, 0, 256).astype(frame.dtype)
         return (jax.numpy.where(time[0] >= self.breaks, noise, moved), time + 1), Prediction()
 
@@ -118,11 +123,38 @@ def test_drift_rises_where_a_model_breaks_and_the_controls_are_far_off(config, t
     following = found["action_following"]
     assert following["horizon"] == [2, 8]
     assert min(following["low"]) > 0
-    assert found["at"]["8"] == {"drift": curve[1], "action_following": following["mean"][1]}
+    moved = found["motion"]
+    gaps = np.abs(np.array(moved["imagined"]) - moved["real"])
+    assert found["at"]["8"] == {
+        "drift": curve[1],
+        "motion": moved["imagined"][1],
+        "motion_gap": gaps[1],
+        "action_following": following["mean"][1],
+    }
+    assert moved["imagined"][0] == pytest.approx(moved["real"], rel=0.2)  # the model is perfect until it breaks
+    assert found["last"] == {
+        "frame": 40,
+        "drift": curve[-1],
+        "motion": moved["imagined"][-1],
+        "motion_gap": gaps[-1],
+    }
     blind = evaluator(Square(blind=True))
     assert blind["action_following_8_mean"] == 0
     assert blind["control_found"] == 1
     assert {"drift_random_imagined_40", "drift_random_imagined_8_low", "drift_random_real"} <= blind.keys()
+    resting = evaluator(Square(rests=20))  # its frames are all real ones: drift is far below that of noise
+    assert resting["drift_random_imagined_40"] < 0.2 * curve[5:].min()
+    assert resting["motion_imagined_40"] == 0
+    assert resting["motion_imagined_8"] == pytest.approx(resting["motion_real"], rel=0.2)
+
+
+def test_motion_is_the_share_of_pixels_that_change_by_more_than_the_threshold():
+    frames = np.full((2, 4, 4, 5, 3), 200, np.uint8)
+    frames[0, 1:, 0, 0, 1] = 209  # up, and stays
+    frames[0, 3, 1, :2, 0] = 191  # down
+    frames[0, 3, 2, 0] = 208  # by no more than the threshold
+    frames[1, 2] = 0  # there and back
+    np.testing.assert_allclose(motion(frames, 8), [[1 / 20, 0, 2 / 20], [0, 1, 1]])
 
 
 def test_actions_begin_again_where_the_truth_ends():
