@@ -36,7 +36,7 @@ FRAMES = HORIZONS[-1]
 
 # Training steps of the tokenizer, the transformer and the U-Net, by scale.
 STEPS = {"cpu": (600, 750, 860), "gpu": (10_000, 20_000, 13_500)}
-MAZE_STEPS = {**STEPS, "cpu": (1_800, 1_500, 2_062)}
+MAZE_STEPS = {**STEPS, "cpu": (1_800, 3_000, 3_115)}
 # The share of the loss of the maze's tokenizer that is weighted by motion.
 MOTION_WEIGHT = 0.9
 # By scale: of the tokenizer, of the transformer and of the U-Net.
