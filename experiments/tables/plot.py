@@ -1,5 +1,6 @@
 """A table as a plot: a row of the table is a row of every panel, its mean a dot with its interval."""
 
+import itertools
 import pathlib
 from typing import Any
 
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 OURS, PUBLISHED, BASELINE = "#0072B2", "#D55E00", "#777777"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-PUBLISHED_MARKS, BASELINE_MARKS = ("D", "s", "^"), ("*", "x", "+")
+PUBLISHED_MARKS, BASELINE_MARKS = ("D", "s", "^", "v", "p"), ("*", "x", "+", "1", "2", "3", "4")
 
 
 def plot(path: pathlib.Path, table: dict[str, Any]) -> None:
@@ -43,10 +44,18 @@ def draw(table: dict[str, Any]) -> Figure:
     size = (max(7.0, 2.2 + 3.1 * sum(widths)), 1.9 + 0.3 * len(table["rows"]))
     figure = Figure(size, dpi=120, layout="constrained")
     panels = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
+    # The legend shows every label once, so a mark has one label in all panels.
+    titles = dict.fromkeys(column["title"] for column in table["columns"].values() if column["baseline_for"] in chosen)
+    marks = dict(zip(titles, itertools.cycle(BASELINE_MARKS)))
+    same = {key: [name for name in table["columns"][key]["published"] if name not in alone] for key in chosen}
+    published = dict.fromkeys([*itertools.chain(*same.values()), *alone], ("published", PUBLISHED_MARKS[0]))
+    if any(len(names) > 1 for names in same.values()):
+        labels = {name: f"published: {table['published_columns'][name]['title']}" for name in published}
+        published = {name: (labels[name], mark) for name, mark in zip(published, itertools.cycle(PUBLISHED_MARKS))}
     for axes, key in zip(panels, chosen):
-        _draw_panel(axes, table, key)
+        _draw_panel(axes, table, key, {name: published[name] for name in same[key]}, marks)
     for axes, name in zip(panels[len(chosen) :], alone):
-        _draw_published(axes, table, name)
+        _draw_published(axes, table, name, *published[name])
     for i, axes in enumerate(panels[: len(chosen) + len(alone)]):
         _name_rows(axes, [row["name"] for row in table["rows"]] if i == 0 else [""] * len(table["rows"]))
     if curves:
@@ -55,27 +64,27 @@ def draw(table: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Any, table: dict[str, Any], key: str) -> None:
+def _draw_panel(
+    axes: Any, table: dict[str, Any], key: str, published: dict[str, tuple[str, str]], marks: dict[str, str]
+) -> None:
     """One of our columns: published numbers above each dot, baselines below it."""
     column = table["columns"][key]
     for y, row in enumerate(table["rows"]):
         _draw_cell(axes, y, row, key)
-    same = [name for name in column["published"] if table["published_columns"][name]["unit"] == column["unit"]]
-    for mark, name in zip(PUBLISHED_MARKS, same):
+    for name, (label, mark) in published.items():
         points = [(row["published"][name], y) for y, row in enumerate(table["rows"]) if name in row["published"]]
-        label = f"published: {table['published_columns'][name]['title']}" if len(same) > 1 else "published"
         _draw_points(axes, points, -0.22, mark, PUBLISHED, label)
-    baselines = [name for name, other in table["columns"].items() if other["baseline_for"] == key]
-    for mark, name in zip(BASELINE_MARKS, baselines):
-        points = [(row["ours"][name]["mean"], y) for y, row in enumerate(table["rows"]) if row["ours"][name]]
-        _draw_points(axes, points, 0.22, mark, BASELINE, table["columns"][name]["title"])
+    for name, baseline in table["columns"].items():
+        if baseline["baseline_for"] == key:
+            points = [(row["ours"][name]["mean"], y) for y, row in enumerate(table["rows"]) if row["ours"][name]]
+            _draw_points(axes, points, 0.22, marks[baseline["title"]], BASELINE, baseline["title"])
     _scale_axis(axes, column)
 
 
-def _draw_published(axes: Any, table: dict[str, Any], name: str) -> None:
+def _draw_published(axes: Any, table: dict[str, Any], name: str, label: str, mark: str) -> None:
     column = table["published_columns"][name]
     points = [(row["published"][name], y) for y, row in enumerate(table["rows"]) if name in row["published"]]
-    _draw_points(axes, points, 0, "D", PUBLISHED, "published")
+    _draw_points(axes, points, 0, mark, PUBLISHED, label)
     unit = f" ({column['unit']})" if column["unit"] else ""
     axes.set_xlabel(f"published: {column['title']}{unit}\n{column['better']} is better", fontsize=9)
     axes.margins(x=0.15)
@@ -152,11 +161,18 @@ def _draw_points(axes: Any, points: list[tuple[float, float]], shift: float, mar
 
 
 def _draw_curves(axes: Any, table: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """One line a row, in the colours of `COLORS`, dashed where they are used again."""
+    """One line a row, in the colours of `COLORS`, dashed where they are used again.
+
+    The axis is logarithmic beyond the flattest line's greatest value if another's is over 20 times that.
+    """
+    greatest = []
     for i, row in enumerate(rows):
         values = np.array([np.nan if value is None else value for value in row["curve"]["mean"]], float)
+        greatest.append(np.nanmax(np.abs(values), initial=0))
         style = ("-", "--", ":", "-.")[i // len(COLORS) % 4]
         axes.plot(row["curve"]["horizon"], values, style, color=COLORS[i % len(COLORS)], label=row["name"], lw=1.6)
+    if max(greatest) > 20 * min(greatest) > 0:
+        axes.set_yscale("symlog", linthresh=min(greatest))
     axes.set_xlabel("frames ahead", fontsize=9)
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
     axes.set_title(table["curve_title"], fontsize=9)

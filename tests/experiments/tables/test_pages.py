@@ -105,6 +105,12 @@ def test_a_table_says_what_its_plot_draws(tables, square_data, tmp_path):
     panel, curves = draw(summarize(found, collect.collect(found, "smoke", whole, {}))).axes
     assert panel.get_xlabel().startswith("copy")
     assert [line.get_xydata().tolist() for line in curves.lines] == 2 * [[[16.0, 9.0], [32.0, 0.5]]]
+    assert curves.get_yscale() == "linear"
+    for member in whole.members[:2]:  # of the first row: the other's line would look like zero
+        content = json.loads(member.result.read_text())
+        member.result.write_text(json.dumps(content | {"far": {"frame": [16, 32], "psnr": [900.0, -1.0]}}))
+    curves = draw(summarize(found, collect.collect(found, "smoke", whole, {}))).axes[1]
+    assert (curves.get_yscale(), curves.get_ylim()[1] > 500) == ("symlog", True)
     with pytest.raises(UserError, match=r"panels\['fid'\] must be a column, one of 'psnr', 'copy'"):
         edited(tables, ('"panels": ("copy",)', '"panels": ("psnr", "fid")'))
 
@@ -167,6 +173,13 @@ def test_columns_are_drawn_against_each_other_with_the_laws_beside_them(tables, 
 def test_only_columns_are_drawn_against_each_other(tables, against):
     with pytest.raises(UserError, match=r"against=.* must be two columns"):
         edited(tables, ('"title": "Toy & Co",', f'"title": "Toy & Co", "against": {against},'))
+
+
+@pytest.mark.parametrize("table", COMMITTED, ids=NAMES)
+def test_every_mark_of_a_legend_means_one_thing(table):
+    for legend in draw(table).legends:
+        shown = [(handle.get_marker(), handle.get_color()) for handle in legend.legend_handles]
+        assert len(shown) == len(set(shown))
 
 
 @pytest.mark.parametrize("table", COMMITTED, ids=NAMES)
