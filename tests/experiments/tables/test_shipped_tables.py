@@ -97,7 +97,7 @@ def test_a_power_law_of_smaller_sizes_predicts_the_largest():
 @pytest.fixture(scope="module")
 def long_square_data(tmp_path_factory):
     """Episodes long enough for the longest horizon of the tables at smoke scale."""
-    lengths = {"train": [30, 30], "validation": [40], "test": [80, 80]}
+    lengths = {"train": [80, 80], "validation": [80], "test": [80, 80]}
     return write_dataset(tmp_path_factory.mktemp("long"), lengths)
 
 
