@@ -1,5 +1,6 @@
 """Toy data sets and configs that many tests share."""
 
+import gc
 import importlib.metadata
 import json
 import os
@@ -56,6 +57,24 @@ def _count(event, seconds, **_):
     if event.endswith("backend_compile_duration"):
         COMPILATIONS[0] += 1
         COMPILATIONS[1] += seconds
+
+
+MAPPED = [0]  # of COMPILATIONS, when mappings were last counted
+
+
+def pytest_runtest_teardown():
+    """Forgets compiled programs before there are too many.
+
+    A program on a CPU maps some pages of memory for each of its kernels. Linux gives a process 65,530 mappings
+    (vm.max_map_count); with one more, XLA crashes where it compiles or reads the next program.
+    """
+    maps = pathlib.Path("/proc/self/maps")
+    if COMPILATIONS[0] < MAPPED[0] + 50 or not maps.exists():
+        return
+    MAPPED[0] = COMPILATIONS[0]
+    if maps.read_bytes().count(b"\n") > 40_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_sessionfinish(session):
