@@ -9,7 +9,9 @@ import pathlib
 import sys
 from typing import Any
 
-from experiments.reports.speed_pages import demo_page, speed_page
+from experiments.reports import sets
+from experiments.reports.imagined_pages import demo_page, weights_page
+from experiments.reports.speed_pages import speed_page
 from experiments.tables import definition, page
 from experiments.tables.plot import plot
 from experiments.tables.summary import summarize
@@ -43,6 +45,7 @@ def update(
     files[readme] = _with_summary(readme, _totals(tables))
     if check:
         pictures = [docs / _plot_name(table) for group in tables.values() for table in group]
+        pictures += [docs / _weights_plot(name) for name in _weights(root / "results")]
         wrong = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
         wrong += [path for path in pictures if not path.exists()] + sorted(set(docs.glob("*.md")) - set(files))
         if wrong:
@@ -53,8 +56,12 @@ def update(
         path.unlink()
     for path, text in files.items():
         path.write_text(text)
-    for table in [table for group in tables.values() for table in group] if plots else ():
+    if not plots:
+        return
+    for table in [table for group in tables.values() for table in group]:
         plot(docs / _plot_name(table), table)
+    for name, metrics in _weights(root / "results").items():
+        sets.plot_drift(docs / _weights_plot(name), metrics["long_rollout"])
 
 
 def read(results: pathlib.Path, folder: pathlib.Path = definition.FOLDER) -> Tables:
@@ -74,20 +81,26 @@ def read(results: pathlib.Path, folder: pathlib.Path = definition.FOLDER) -> Tab
 
 
 def pages(results: pathlib.Path, tables: Tables, folder: pathlib.Path = definition.FOLDER) -> dict[str, str]:
-    """The Markdown of all pages by file name: a page a table, the demo, the benchmarks and an index of them."""
+    """The Markdown of all pages by file name: a page a table, the demo, the weights, the benchmarks and an index."""
     found = {
         f"{name}.md": page.as_markdown(group, _plot_name, _missing(name, folder, results))
         for name, group in tables.items()
     }
     if (results / "demo.json").exists():
         found["demo.md"] = demo_page(json.loads((results / "demo.json").read_text()))
+    if weights := _weights(results):
+        found["weights.md"] = weights_page(weights, _weights_plot)
     if any(results.glob("*_speed*.json")):
         found["speed.md"] = speed_page(results)
     return found | {"index.md": _index(results, tables, folder, found)}
 
 
 def _index(results: pathlib.Path, tables: Tables, folder: pathlib.Path, found: dict[str, str]) -> str:
-    others = {"demo.md": "The demo: imagined futures beside baselines", "speed.md": "Speed beside PyTorch"}
+    others = {
+        "demo.md": "The demo: imagined futures beside baselines",
+        "weights.md": "The shipped weights: futures of 1,000 frames",
+        "speed.md": "Speed beside PyTorch",
+    }
     not_run = [name for name in definition.names(folder) if name not in tables]
     return "\n".join(
         [
@@ -140,6 +153,16 @@ def _missing(name: str, folder: pathlib.Path, results: pathlib.Path) -> str:
         if scale != "smoke" and not (results / name / f"{scale}.json").exists()
     ]
     return "\n".join(["## Scales not run", "", *lines]) if lines else ""
+
+
+def _weights(results: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """What was measured of the models in weights/, by folder."""
+    paths = sorted(results.glob("weights_*.json"))
+    return {path.stem.removeprefix("weights_"): json.loads(path.read_text()) for path in paths}
+
+
+def _weights_plot(name: str) -> str:
+    return f"weights-{name}.png"
 
 
 def _plot_name(table: dict[str, Any]) -> str:

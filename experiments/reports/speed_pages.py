@@ -1,55 +1,10 @@
-"""The pages of the demo and of the speed benchmarks, in Markdown, from the JSON in results/."""
+"""The page of the speed benchmarks, in Markdown, from the JSON in results/."""
 
 import json
 import pathlib
 from typing import Any
 
 from experiments.tables.page import markdown_table
-
-HORIZONS = (1, 4, 8, 16, 32)
-
-
-def demo_page(metrics: dict[str, Any]) -> str:
-    """The demo's PSNR by horizon beside its baselines, and its action following.
-
-    Args:
-      metrics: the content of imagine/metrics.json.
-    """
-    origin, following = metrics["provenance"], metrics["action_following"]
-    names = {
-        "imagined": "imagined",
-        "copy_last": "persistence (copy-last-frame) baseline",
-        "mean_frame": "mean-frame baseline",
-    }
-    rows = [
-        [label, *(f"{metrics['psnr_changed'][key][horizon - 1]:.2f}" for horizon in _horizons(metrics))]
-        for key, label in names.items()
-    ]
-    return "\n".join(
-        [
-            "# The demo",
-            "",
-            "`make demo` (`configs/demo.py`, seed 0): CarRacing-v3 at 64x64, each action held for 3 steps; the shipped "
-            f"weights, trained on for {metrics['step']} steps; {metrics['num_contexts']} held-out contexts.",
-            "",
-            "PSNR in dB, higher is better, over the pixels that changed since the context:",
-            "",
-            *markdown_table(["frames ahead", *map(str, _horizons(metrics))], rows),
-            "",
-            "Action following: actions of another window raise the mean squared error over changed pixels by "
-            f"{following['mean']:.5f} (95 % bootstrap interval over contexts {following['low']:.5f} to "
-            f"{following['high']:.5f}; contexts of one episode overlap in time, so it is somewhat too narrow).",
-            "",
-            f"Revision {origin['revision'][:10]}, {origin['device']} ({origin['host_cores']} cores), "
-            f"{origin['date'][:10]}, jax {origin['versions']['jax']}, data {origin['data_fingerprint']}; all numbers: "
-            "`results/demo.json`.",
-            "",
-        ]
-    )
-
-
-def _horizons(metrics: dict[str, Any]) -> list[int]:
-    return [horizon for horizon in HORIZONS if horizon in metrics["horizon"]]
 
 
 def speed_page(folder: pathlib.Path) -> str:

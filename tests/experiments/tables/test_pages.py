@@ -227,6 +227,20 @@ def test_every_conclusion_of_a_paper_names_it():
                 assert not [word for word in ours if word in conclusion.source], (name, conclusion.text)
 
 
+def test_the_page_of_the_shipped_weights_has_every_model_beside_its_baselines():
+    text = (ROOT / "docs" / "results" / "weights.md").read_text()
+    for folder in (path for path in (ROOT / "weights").iterdir() if path.is_dir()):
+        found = json.loads((ROOT / "results" / f"weights_{folder.name}.json").read_text())
+        trained = json.loads((folder / "provenance.json").read_text())
+        assert found["provenance"]["trained_at"] == trained["revision"]
+        rollouts, part = found["long_rollout"], text.partition(f"## {folder.name}\n")[2].partition("\n## ")[0]
+        ends = [*rollouts["at"].values(), rollouts["last"]]
+        drift = [value["drift"] for value in ends] + [value["distance"] for value in rollouts["baselines"].values()]
+        assert " | ".join(f"{value:.4f}" for value in drift) in part
+        assert " | ".join(f"{100 * value['motion']:.2f} %" for value in ends) in part
+        assert f"{100 * rollouts['motion']['real']:.2f} % |" in part
+
+
 def test_published_results_reach_the_pages_and_are_kept_in_step(tables, square_data, tmp_path, monkeypatch):
     for member in planned(tables, tmp_path, square_data, seeds=1)[1].members:
         measured(member, 10.0)
@@ -241,7 +255,8 @@ def test_published_results_reach_the_pages_and_are_kept_in_step(tables, square_d
     assert json.loads(kept)["provenance"]["command"] == "launch.py table toy --publish"
     readme = root / "README.md"
     readme.write_text(f"before\n{results.BEGIN.replace('`', '')}{results.END}after\n")  # as it once was
-    shutil.copy(ROOT / "results" / "demo.json", root / "results")
+    for name in ("demo.json", "weights_boxing.json"):
+        shutil.copy(ROOT / "results" / name, root / "results")
     update = lambda **words: results.update(root, folder=tables, **words)
     with pytest.raises(UserError, match="make results"):
         update(check=True)
@@ -250,7 +265,8 @@ def test_published_results_reach_the_pages_and_are_kept_in_step(tables, square_d
     assert total in readme.read_text()
     assert results.BEGIN in readme.read_text()
     docs = root / "docs" / "results"
-    assert {path.name for path in docs.iterdir()} == {"toy.md", "toy-smoke.png", "demo.md", "index.md"}
+    written = {"toy.md", "toy-smoke.png", "demo.md", "weights.md", "weights-boxing.png", "index.md"}
+    assert {path.name for path in docs.iterdir()} == written
     assert "ImageNet, which is not here" in (docs / "toy.md").read_text()
     update(check=True)
     for change in (
@@ -258,6 +274,7 @@ def test_published_results_reach_the_pages_and_are_kept_in_step(tables, square_d
         lambda: (docs / "toy.md").write_text("other"),
         lambda: (docs / "old.md").write_text("left over"),
         lambda: (docs / "toy-smoke.png").unlink(),
+        lambda: (docs / "weights-boxing.png").unlink(),
     ):
         change()
         with pytest.raises(UserError, match="make results"):
