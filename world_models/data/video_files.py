@@ -88,7 +88,7 @@ def _time(frame: av.VideoFrame, video: av.VideoStream, count: int) -> float:
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     """The image of a frame as its display matrix says: turned by a multiple of 90 degrees, or mirrored."""
     image = frame.to_ndarray(format="rgb24")
-    found = next((part for part in frame.side_data if part.type.name == "DISPLAYMATRIX"), None)
+    found = frame.side_data.get("DISPLAYMATRIX")  # what iterating gives depends on the version of PyAV
     if found is None:
         return image
     # A point (x right, y down) is shown at (a x + c y, b x + d y).
